@@ -1,0 +1,148 @@
+"""The named losses as modules: live parameters, SpeechBrain shapes, the published zero-loss conditions, sparsity."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from alpha_sv.losses import (
+    A3M,
+    NAMED,
+    AAMSoftmax,
+    AMSoftmax,
+    Entmax,
+    MarginLoss,
+    NormSoftmax,
+    QMargin,
+    Sparsemax,
+)
+from tests.batteries.losses import INSTANCES, plain_arcface, plain_cosface, random_cosines
+
+EVERY = pytest.mark.parametrize("make", INSTANCES.values(), ids=INSTANCES.keys())
+
+
+@EVERY
+def test_accepts_speechbrain_shapes_and_agrees_over_them(make):
+    cosines, target = random_cosines(6, 11, dtype=torch.float32)
+    loss = make()
+    flat = loss(cosines, target)
+    assert flat.ndim == 0
+    assert torch.equal(flat, loss(cosines.unsqueeze(1), target.unsqueeze(1), torch.ones(6)))
+
+
+@EVERY
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_finite_at_aligned_and_opposed_embeddings(make, dtype):
+    cosines = torch.tensor([[1.0, -1.0, 0.5], [-1.0, 1.0, 0.5]], dtype=dtype, requires_grad=True)
+    loss = make()(cosines, torch.tensor([0, 0]))
+    loss.backward()
+    assert loss.isfinite() and cosines.grad.isfinite().all()
+
+
+@EVERY
+def test_bad_batches_are_refused(make):
+    cosines, target = random_cosines(4, 5, dtype=torch.float32)
+    loss = make()
+    with pytest.raises(ValueError, match=r"\[0, 5\), got values from .* to 5"):
+        loss(cosines, torch.full((4,), 5))
+    with pytest.raises(ValueError, match="must be cosines"):
+        loss(30 * cosines, target)
+    with pytest.raises(ValueError, match="expected cosines"):
+        loss(cosines[0], target)
+    with pytest.raises(ValueError, match="empty"):
+        loss(cosines[:0], target[:0])
+
+
+@EVERY
+def test_nan_input_is_seen_in_the_loss(make):
+    assert make()(torch.tensor([[0.1, torch.nan, 0.0]]), torch.tensor([0])).isnan()
+
+
+def test_classical_rows_are_the_classical_losses():
+    cosines, target = random_cosines(10, 20)
+    for loss, expected in [
+        (NormSoftmax(30), F.cross_entropy(30 * cosines, target)),
+        (AMSoftmax(30, 0.3), plain_cosface(cosines, target, 30, 0.3).mean()),
+        (AAMSoftmax(30, 0.3), plain_arcface(cosines, target, 30, 0.3).mean()),
+        (QMargin(1.0, 30, 0.3), plain_cosface(cosines, target, 30, 0.3).mean()),
+        (A3M(1.0, 30, 0.3), plain_arcface(cosines, target, 30, 0.3).mean()),
+        (QMargin(1.5, 10, 0.0), Entmax(1.5, 10)(cosines, target)),
+        (A3M(2.0, 5, 0.0), Sparsemax(5)(cosines, target)),
+    ]:
+        torch.testing.assert_close(loss(cosines, target), expected)
+
+
+@pytest.mark.parametrize("name", ["AMSoftmax", "AAMSoftmax", "QMargin", "A3M"])
+def test_margin_is_live_and_makes_the_loss_harder(name):
+    """SpeechBrain's additive angular margin freezes cos m at construction: scheduling it does nothing there."""
+    cosines, target = random_cosines(8, 20)
+    loss = NAMED[name](margin=0.0)
+    values = []
+    for margin in (0.0, 0.1, 0.2, 0.4):
+        loss.margin = margin
+        values.append(loss(cosines, target).item())
+        assert values[-1] == pytest.approx(NAMED[name](margin=margin)(cosines, target).item())
+    assert values == sorted(values) and values[0] < values[-1]
+
+
+def test_scale_auto_follows_kappa_and_alpha_lives():
+    loss = QMargin(alpha=1.25, scale="auto")
+    assert loss.scale == pytest.approx(20)
+    loss.alpha = 2.0
+    assert loss.scale == pytest.approx(5)
+    loss.scale = 7
+    loss.alpha = 1.5
+    assert loss.scale == 7
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: QMargin(alpha=1.0, scale="auto"), "needs alpha > 1"),
+        (lambda: QMargin(alpha=0.9), "alpha must be"),
+        (lambda: QMargin(margin=-0.1), "margin must be"),
+        (lambda: QMargin(margin=float("nan")), "margin must be"),
+        (lambda: A3M(margin=4), "below π"),
+        (lambda: AMSoftmax(scale=0), "scale must be"),
+        (lambda: MarginLoss(1.5, 10, 0.2, "elsewhere"), "place must be one of"),
+        (lambda: QMargin(margin=20)(*random_cosines(2, 3)), "beyond float32"),
+    ],
+)
+def test_bad_parameters_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("alpha", [1.25, 1.5, 2.0])
+@pytest.mark.parametrize("name", ["QMargin", "A3M"])
+def test_loss_vanishes_exactly_at_the_published_cosine_gap(name, alpha):
+    """Zero iff c_y − max c_j ≥ e^{κm}/κ (Q-Margin), cos(φ_y+m) − max c_j ≥ 1/κ (A3M); κ = 5, m = 0.2."""
+    kappa, margin, other = 5.0, 0.2, 0.1
+    gap = math.exp(kappa * margin) / kappa if name == "QMargin" else 1 / kappa
+    c_y = other + gap if name == "QMargin" else math.cos(math.acos(other + gap) - margin)
+    for offset, zero in ((1e-6, True), (-1e-2, False)):
+        cosines = torch.tensor([[c_y + offset, other, -0.3]], dtype=torch.float64)
+        loss = NAMED[name](alpha=alpha, scale="auto", margin=margin)
+        value, stats = loss(cosines, torch.tensor([0])).item(), loss.sparsity(cosines, torch.tensor([0]))
+        assert (value < 1e-12) == zero
+        assert stats["zero_loss"] == float(zero)
+
+
+def test_sparsity_counts_what_it_says():
+    cosines = torch.tensor([[0.95, 0.1, 0.0, -0.5], [0.7, 0.45, 0.44, -0.5], [-0.5, 0.9, 0.0, 0.0]])
+    stats = A3M(alpha=2.0, scale=5.0, margin=0.2).sparsity(cosines, torch.tensor([0, 0, 0]))
+    # row 0: alone with its target; row 1: three within 1/κ; row 2: the target is far below the winner
+    assert stats["zero_loss"] == pytest.approx(1 / 3)
+    assert stats["zero_target"] == pytest.approx(1 / 3)
+    assert stats["support"] == pytest.approx((1 + 3 + 1) / 3)
+    dense = AAMSoftmax().sparsity(cosines, torch.tensor([0, 0, 0]))
+    assert dense["support"] == 4 and dense["zero_loss"] == 0 and dense["zero_target"] == 0
+
+
+@pytest.mark.parametrize("name", sorted(NAMED))
+def test_yaml_line_builds_it(name):
+    from hyperpyyaml import load_hyperpyyaml
+
+    loss = load_hyperpyyaml(f"compute_cost: !new:alpha_sv.losses.{name}")["compute_cost"]
+    assert type(loss) is NAMED[name]
