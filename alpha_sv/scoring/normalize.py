@@ -1,0 +1,169 @@
+"""Z-, T-, S- and AS-norm: a score in units of what the two utterances score against strangers.
+
+Some utterances score high against everyone. Comparing each side with a cohort of speakers who are neither of
+the two, and taking the score's distance from the mean in standard deviations, makes one threshold fit all
+pairs:
+
+    z = (s - mean_e) / std_e      against the cohort scores of the enrolment side       (Z-norm)
+    t = (s - mean_t) / std_t      against those of the test side                        (T-norm)
+    (z + t) / 2                   both                                                  (S-norm)
+
+AS-norm is S-norm with the statistics of each side over its own `top_n` most similar cohort speakers only. The
+statistics belong to an utterance, not to a trial: `normalize_table` finds them once for each utterance and
+gathers them, so the cost is utterances x cohort instead of trials x cohort.
+
+References
+----------
+Auckenthaler, Carey, Lloyd-Thomas, "Score normalization for text-independent speaker verification systems",
+DSP 2000 (Z, T). Matejka et al., "Analysis of score normalization in multilingual speaker recognition",
+Interspeech 2017 (S, AS).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from alpha_sv.data.trials import ScoreTable
+from alpha_sv.scoring.cohort import cohort_statistics
+from alpha_sv.scoring.cosine import Store, store_rows
+
+_ROWS = 8192  # utterances gathered from the store at a time
+_Stats = tuple[np.ndarray, np.ndarray]
+
+
+def z_norm(scores: np.ndarray, enroll_stats: _Stats) -> np.ndarray:
+    """(scores - mean) / std with the cohort statistics of the enrolment side.
+
+    Parameters
+    ----------
+    scores : array [N]
+        Raw scores, one a trial.
+    enroll_stats : (array [N], array [N])
+        Mean and standard deviation of the enrolment utterance of each trial, in the unit of the scores.
+
+    Returns
+    -------
+    float64 [N]
+        Normalised scores, in standard deviations.
+
+    Raises
+    ------
+    ValueError
+        The arrays are not aligned with the scores, or a standard deviation is not positive and finite.
+
+    Example
+    -------
+    >>> z_norm([0.5], ([0.1], [0.2])).tolist()
+    [2.0]
+    """
+    return _standardise(scores, enroll_stats, "enroll_stats")
+
+
+def t_norm(scores: np.ndarray, test_stats: _Stats) -> np.ndarray:
+    """(scores - mean) / std with the cohort statistics of the test side; otherwise as `z_norm`."""
+    return _standardise(scores, test_stats, "test_stats")
+
+
+def s_norm(scores: np.ndarray, enroll_stats: _Stats, test_stats: _Stats) -> np.ndarray:
+    """Mean of `z_norm` and `t_norm`, with statistics over the whole cohort (`top_n=None`); arguments as
+    there.
+
+    >>> s_norm([0.5], ([0.1], [0.2]), ([0.1], [0.4])).tolist()
+    [1.5]
+    """
+    return 0.5 * (z_norm(scores, enroll_stats) + t_norm(scores, test_stats))
+
+
+def as_norm(scores: np.ndarray, enroll_stats: _Stats, test_stats: _Stats) -> np.ndarray:
+    """Mean of `z_norm` and `t_norm`, with statistics of each side over its own top_n cohort speakers.
+
+    The formula is that of `s_norm`; the adaptation is in the statistics (`cohort_statistics` with a `top_n`).
+
+    >>> as_norm([0.5], ([0.1], [0.2]), ([0.1], [0.4])).tolist()
+    [1.5]
+    """
+    return s_norm(scores, enroll_stats, test_stats)
+
+
+def normalize_table(
+    table: ScoreTable, store: Store, cohort: np.ndarray, method: str = "as-norm", top_n: int = 300
+) -> ScoreTable:
+    """Normalise a table of cosine scores against a cohort.
+
+    Parameters
+    ----------
+    table : ScoreTable
+        Raw cosines of N trials.
+    store : object with .ids, .matrix [num_utterances, D] and .rows(ids) -> int64 row numbers
+        Embeddings of the utterances in the table.
+    cohort : array [C, D]
+        Cohort embeddings, see `speaker_means`.
+    method : {"as-norm", "s-norm", "z-norm", "t-norm"}
+        Only AS-norm uses `top_n`; the others use the whole cohort.
+    top_n : int
+        Cohort entries for each utterance.
+
+    Returns
+    -------
+    ScoreTable
+        The same trials with normalised scores.
+
+    Raises
+    ------
+    ValueError
+        Unknown method, scores that are not cosines, an utterance that is not in the store, or as
+        `cohort_statistics`.
+
+    Example
+    -------
+    >>> class Store:
+    ...     ids, matrix = ["a", "b"], np.array([[1.0, 0.0], [0.6, 0.8]])
+    ...     def rows(self, ids):
+    ...         return np.array([self.ids.index(i) for i in ids])
+    >>> raw = ScoreTable(["a"], ["b"], [0.6], [True])
+    >>> cohort = np.array([[0.8, 0.6], [0.0, 1.0], [-1.0, 0.0]])
+    >>> normalize_table(raw, Store(), cohort, top_n=2).scores.round(4).tolist()
+    [-1.5]
+    """
+    if method not in ("as-norm", "s-norm", "z-norm", "t-norm"):
+        raise ValueError(
+            f"normalize_table: unknown method {method!r}; choose as-norm, s-norm, z-norm or t-norm"
+        )
+    if not (np.abs(table.scores) <= 1 + 1e-6).all():
+        raise ValueError(
+            "normalize_table: the cohort statistics are of cosines, but some scores are outside [-1, 1]; "
+            "give the raw cosine scores (these may be normalised already)"
+        )
+    enroll, test = table.enroll.tolist(), table.test.tolist()
+    sides = {"z-norm": [enroll], "t-norm": [test]}.get(method, [enroll, test])
+    utterances = list(dict.fromkeys(utterance for side in sides for utterance in side))
+    rows = store_rows(store, utterances)
+    top_n = top_n if method == "as-norm" else None
+    mean, std = np.empty(len(rows)), np.empty(len(rows))
+    for start in range(0, len(rows), _ROWS):
+        part = slice(start, start + _ROWS)
+        mean[part], std[part] = cohort_statistics(
+            store.matrix[rows[part]], cohort, top_n, ids=utterances[part]
+        )
+    position = {utterance: index for index, utterance in enumerate(utterances)}
+    stats = []
+    for side in sides:
+        gather = np.fromiter(map(position.__getitem__, side), dtype=np.int64, count=len(side))
+        stats.append((mean[gather], std[gather]))
+    normalise = {"z-norm": z_norm, "t-norm": t_norm, "s-norm": s_norm, "as-norm": as_norm}[method]
+    return ScoreTable(table.enroll, table.test, normalise(table.scores, *stats), table.labels)
+
+
+def _standardise(scores: np.ndarray, stats: _Stats, what: str) -> np.ndarray:
+    scores = np.asarray(scores, dtype=np.float64)
+    mean, std = (np.asarray(values, dtype=np.float64) for values in stats)
+    if not scores.shape == mean.shape == std.shape:
+        raise ValueError(
+            f"{what} must be (mean, std) with one value a trial, got shapes {mean.shape} and {std.shape} for "
+            f"scores {scores.shape}; gather the statistics of the utterance of each trial first"
+        )
+    if not ((std > 0) & (std < np.inf)).all():
+        raise ValueError(
+            f"{what}: standard deviations must be positive and finite; use a cohort of distinct speakers"
+        )
+    return (scores - mean) / std
