@@ -1,0 +1,3 @@
+"""Speaker verification with α-divergence losses."""
+
+__version__ = "0.1.0"

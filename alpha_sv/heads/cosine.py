@@ -55,3 +55,10 @@ class CosineHead(nn.Module):
     def forward(self, embeddings: Tensor, targets: Tensor) -> Tensor:
         """Scalar mean loss of embeddings [N, D] (or [N, 1, D]) with labels [N] (or [N, 1])."""
         return self.loss(self.cosines(embeddings), targets)
+
+    @torch.no_grad()
+    def statistics(self, embeddings: Tensor, targets: Tensor) -> dict[str, float]:
+        """Accuracy (of the nearest prototype, no margin) and the loss's sparsity figures on one batch."""
+        cosines, targets = self.cosines(embeddings), targets.reshape(-1)
+        accuracy = (cosines.argmax(-1) == targets).double().mean().item()
+        return {"accuracy": accuracy, **self.loss.sparsity(cosines, targets)}

@@ -1,0 +1,119 @@
+"""Manifest → embedding store, batched by length and resumable."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import logging
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from alpha_sv.data.audio import check_signal, read_audio
+from alpha_sv.data.manifest import Utterance
+from alpha_sv.embedding.embedders import SpeakerEmbedder, length_batches
+from alpha_sv.embedding.features import fit_length, whole_length
+from alpha_sv.embedding.store import EmbeddingStore, StoreWriter
+
+logger = logging.getLogger(__name__)
+
+
+def read_whole(utterance: Utterance, sample_rate: int) -> np.ndarray:
+    """The samples at which an utterance is embedded: see `alpha_sv.embedding.features`. Silence is an error."""
+    wanted = whole_length(utterance.num_samples, sample_rate)
+    waveform = read_audio(utterance.path, 0, min(wanted, utterance.num_samples), sample_rate)
+    check_signal(waveform, utterance.path)
+    return fit_length(waveform, wanted)
+
+
+def extract(
+    embedder: SpeakerEmbedder,
+    utterances: Sequence[Utterance],
+    store: str | os.PathLike,
+    batch_size: int = 32,
+    device: str = "cpu",
+    workers: int = 2,
+    progress: bool = True,
+) -> EmbeddingStore:
+    """Embed every utterance into a store; an interrupted call continues where it stopped.
+
+    Parameters
+    ----------
+    embedder : SpeakerEmbedder
+        Put on `device` and into evaluation mode.
+    utterances : sequence of Utterance
+        In the order of the rows of the store.
+    store : path-like
+        Folder of the store. One that is whole and was made from the same model and utterances is reused.
+    batch_size : int
+        Utterances of equal length per forward pass; scores do not depend on it.
+    workers : int
+        Reader threads.
+
+    Raises
+    ------
+    AudioError
+        For a file that is missing, truncated, silent or has the wrong rate; what was extracted before is kept.
+    """
+    ids = [utterance.utt_id for utterance in utterances]
+    writer = StoreWriter(
+        store,
+        ids,
+        [utterance.speaker for utterance in utterances],
+        [utterance.split for utterance in utterances],
+        embedder.embedding_dim,
+        _key(embedder, utterances),
+    )
+    if writer.is_finished():
+        logger.info("%s holds these embeddings already", store)
+        return EmbeddingStore.open(store)
+    embedder = embedder.to(device).eval()
+    todo = writer.missing()
+    if len(todo) < len(ids):
+        logger.info("%s: continuing, %d of %d done", store, len(ids) - len(todo), len(ids))
+    rate = embedder.sample_rate
+    lengths = [whole_length(utterances[row].num_samples, rate) for row in todo]
+    batches = [todo[rows] for rows in length_batches(lengths, batch_size)]
+    reads = _prefetch(lambda row: read_whole(utterances[row], rate), itertools.chain(*batches), workers, 4 * batch_size)
+    with tqdm(total=len(ids), initial=len(ids) - len(todo), unit="utt", desc="extract", disable=not progress) as bar:
+        for rows in batches:
+            waveforms = torch.from_numpy(np.stack([next(reads) for _ in rows])).to(device)
+            with torch.inference_mode():
+                writer.write(rows, embedder(waveforms).float().cpu().numpy())
+            bar.update(len(rows))
+    return writer.finish(num_utterances=len(ids), model=embedder.config)
+
+
+def _prefetch(function, items: Iterable, workers: int, ahead: int) -> Iterator:
+    """map(function, items) on threads, in order, at most `ahead` results waiting."""
+    with ThreadPoolExecutor(max(workers, 1)) as pool:
+        waiting: deque = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) >= ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _key(embedder: SpeakerEmbedder, utterances: Sequence[Utterance]) -> str:
+    """SHA-256 of all the embeddings depend on: configuration, weights, and each file's name, place, size and date."""
+    digest = hashlib.sha256(json.dumps(embedder.config, sort_keys=True).encode())
+    for name, tensor in sorted(embedder.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    for utterance in utterances:
+        status = os.stat(utterance.path) if os.path.exists(utterance.path) else None
+        stamp = (status.st_size, status.st_mtime_ns) if status else None
+        digest.update(repr((utterance, stamp)).encode())
+    return digest.hexdigest()

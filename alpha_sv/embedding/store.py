@@ -1,0 +1,155 @@
+"""Embeddings on disk: a float32 matrix that is memory-mapped, an index of its rows, and what they were made from.
+
+    <store>/embeddings.npy   float32 [N, D]
+    <store>/index.csv        ID,spk_id,split, one line a row
+    <store>/meta.json        written last: a store without it is unfinished
+
+While it is being filled, the matrix is `embeddings.part.npy` and `done.part.npy` flags its finished rows; a writer
+with the same key continues there, one with another key starts afresh.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from alpha_sv.data.files import atomic_write
+
+FORMAT = "alpha_sv.embeddings/1"
+
+
+@dataclass(frozen=True)
+class EmbeddingStore:
+    """A finished store; `matrix` is read from disk as it is used.
+
+    Example
+    -------
+    >>> import tempfile
+    >>> folder = tempfile.mkdtemp()
+    >>> writer = StoreWriter(folder, ["a", "b"], ["s1", "s2"], ["test", "test"], dim=3, key="model-1")
+    >>> writer.write([0, 1], np.eye(3, dtype="float32")[:2])
+    >>> store = writer.finish()
+    >>> store.matrix[store.rows(["b"])]
+    array([[0., 1., 0.]], dtype=float32)
+    """
+
+    path: Path
+    ids: list[str]
+    speakers: list[str]
+    splits: list[str]
+    matrix: np.ndarray
+    meta: dict
+
+    @classmethod
+    def open(cls, path: str | os.PathLike) -> EmbeddingStore:
+        """Open a finished store; ValueError if it is missing, unfinished or inconsistent."""
+        path = Path(path)
+        if not (path / "meta.json").is_file():
+            state = "unfinished: run the same `alpha-sv extract` again, it continues" if path.is_dir() else "not there"
+            raise ValueError(f"embedding store {path} is {state}")
+        meta = json.loads((path / "meta.json").read_text(encoding="utf-8"))
+        if meta.get("format") != FORMAT:
+            raise ValueError(f"{path / 'meta.json'} does not have the format {FORMAT!r}")
+        with open(path / "index.csv", newline="", encoding="utf-8") as file:
+            rows = [(row["ID"], row["spk_id"], row["split"]) for row in csv.DictReader(file)]
+        matrix = np.load(path / "embeddings.npy", mmap_mode="r", allow_pickle=False)
+        if matrix.shape[0] != len(rows):
+            raise ValueError(f"{path}: {matrix.shape[0]} embeddings but {len(rows)} lines in index.csv; extract again")
+        ids, speakers, splits = (list(column) for column in zip(*rows, strict=True))
+        return cls(path, ids, speakers, splits, matrix, meta)
+
+    def rows(self, ids: Sequence[str]) -> np.ndarray:
+        """Row numbers [len(ids)] int64; ValueError naming ids that are not in the store."""
+        where = {utt_id: row for row, utt_id in enumerate(self.ids)}
+        missing = sorted({str(utt_id) for utt_id in ids} - where.keys())
+        if missing:
+            raise ValueError(
+                f"{len(missing)} utterances are not in the store {self.path}: {', '.join(missing[:5])}"
+                f"{', …' if len(missing) > 5 else ''}; extract them, or check that the ids are relative to the same root"
+            )
+        return np.fromiter((where[str(utt_id)] for utt_id in ids), dtype=np.int64, count=len(ids))
+
+    def split_rows(self, split: str) -> np.ndarray:
+        """Row numbers of one split."""
+        return np.flatnonzero(np.asarray(self.splits) == split)
+
+
+class StoreWriter:
+    """Fill a store row by row, in any order, over any number of runs.
+
+    Parameters
+    ----------
+    path : path-like
+        Folder of the store.
+    ids, speakers, splits : sequences of str
+        The index, one entry a row. Ids must be distinct.
+    dim : int
+        D.
+    key : str
+        Hash of everything the embeddings depend on. A part written under another key is discarded.
+    """
+
+    def __init__(self, path, ids, speakers, splits, dim: int, key: str):
+        self.path, self.ids, self.speakers, self.splits = Path(path), list(ids), list(speakers), list(splits)
+        self.dim, self.key = dim, key
+        if not self.ids:
+            raise ValueError(f"nothing to extract into {path}: the list of utterances is empty")
+        if len(set(self.ids)) != len(self.ids):
+            raise ValueError(f"the ids of a store must be distinct; {len(self.ids) - len(set(self.ids))} are repeated")
+        self._part, self._done_file = self.path / "embeddings.part.npy", self.path / "done.part.npy"
+        self._key_file = self.path / "key.part"
+        self.path.mkdir(parents=True, exist_ok=True)
+        if self.is_finished():
+            return
+        resumable = self._key_file.is_file() and self._key_file.read_text(encoding="utf-8") == key
+        if not (resumable and self._part.is_file() and self._done_file.is_file()):
+            for stale in ("meta.json", "key.part"):
+                (self.path / stale).unlink(missing_ok=True)
+            shape = (len(self.ids), dim)
+            np.lib.format.open_memmap(self._part, "w+", np.float32, shape).flush()
+            np.lib.format.open_memmap(self._done_file, "w+", np.uint8, shape[:1]).flush()
+            with atomic_write(self._key_file) as file:
+                file.write(key)
+        self._matrix = np.load(self._part, mmap_mode="r+", allow_pickle=False)
+        self._done = np.load(self._done_file, mmap_mode="r+", allow_pickle=False)
+
+    def is_finished(self) -> bool:
+        """Whether a whole store with this very key is there."""
+        meta = self.path / "meta.json"
+        return meta.is_file() and json.loads(meta.read_text(encoding="utf-8")).get("key") == self.key
+
+    def missing(self) -> np.ndarray:
+        """Rows still to be written."""
+        return np.flatnonzero(self._done == 0)
+
+    def write(self, rows: Sequence[int], embeddings: np.ndarray) -> None:
+        """Write embeddings [len(rows), D]; refused as a whole if any is not finite or is zero."""
+        bad = ~np.isfinite(embeddings).all(-1) | ~np.any(embeddings, axis=-1)
+        if bad.any():
+            names = [self.ids[row] for row in np.asarray(rows)[bad]]
+            raise ValueError(f"the model gives a NaN, infinite or zero embedding for {', '.join(names[:5])}")
+        self._matrix[rows] = embeddings
+        self._done[rows] = 1  # after the row: a killed run never leaves a flagged half row
+
+    def finish(self, **facts) -> EmbeddingStore:
+        """Turn the part into a store; `facts` go into meta.json."""
+        if len(self.missing()):
+            raise ValueError(f"{len(self.missing())} rows of {self.path} have not been written")
+        self._matrix.flush()
+        del self._matrix, self._done
+        with atomic_write(self.path / "index.csv") as file:
+            lines = csv.writer(file, lineterminator="\n")
+            lines.writerow(("ID", "spk_id", "split"))
+            lines.writerows(zip(self.ids, self.speakers, self.splits, strict=True))
+        os.replace(self._part, self.path / "embeddings.npy")
+        with atomic_write(self.path / "meta.json") as file:
+            json.dump({"format": FORMAT, "key": self.key, "dim": self.dim, **facts}, file, indent=1)
+        for leftover in (self._done_file, self._key_file):
+            leftover.unlink(missing_ok=True)
+        return EmbeddingStore.open(self.path)
