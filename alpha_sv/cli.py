@@ -40,6 +40,8 @@ def _guarded(function, arguments) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         function(arguments)
+    except ModuleNotFoundError:
+        raise  # a broken installation: the traceback says where
     except (ValueError, OSError, ImportError) as error:
         print(f"alpha-sv: error: {error}", file=sys.stderr)
         return 2
@@ -191,7 +193,7 @@ def _score(a) -> None:
 
 def _evaluate(a) -> None:
     from alpha_sv.pipeline import evaluate_files, write_metrics
-    from alpha_sv.report.summary import to_markdown
+    from alpha_sv.report import to_markdown
 
     systems = [name_and_file.rpartition("=")[::2] for name_and_file in a.scores]
     metrics = evaluate_files(systems, trials=a.trials, layout=a.layout)
@@ -201,7 +203,7 @@ def _evaluate(a) -> None:
 
 
 def _report(a) -> None:
-    from alpha_sv.report.summary import load_log, load_metrics, write_report
+    from alpha_sv.report import load_log, load_metrics, write_report
 
     facts = dict(fact.split("=", 1) for fact in a.fact)
     write_report(a.output, load_metrics(a.metrics), load_log(a.log) if a.log else None, title=a.title, facts=facts)

@@ -16,7 +16,7 @@ from alpha_sv.data.trials import read_trials, write_scores
 from alpha_sv.embedding.embedders import SpeakerEmbedder
 from alpha_sv.embedding.extract import extract
 from alpha_sv.pipeline import cohort_matrix, evaluate_files, score_store, write_metrics
-from alpha_sv.report.summary import load_log, to_markdown, write_report
+from alpha_sv.report import load_log, to_markdown, write_report
 from alpha_sv.sb.experiment import run
 
 LOSSES = {

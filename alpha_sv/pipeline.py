@@ -13,7 +13,7 @@ from alpha_sv.data.files import atomic_write, sha256_file
 from alpha_sv.data.trials import ScoreTable, Trials, count_duplicates, label_scores, read_scores, read_trials
 from alpha_sv.embedding.store import EmbeddingStore
 from alpha_sv.metrics import evaluate
-from alpha_sv.report.summary import FORMAT
+from alpha_sv.report import FORMAT
 from alpha_sv.scoring import normalize_table, score_trials, speaker_means
 
 

@@ -33,7 +33,7 @@ class SpeakerBrain(sb.Brain):
     """Trains `modules["embedder"]` and `modules["head"]` on batches (waveforms [N, T], labels [N]).
 
     `hparams` needs: seed, steps_per_epoch, log_interval, training_log (TrainingLog), valid_set (ValidationSet), and may
-    have lr_schedule (called with the optimizer before each step) and margin_schedule (MarginSchedule).
+    have lr_schedule (called before each step with the optimizer and the step's number, from 1) and margin_schedule (MarginSchedule).
     """
 
     def compute_forward(self, batch, stage):
@@ -48,7 +48,7 @@ class SpeakerBrain(sb.Brain):
             epoch = self.optimizer_step / self.hparams.steps_per_epoch
             self.head.loss.margin = self.hparams.margin_schedule(epoch)
         if getattr(self.hparams, "lr_schedule", None) is not None and should_step:
-            self.hparams.lr_schedule(self.optimizer)
+            self.hparams.lr_schedule(self.optimizer, self.optimizer_step + 1)
 
     def on_fit_batch_end(self, batch, outputs, loss, should_step):
         if not should_step or self.optimizer_step % self.hparams.log_interval:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import speechbrain as sb
 import torch
+from hyperpyyaml import load_hyperpyyaml, resolve_references
 from speechbrain.utils.distributed import run_on_main
 
 from alpha_sv.data.chunks import EpochSampler, RandomChunks
@@ -21,7 +22,7 @@ from alpha_sv.data.manifest import read_manifest
 from alpha_sv.data.trees import prepare_tree
 from alpha_sv.data.trials import read_trials
 from alpha_sv.sb.brain import SpeakerBrain, TrainingLog, ValidationSet
-from alpha_sv.sb.recipe_yaml import load_recipe
+from alpha_sv.sb.recipe_yaml import compose_recipe
 
 logger = logging.getLogger(__name__)
 
@@ -34,8 +35,14 @@ def read_arguments(argv: Sequence[str]) -> tuple[dict, dict]:
     trust = [argument for argument in argv if argument.split("=")[0] == "--trust_yaml"]
     hparams_file, run_opts, overrides = sb.parse_arguments([a for a in argv if a not in trust])
     trusted = any(argument.lower() in ("--trust_yaml", "--trust_yaml=true") for argument in trust)
-    hparams = load_recipe(hparams_file, overrides, trust_yaml=trusted)
-    sb.create_experiment_directory(hparams["output_folder"], hparams_file, overrides)
+    recipe = compose_recipe(hparams_file, overrides, trust_yaml=trusted)
+    hparams = load_hyperpyyaml(recipe)
+    resolved = resolve_references(recipe).read()
+    output = Path(hparams["output_folder"])
+    _refuse_other_settings(output, resolved)
+    sb.create_experiment_directory(output)
+    with atomic_write(output / "hyperparams.yaml") as file:
+        file.write(f"# {' '.join(argv)}\n{resolved}")
     return hparams, run_opts
 
 
@@ -86,15 +93,15 @@ def build_brain(hparams: dict, run_opts: dict, manifest: Path) -> SpeakerBrain:
         "steps_per_epoch": steps,
     }
     if hparams.get("lr_schedule") is not None:
-        total = steps * hparams["number_of_epochs"]
-        warmup = round(steps * hparams["warmup_epochs"])
-        state["lr_schedule"] = hparams["lr_schedule"](n_warmup_steps=warmup, total_steps=total)
+        state["lr_schedule"] = hparams["lr_schedule"](
+            warmup=round(steps * hparams["warmup_epochs"]),
+            cooldown=round(steps * hparams["cooldown_epochs"]),
+            total_steps=steps * hparams["number_of_epochs"],
+        )
     modules = {"embedder": hparams["embedder"], "head": head}
     checkpointer = hparams["checkpointer"]
     recoverables = {"embedder": modules["embedder"], "head": head, "training_log": state["training_log"]}
     recoverables["counter"] = hparams["epoch_counter"]
-    if "lr_schedule" in state:
-        recoverables["lr_schedule"] = state["lr_schedule"]
     checkpointer.add_recoverables(recoverables)
     logger.info(
         "%d training speakers, %d utterances, %d steps an epoch; %d development trials",
@@ -146,6 +153,35 @@ def run(argv: Sequence[str]) -> Path:
     brain = build_brain(hparams, run_opts, manifest)
     fit(brain)
     return save_best(brain)
+
+
+def _refuse_other_settings(output: Path, resolved: str) -> None:
+    """A folder with checkpoints is continued only with the settings it was begun with."""
+    before = output / "hyperparams.yaml"
+    if not (before.is_file() and any((output / "save").glob("CKPT*"))):
+        return
+    old, new = _settings(before.read_text(encoding="utf-8")), _settings(resolved)
+    if changed := sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key)):
+        raise ValueError(
+            f"{output} holds a run with other settings ({', '.join(changed)}): continuing it would mix the two. Choose "
+            "another output_folder, or delete this one"
+        )
+
+
+_FREE_SETTINGS = ("num_workers", "log_interval", "ckpt_interval_minutes", "ckpt_interval_steps", "number_of_epochs")
+
+
+def _settings(resolved: str) -> dict[str, str]:
+    """Top-level key → its text, comments and the settings that may change between two sittings left out."""
+    keys: dict[str, str] = {}
+    for line in resolved.splitlines():
+        if line[:1] in ("#", "") or line.startswith("%") or line == "---":
+            continue
+        if not line.startswith((" ", "-")):
+            key = line.split(":")[0]
+            keys[key] = ""
+        keys[key] += line.split(" #")[0].rstrip() + "\n"
+    return {key: text for key, text in keys.items() if key not in (*_FREE_SETTINGS, "epoch_counter")}
 
 
 def _listed(value) -> list:

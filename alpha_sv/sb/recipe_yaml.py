@@ -1,17 +1,17 @@
 """Recipe YAML that cannot run arbitrary code.
 
-HyperPyYAML builds whatever a file names: `!apply:os.system [rm -rf ~]` runs. `load_recipe` first walks the tags, without
-building anything, and refuses a file that names something outside the list below. Who wrote the file and wants their
+HyperPyYAML builds whatever a file names: `!apply:os.system [rm -rf ~]` runs. `compose_recipe` first walks the tags, without
+building anything and with the scanner HyperPyYAML itself uses, and refuses a file that names something outside the list below. Who wrote the file and wants their
 own classes in it says so with `--trust_yaml`.
 """
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
-import yaml
-from hyperpyyaml import load_hyperpyyaml
+import ruamel.yaml
 
 CONSTRUCTIBLE = {
     "alpha_sv": {
@@ -30,8 +30,7 @@ CONSTRUCTIBLE = {
         "sb.checkpointer.SafeCheckpointer",
     },
     "speechbrain": {
-        "nnet.schedulers.WarmAndExpDecayLRSchedule",
-        "nnet.schedulers.CyclicLRScheduler",
+        "nnet.schedulers.WarmCoolDecayLRSchedule",
         "utils.epoch_loop.EpochCounter",
     },
     "torch": {"optim.Adam", "optim.AdamW", "optim.SGD"},
@@ -57,10 +56,14 @@ def check_recipe(text: str, name: str = "recipe") -> None:
     ...
     ValueError: recipe, line 1: '!apply:os.system' is not something a recipe may run or build; if you wrote this file or trust its author, add --trust_yaml=True
     """
-    for token in yaml.scan(text, Loader=yaml.SafeLoader):
-        if isinstance(token, yaml.DirectiveToken) and token.name == "TAG":
+    try:
+        tokens = list(ruamel.yaml.YAML().scan(text))
+    except ruamel.yaml.YAMLError as error:
+        raise ValueError(f"{name} is not valid YAML: {error}") from error
+    for token in tokens:
+        if isinstance(token, ruamel.yaml.tokens.DirectiveToken) and token.name == "TAG":
             tag = "%TAG"  # it could give a harmless tag another meaning
-        elif isinstance(token, yaml.TagToken):
+        elif isinstance(token, ruamel.yaml.tokens.TagToken):
             tag = (token.value[0] or "") + token.value[1]
         else:
             continue
@@ -74,19 +77,35 @@ def check_recipe(text: str, name: str = "recipe") -> None:
         )
 
 
-def load_recipe(path: str | os.PathLike, overrides: str | dict = "", trust_yaml: bool = False) -> dict:
-    """Check and load a recipe; command-line overrides win.
+def compose_recipe(path: str | os.PathLike, overrides: str = "", trust_yaml: bool = False) -> str:
+    """Check a recipe and apply the overrides of the command line; returns YAML text.
+
+    HyperPyYAML merges an override into the mapping it finds, so `--loss='!new:…AAMSoftmax {scale: 30}'` on a QMargin
+    would silently stay a QMargin with another scale. Here an override that names what to build replaces the node.
 
     Parameters
     ----------
     path : path-like
         A HyperPyYAML file.
-    overrides : str or dict
-        As `speechbrain.parse_arguments` returns them. They come from the user's own command line.
+    overrides : str
+        YAML, as `speechbrain.parse_arguments` returns it. It comes from the user's own command line, so it may build
+        anything.
     trust_yaml : bool
-        Skip the check.
+        Skip the check of the file.
     """
     text = Path(path).read_text(encoding="utf-8")
     if not trust_yaml:
         check_recipe(text, str(path))
-    return load_hyperpyyaml(text, overrides)
+    parser = ruamel.yaml.YAML()
+    tree, changes = parser.load(text), parser.load(overrides) or {}
+    if unknown := sorted(set(changes) - set(tree)):
+        raise ValueError(f"{path} has no key {', '.join(unknown)}; it has {', '.join(sorted(tree))}")
+    for key, node in changes.items():
+        builds = (getattr(getattr(node, "tag", None), "value", None) or "").startswith("!")
+        if isinstance(node, dict) and isinstance(tree[key], dict) and not builds:
+            tree[key].update(node)
+        else:
+            tree[key] = node
+    composed = io.StringIO()
+    parser.dump(tree, composed)
+    return composed.getvalue()

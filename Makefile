@@ -1,0 +1,34 @@
+# Two commands matter: `make demo` and `make test`. Both set up a virtual environment in .venv first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test test-slow lint clean help
+
+help:            ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/ -/'
+
+demo: $(VENV)/.ready  ## build a synthetic corpus, train on it, score, report: results/demo/report.html
+	@$(BIN)/alpha-sv demo $(if $(LOSS),--loss $(LOSS))
+
+test: $(VENV)/.ready  ## the fast tests and the examples of the docstrings
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(VENV)/.ready  ## every test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.ready  ## ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+$(VENV)/.ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	  echo "alpha_sv needs Python 3.10 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12 …"; exit 1; }
+	@echo "Setting up $(VENV): PyTorch, SpeechBrain and the rest (a minute or more, several GB)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --upgrade pip
+	@$(BIN)/python -m pip install --quiet --editable '.[demo,dev]'
+	@touch $@
+
+clean:           ## remove the environment and all results
+	rm -rf $(VENV) results build *.egg-info

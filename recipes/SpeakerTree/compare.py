@@ -1,0 +1,129 @@
+#!/usr/bin/env python3
+"""Train the same embedder with several losses on several corpora pooled, and compare them on each corpus's trials.
+
+    python compare.py --data /corpora --output results/real_speech --write ../../docs/results.md
+
+/corpora holds <corpus>/wav/<speaker>/<session>/<utterance> and <corpus>/trials_dev.txt for each corpus named, and noise/wav and
+rir/wav for augmentation. The speakers of the trials enter neither training, nor the choice of a checkpoint, nor the cohort.
+Beside the losses stand the same network untrained and the mean log spectrum. An interrupted comparison continues.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+from speechbrain.utils import seed_everything
+
+from alpha_sv.data.files import atomic_write
+from alpha_sv.data.manifest import read_manifest
+from alpha_sv.data.trials import read_trials, write_scores
+from alpha_sv.embedding.embedders import SpeakerEmbedder
+from alpha_sv.embedding.extract import extract
+from alpha_sv.pipeline import cohort_matrix, evaluate_files, score_store, write_metrics
+from alpha_sv.report import load_log, write_report
+from alpha_sv.sb.experiment import run
+
+HPARAMS = Path(__file__).parent / "hparams"
+LOSSES = {
+    "Q-Margin": "!new:alpha_sv.losses.QMargin {alpha: 1.5, scale: 10.0}",
+    "A3M": "!new:alpha_sv.losses.A3M {alpha: 1.5, scale: 10.0}",
+    "AM (CosFace)": "!new:alpha_sv.losses.AMSoftmax {scale: 30.0}",
+    "AAM (ArcFace)": "!new:alpha_sv.losses.AAMSoftmax {scale: 30.0}",
+}
+TOP_N = 200
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the corpora")
+    parser.add_argument("--corpora", nargs="+", default=["speechocean762", "speech_commands", "librispeech"])
+    parser.add_argument("--output", type=Path, default=Path("results/real_speech"))
+    parser.add_argument("--model", default="ecapa", help="a recipe in hparams/")
+    parser.add_argument("--only", nargs="+", choices=LOSSES, help="train these losses only, e.g. one a machine")
+    parser.add_argument("--write", type=Path, help="Markdown file whose table to replace")
+    arguments, recipe_options = parser.parse_known_args()  # the rest, --key=value, goes to every training run
+    output, corpora = arguments.output.resolve(), [arguments.data.resolve() / name for name in arguments.corpora]
+
+    models = {}
+    for name, loss in LOSSES.items():
+        if not arguments.only or name in arguments.only:
+            models[name] = train(name, loss, corpora, arguments, output, recipe_options)
+    if arguments.only:
+        return
+    trained = SpeakerEmbedder.load(next(iter(models.values())))
+    seed_everything(1234)
+    embedders = {name: SpeakerEmbedder.load(folder) for name, folder in models.items()}
+    embedders["untrained network"] = SpeakerEmbedder(**trained.config)
+    embedders["mean fbank"] = SpeakerEmbedder("mean_fbank", 80)
+
+    manifest = output / slug("Q-Margin") / "manifest.csv"
+    utterances = [u for u in read_manifest(manifest) if u.split in ("train", "test")]
+    metrics = {corpus.name: [] for corpus in corpora}
+    for name, embedder in embedders.items():
+        folder = output / slug(name)
+        store = extract(embedder, utterances, folder / "embeddings")
+        cohort = cohort_matrix(store, "train")
+        for corpus in corpora:
+            trials = read_trials(corpus / "trials_dev.txt")
+            for suffix, used in (("", None), (" + AS-norm", cohort)):
+                path = folder / f"scores_{corpus.name}{'_as_norm' if suffix else ''}.txt"
+                write_scores(path, score_store(store, trials, used, top_n=TOP_N, progress=False))
+                metrics[corpus.name].append((name + suffix, str(path)))
+    results = {corpus: evaluate_files(files) for corpus, files in metrics.items()}
+    for corpus, result in results.items():
+        write_metrics(output / f"metrics_{corpus}.json", result)
+        shown = {**result, "systems": [s for s in result["systems"] if "AS-norm" not in s["name"]]}
+        log = load_log(output / slug("Q-Margin") / "train_log.jsonl")
+        write_report(output / f"report_{corpus}.html", shown, log, title=f"Real speech: {corpus}")
+    text = table(results)
+    print(text)
+    if arguments.write:
+        old = arguments.write.read_text(encoding="utf-8")
+        new = re.sub(r"(<!-- table -->\n).*(<!-- end of table -->)", lambda m: m[1] + text + m[2], old, flags=re.S)
+        with atomic_write(arguments.write) as file:
+            file.write(new)
+
+
+def train(name: str, loss: str, corpora: list[Path], arguments, output: Path, options: list[str]) -> Path:
+    """One training run; returns the folder of its embedder."""
+    return run(
+        [
+            str(HPARAMS / f"{arguments.model}.yaml"),
+            "--data_folder=" + str([str(corpus / "wav") for corpus in corpora]),
+            "--trials=" + str([str(corpus / "trials_dev.txt") for corpus in corpora]),
+            f"--noise_folder={arguments.data.resolve() / 'noise' / 'wav'}",
+            f"--rir_folder={arguments.data.resolve() / 'rir' / 'wav'}",
+            f"--output_folder={output / slug(name)}",
+            f"--loss={loss}",
+            *options,
+        ]
+    )
+
+
+def slug(name: str) -> str:
+    return re.sub(r"\W+", "_", name).strip("_").lower()
+
+
+def table(results: dict) -> str:
+    """Markdown: a row a system; EER in percent, minDCF(0.01), FNR at FPR 1 % in percent, raw → AS-norm."""
+    corpora = list(results)
+    lines = ["| system | " + " | ".join(f"{c}: EER % | minDCF | FNR@1 % FPR" for c in corpora) + " |"]
+    lines.append("|---|" + "--:|" * (3 * len(corpora)))
+    systems = {c: {s["name"]: s for s in result["systems"]} for c, result in results.items()}
+    for name in systems[corpora[0]]:
+        if name.endswith(" + AS-norm"):
+            continue
+        cells = []
+        for corpus in corpora:
+            pair = systems[corpus][name], systems[corpus][name + " + AS-norm"]
+            cells.append(" → ".join(f"{100 * s['eer']['value']:.2f}" for s in pair))
+            cells.append(" → ".join(f"{s['min_dcf'][0]['value']:.3f}" for s in pair))
+            cells.append(" → ".join(f"{100 * s['fnr_at_fpr'][0]['fnr']:.1f}" for s in pair))
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""Facts about embeddings: nothing depends on the batch, the run or the caller; a saved model is data."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from alpha_sv.data.audio import AudioError
+from alpha_sv.data.manifest import Utterance
+from alpha_sv.embedding import EmbeddingStore, SpeakerEmbedder
+from alpha_sv.embedding.extract import extract
+from alpha_sv.embedding.features import Features, fit_length, whole_length
+from alpha_sv.embedding.store import StoreWriter
+from tests.corpus import make_tree, voice
+
+SMALL = {
+    "ecapa_tdnn": {"channels": [16, 16, 16, 16, 48], "attention_channels": 8, "se_channels": 8},
+    "resnet": {"channels": [8, 8, 16, 16], "block_sizes": [1, 1, 1, 1]},
+}
+
+
+def small_embedder(architecture="ecapa_tdnn"):
+    torch.manual_seed(1)
+    return SpeakerEmbedder(architecture, 24, n_mels=40, **SMALL[architecture])
+
+
+@pytest.fixture(scope="module")
+def utterances(tmp_path_factory):
+    root = make_tree(tmp_path_factory.mktemp("tree"), speakers=4, utterances=6)
+    rows = []
+    for path in sorted((root / "wav").rglob("*.wav")):
+        speaker, session = path.relative_to(root / "wav").parts[:2]
+        size = round(16000 * (0.8, 1.0, 1.37)[int(path.stem) % 3])
+        rows.append(Utterance(str(path.relative_to(root / "wav")), str(path), speaker, session, size, 16000, 1, "test"))
+    return rows
+
+
+@pytest.mark.parametrize("architecture", sorted(SMALL))
+def test_scores_do_not_move_with_batch_size(architecture, utterances, tmp_path):
+    """Peers pad short utterances to their batch, so scores depend on the neighbours."""
+    embedder = small_embedder(architecture)
+    one = extract(embedder, utterances, tmp_path / "1", batch_size=1, progress=False)
+    many = extract(embedder, utterances, tmp_path / "32", batch_size=32, progress=False)
+
+    def cosines(store):
+        unit = store.matrix / np.linalg.norm(store.matrix, axis=1, keepdims=True)
+        return unit @ unit.T
+
+    assert one.ids == many.ids == [u.utt_id for u in utterances]
+    np.testing.assert_allclose(cosines(one), cosines(many), atol=1e-5)
+
+
+def test_embed_equals_extract_and_does_not_depend_on_company_or_mode(utterances, tmp_path):
+    embedder = small_embedder().train()
+    waves = [voice(int(u.speaker[3:]), int(u.utt_id[-6:-4]), u.duration) for u in utterances]
+    together = embedder.embed(waves)
+    alone = np.concatenate([embedder.embed([wave]) for wave in waves])
+    np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-5)
+    assert embedder.training, "embed must leave the mode as it was"
+    stored = extract(embedder, utterances, tmp_path / "store", progress=False).matrix
+    np.testing.assert_allclose(together, stored, rtol=1e-2, atol=1e-3)  # 16-bit files
+
+
+def test_features_of_an_utterance_do_not_depend_on_its_batch():
+    features = Features(n_mels=40)
+    waves = torch.randn(3, 16000) * torch.tensor([[1e-3], [1.0], [0.1]])
+    torch.testing.assert_close(features(waves)[0], features(waves[:1])[0], rtol=1e-4, atol=1e-4)
+    assert features(waves).mean(1).abs().max() < 1e-3, "each band's mean over time is removed"
+
+
+def test_whole_length_rule():
+    assert [whole_length(n) for n in (1, 7_999, 8_000, 9_599, 9_600)] == [8000, 8000, 8000, 8000, 9600]
+    assert whole_length(8_000, sample_rate=8_000) == 8_000
+    wave = np.arange(5.0)
+    assert fit_length(wave, 3).tolist() == [0, 1, 2] and fit_length(wave, 7).tolist() == [0, 1, 2, 3, 4, 0, 1]
+    with pytest.raises(ValueError, match="empty"):
+        fit_length(wave[:0], 3)
+
+
+def test_interrupted_extraction_continues_and_ends_the_same(utterances, tmp_path, monkeypatch):
+    embedder = small_embedder()
+    whole = extract(embedder, utterances, tmp_path / "whole", batch_size=4, progress=False)
+    calls, original = [], StoreWriter.write
+
+    def dies_at_third(self, rows, embeddings):
+        calls.append(len(rows))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        original(self, rows, embeddings)
+
+    monkeypatch.setattr(StoreWriter, "write", dies_at_third)
+    with pytest.raises(KeyboardInterrupt):
+        extract(embedder, utterances, tmp_path / "part", batch_size=4, progress=False)
+    with pytest.raises(ValueError, match="unfinished"):
+        EmbeddingStore.open(tmp_path / "part")
+    done = sum(calls[:2])
+    calls.clear()
+    calls += [0] * 3
+    resumed = extract(embedder, utterances, tmp_path / "part", batch_size=4, progress=False)
+    assert sum(calls) == len(utterances) - done, "rows that were done must not be embedded again"
+    np.testing.assert_array_equal(resumed.matrix, whole.matrix)
+
+
+def test_store_is_reused_only_for_the_same_model_and_utterances(utterances, tmp_path, monkeypatch):
+    embedder, writes, original = small_embedder(), [], StoreWriter.write
+    monkeypatch.setattr(StoreWriter, "write", lambda s, rows, e: (writes.append(len(rows)), original(s, rows, e)))
+    extract(embedder, utterances, tmp_path / "s", progress=False)
+    first = sum(writes)
+    extract(embedder, utterances, tmp_path / "s", progress=False)
+    assert sum(writes) == first
+    with torch.no_grad():
+        next(embedder.backbone.parameters()).add_(0.1)
+    extract(embedder, utterances, tmp_path / "s", progress=False)
+    assert sum(writes) == 2 * first
+    store = extract(embedder, utterances[:5], tmp_path / "s", progress=False)
+    assert len(store.ids) == 5 and sum(writes) == 2 * first + 5
+
+
+def test_missing_file_is_named_and_nothing_is_lost(utterances, tmp_path):
+    import dataclasses
+
+    gone = dataclasses.replace(utterances[0], utt_id="gone.wav", path=str(tmp_path / "gone.wav"))
+    with pytest.raises(AudioError, match="gone.wav"):
+        extract(small_embedder(), [*utterances, gone], tmp_path / "s", progress=False)
+
+
+def test_store_refuses_bad_rows_and_unknown_ids(tmp_path):
+    writer = StoreWriter(tmp_path / "s", ["a", "b"], ["x", "x"], ["test", "test"], 2, "key")
+    with pytest.raises(ValueError, match="b"):
+        writer.write([0, 1], np.array([[1.0, 2.0], [np.nan, 1.0]], np.float32))
+    with pytest.raises(ValueError, match="zero embedding for a"):
+        writer.write([0], np.zeros((1, 2), np.float32))
+    with pytest.raises(ValueError, match="2 rows"):
+        writer.finish()
+    writer.write([0, 1], np.ones((2, 2), np.float32))
+    store = writer.finish()
+    assert isinstance(store.matrix, np.memmap) and store.rows(["b", "a", "b"]).tolist() == [1, 0, 1]
+    with pytest.raises(ValueError, match="1 utterances are not in the store .*: c"):
+        store.rows(["a", "c"])
+    with pytest.raises(ValueError, match="distinct"):
+        StoreWriter(tmp_path / "t", ["a", "a"], ["x", "x"], ["test", "test"], 2, "key")
+
+
+@pytest.mark.parametrize("architecture", sorted(SMALL))
+def test_saved_model_gives_the_same_embeddings(architecture, tmp_path):
+    embedder = small_embedder(architecture)
+    embedder.save(tmp_path / "model")
+    assert sorted(f.name for f in (tmp_path / "model").iterdir()) == ["config.json", "embedder.safetensors"]
+    waves = [voice(0, 0), voice(1, 0, 1.3)]
+    np.testing.assert_array_equal(SpeakerEmbedder.load(tmp_path / "model").embed(waves), embedder.embed(waves))
+
+
+def test_loading_a_model_runs_no_code_and_says_what_is_wrong(tmp_path):
+    with pytest.raises(ValueError, match="config.json is missing"):
+        SpeakerEmbedder.load(tmp_path)
+    small_embedder().save(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    for change, message in [
+        ({"architecture": "os.system"}, "architecture must be one of"),
+        ({"channels": ["__import__('os').system('true')"]}, "must be a number"),
+        ({"device": "cuda"}, "must be a number"),
+        ({"format": "other"}, "format"),
+        ({"n_layers": 3}, "has no argument"),
+    ]:
+        (tmp_path / "config.json").write_text(json.dumps(config | change))
+        with pytest.raises(ValueError, match=message):
+            SpeakerEmbedder.load(tmp_path)
+
+
+def test_embed_refuses_silence_nan_and_two_channels():
+    for bad in (np.zeros(16000, np.float32), np.full(16000, np.nan, np.float32), np.ones((2, 16000), np.float32)):
+        with pytest.raises(ValueError, match="waveform 1"):
+            small_embedder().embed([voice(0, 0), bad])
+
+
+def test_autocast_leaves_features_in_float32():
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert Features(n_mels=40)(torch.randn(1, 16000)).dtype == torch.float32

@@ -1,0 +1,69 @@
+"""SpeechBrain writes a checkpoint's metafile first: a save cut short passes for whole there, and must not here."""
+
+import pytest
+import torch
+from speechbrain.utils.checkpoints import METAFNAME, Checkpointer
+
+from alpha_sv.sb.checkpointer import SafeCheckpointer
+
+
+class DiesWhileSaved(torch.nn.Linear):
+    dies = False
+
+    def state_dict(self, *args, **kwargs):
+        if self.dies:
+            raise OSError("no space left on device")
+        return super().state_dict(*args, **kwargs)
+
+
+def save_two(cls, folder):
+    """One whole checkpoint with weights 1, then one that dies half-way with weights 2."""
+    first, second = torch.nn.Linear(2, 2), DiesWhileSaved(2, 2)
+    checkpointer = cls(folder, {"a_first": first, "b_second": second})
+    for module in (first, second):
+        torch.nn.init.constant_(module.weight, 1)
+    checkpointer.save_checkpoint()
+    torch.nn.init.constant_(first.weight, 2)
+    second.dies = True
+    with pytest.raises(OSError):
+        checkpointer.save_checkpoint()
+    second.dies = False
+    return checkpointer, first
+
+
+def test_half_written_checkpoint_is_not_taken_for_whole(tmp_path):
+    checkpointer, first = save_two(SafeCheckpointer, tmp_path)
+    checkpoint = checkpointer.recover_if_possible()
+    assert len(checkpoint.paramfiles) == 2
+    assert (first.weight == 1).all()
+    checkpointer.save_checkpoint()
+    folders = list(tmp_path.iterdir())
+    assert len(folders) == 2 and all((folder / METAFNAME).exists() for folder in folders), "the debris is removed"
+
+
+def test_why_it_is_needed(tmp_path):
+    """If this fails, SpeechBrain writes its metafile last now and SafeCheckpointer may go."""
+    checkpointer, _ = save_two(Checkpointer, tmp_path)
+    with pytest.raises(Exception, match="b_second"):
+        checkpointer.recover_if_possible()
+
+
+def test_half_deleted_checkpoint_is_not_taken_for_whole(tmp_path, monkeypatch):
+    module = torch.nn.Linear(2, 2)
+    checkpointer = SafeCheckpointer(tmp_path, {"module": module})
+    checkpoint = checkpointer.save_checkpoint()
+    monkeypatch.setattr("shutil.rmtree", lambda path: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        checkpointer._delete_checkpoint(checkpoint)
+    assert checkpointer.list_checkpoints() == []
+
+
+def test_keep_only_best_and_latest(tmp_path):
+    module = torch.nn.Linear(2, 2)
+    checkpointer = SafeCheckpointer(tmp_path, {"module": module})
+    for value in (3.0, 1.0, 2.0):
+        torch.nn.init.constant_(module.weight, value)
+        checkpointer.save_and_keep_only(meta={"eer": value}, min_keys=["eer"])
+    assert sorted(c.meta["eer"] for c in checkpointer.list_checkpoints()) == [1.0, 2.0]
+    checkpointer.recover_if_possible(min_key="eer")
+    assert (module.weight == 1).all()

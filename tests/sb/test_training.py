@@ -1,0 +1,168 @@
+"""The training run as a user starts it: on a tiny tree, in a process of its own, killed and resumed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from alpha_sv.embedding import SpeakerEmbedder
+from alpha_sv.sb.brain import TrainingLog, ValidationSet
+from alpha_sv.sb.experiment import run
+from tests.corpus import make_tree, voice
+
+ROOT = Path(__file__).parents[2]
+RECIPE = ROOT / "recipes" / "SpeakerTree"
+TINY = {
+    "ecapa": ["--channels=[16, 16, 16, 16, 48]"],
+    "resnet": ["--channels=[8, 8, 8, 8]", "--block_sizes=[1, 1, 1, 1]"],
+}
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    return make_tree(tmp_path_factory.mktemp("tree"), speakers=10, utterances=8)
+
+
+def arguments(tree, output, model="ecapa", **overrides):
+    keys = {
+        "data_folder": tree / "wav",
+        "trials": tree / "trials.txt",
+        "noise_folder": tree / "noise",
+        "rir_folder": tree / "rir",
+        "output_folder": output,
+        "num_valid_speakers": 2,
+        "number_of_epochs": 2,
+        "batch_size": 8,
+        "chunk_seconds": 0.5,
+        "log_interval": 1,
+        "n_mels": 24,
+        "embedding_dim": 16,
+        "num_workers": 0,
+        **overrides,
+    }
+    return [f"hparams/{model}.yaml", *TINY[model], *(f"--{key}={value}" for key, value in keys.items())]
+
+
+def start(tree, output, **overrides):
+    return subprocess.Popen(
+        [sys.executable, "train.py", *arguments(tree, output, **overrides)],
+        cwd=RECIPE,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(process):
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, out[-3000:]
+    return out
+
+
+def log_of(folder):
+    return [json.loads(line) for line in (folder / "train_log.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("model", sorted(TINY))
+def test_recipe_trains_validates_and_saves_a_model(model, tree, tmp_path, monkeypatch):
+    monkeypatch.chdir(RECIPE)
+    model_folder = run(arguments(tree, tmp_path, model, number_of_epochs=6, margin=0.0, lr=0.005))
+    log = log_of(tmp_path)
+    train, valid = ([row for row in log if row["kind"] == kind] for kind in ("train", "valid"))
+    assert [row["step"] for row in train] == list(range(1, len(train) + 1))
+    epoch_losses = [row["train_loss"] for row in valid]
+    assert epoch_losses[-1] < 0.8 * epoch_losses[0], epoch_losses
+    assert len(valid) == 6 and all(0 <= row["eer"] <= 1 for row in valid)
+    for row in train:
+        assert 1 <= row["support"] <= 6 and 0 <= row["zero_loss"] <= 1 and 0 <= row["zero_target"] <= 1
+    assert SpeakerEmbedder.load(model_folder).embed([voice(0, 0)]).shape == (1, 16)
+    labels = json.loads((tmp_path / "labels.json").read_text())
+    assert len(labels) == 10 - 2 - 2, "neither trial nor development speakers have a prototype"
+    assert not {"spk8", "spk9"} & labels.keys()
+
+
+def test_kill_9_in_mid_epoch_and_resume_takes_the_same_steps(tree, tmp_path):
+    same = {"ckpt_interval_steps": 2, "ckpt_interval_minutes": 0, "num_workers": 1, "number_of_epochs": 3}
+    whole = start(tree, tmp_path / "whole", **same)
+    finish(whole)
+    expected = log_of(tmp_path / "whole")
+    steps_per_epoch = next(row["step"] for row in expected if row["kind"] == "valid")
+    killed = start(tree, tmp_path / "killed", **same)
+    log = tmp_path / "killed" / "train_log.jsonl"
+    target = steps_per_epoch + 3  # inside the second epoch, past a checkpoint at +2
+    while killed.poll() is None and not (log.exists() and f'"step": {target}, ' in log.read_text()):
+        time.sleep(0.01)
+    assert killed.poll() is None, killed.communicate()[0][-3000:]
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    killed.stdout.close()
+    out = finish(start(tree, tmp_path / "killed", **same))
+    assert "Loading a checkpoint" in out
+    resumed = log_of(tmp_path / "killed")
+    assert resumed == expected, "every line of the log: loss, learning rate, sparsity, EER"
+    first, second = (
+        SpeakerEmbedder.load(tmp_path / name / "model").embed([voice(0, 0)]) for name in ("whole", "killed")
+    )
+    np.testing.assert_array_equal(first, second)
+
+
+def test_same_seed_same_run_whatever_the_workers_and_another_seed_another(tree, tmp_path, monkeypatch):
+    monkeypatch.chdir(RECIPE)
+    logs = []
+    for name, overrides in [("a", {}), ("b", {"num_workers": 2}), ("c", {"seed": 7})]:
+        run(arguments(tree, tmp_path / name, number_of_epochs=1, **overrides))
+        logs.append(log_of(tmp_path / name))
+    assert logs[0] == logs[1]
+    assert logs[0] != logs[2]
+
+
+def test_a_finished_run_with_other_settings_in_its_folder_is_refused(tree, tmp_path, monkeypatch):
+    monkeypatch.chdir(RECIPE)
+    run(arguments(tree, tmp_path, number_of_epochs=1))
+    with pytest.raises(ValueError, match="batch_size.*another output_folder"):
+        run(arguments(tree, tmp_path, number_of_epochs=1, batch_size=4))
+
+
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        ({"batch_size": 1000}, "fewer than one batch of 1000: lower batch_size"),
+        ({"num_valid_speakers": 0}, "Set num_valid_speakers"),
+        ({"noise_folder": "/nowhere"}, "/nowhere does not exist"),
+        ({"data_folder": "/nowhere"}, "/nowhere"),
+    ],
+)
+def test_a_recipe_that_cannot_work_says_why_and_what_to_do(overrides, message, tree, tmp_path, monkeypatch):
+    monkeypatch.chdir(RECIPE)
+    with pytest.raises(ValueError, match=message):
+        run(arguments(tree, tmp_path, **overrides))
+
+
+def test_validation_set_needs_labels_and_its_utterances():
+    from alpha_sv.data.trials import Trials
+
+    with pytest.raises(ValueError, match="one target and one nontarget"):
+        ValidationSet([], Trials(np.array(["a"]), np.array(["b"]), np.array([True])))
+    with pytest.raises(ValueError, match="2 utterances .* not in the manifest: a, b"):
+        ValidationSet([], Trials(np.array(["a", "a"]), np.array(["b", "a"]), np.array([True, False])))
+
+
+def test_training_log_drops_lines_after_the_checkpoint_and_a_torn_last_line(tmp_path):
+    log = TrainingLog(tmp_path / "log.jsonl")
+    for step in range(3):
+        log.append({"step": step})
+    log._save(tmp_path / "ckpt")
+    log.append({"step": 3})
+    with open(tmp_path / "log.jsonl", "a") as file:
+        file.write('{"step": 4, "lo')
+    resumed = TrainingLog(tmp_path / "log.jsonl")
+    resumed._load(tmp_path / "ckpt", end_of_epoch=False)
+    resumed.append({"step": 3})
+    assert [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()] == [0, 1, 2, 3]
