@@ -1,0 +1,86 @@
+"""What the README and the documents promise is there and runs."""
+
+import csv
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("recipes/*/README.md")])
+
+
+def blocks(text, language):
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.S)
+
+
+def test_python_snippets_run():
+    snippets = blocks(README, "python")
+    assert snippets
+    for snippet in snippets:
+        done = subprocess.run([sys.executable, "-c", snippet], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert "support" in done.stdout
+
+
+def test_yaml_snippets_build():
+    from hyperpyyaml import load_hyperpyyaml
+
+    for text in (README, (ROOT / "docs/losses.md").read_text(encoding="utf-8")):
+        for snippet in blocks(text, "yaml"):
+            assert load_hyperpyyaml(snippet)["compute_cost"].scale == 10.0
+
+
+@pytest.mark.parametrize("target", ["demo", "test"])
+def test_the_two_commands_are_make_targets(target):
+    assert re.search(rf"^make {target}\b", README, flags=re.M)
+    done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert ("alpha-sv demo" if target == "demo" else "pytest") in done.stdout
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(document):
+    for link in re.findall(r"\]\(([^)#]+)", document.read_text(encoding="utf-8")):
+        if not link.startswith("http"):
+            assert (document.parent / link).exists(), f"{document.name}: {link}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_alpha_sv_commands_parse(document):
+    from alpha_sv.cli import EXAMPLES, build_parser
+
+    text = document.read_text(encoding="utf-8") + (EXAMPLES if document.name == "README.md" else "")
+    for line in re.findall(r"^\s*(?:\$ )?(alpha-sv (?!train|VERB)[^\n#(]*)", text, flags=re.M):
+        if "`" not in line and "…" not in line and "|" not in line:
+            assert build_parser().parse_args(line.split()[1:]).run is not None, line
+
+
+def test_loss_table_names_every_loss():
+    from alpha_sv.losses import NAMED
+
+    for text in (README, (ROOT / "docs/losses.md").read_text(encoding="utf-8")):
+        assert all(f"`{name}`" in text for name in NAMED)
+
+
+def test_every_recipe_has_a_registry_row_a_readme_and_a_micro_run():
+    with open(ROOT / "recipes/registry.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        for column in ("train", "hparams", "readme", "micro_run"):
+            assert (ROOT / row[column]).is_file(), row
+        assert Path(row["hparams"]).name in (ROOT / row["readme"]).read_text(encoding="utf-8")
+    listed = {row["hparams"] for row in rows}
+    assert listed == {str(path.relative_to(ROOT)) for path in ROOT.glob("recipes/*/hparams/*.yaml")}
+
+
+def test_nothing_here_speaks_of_one_machine():
+    files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.split()
+    for name in files:
+        if (ROOT / name).is_file() and name != "tests/test_readme.py":
+            text = (ROOT / name).read_text(encoding="utf-8", errors="ignore")
+            for word in ("/root/", "/work/", "/home/", "../shared"):
+                assert word not in text, f"{name} has {word}"
