@@ -111,9 +111,8 @@ class StoreWriter:
         if not (resumable and self._part.is_file() and self._done_file.is_file()):
             for stale in ("meta.json", "key.part"):
                 (self.path / stale).unlink(missing_ok=True)
-            shape = (len(self.ids), dim)
-            np.lib.format.open_memmap(self._part, "w+", np.float32, shape).flush()
-            np.lib.format.open_memmap(self._done_file, "w+", np.uint8, shape[:1]).flush()
+            _allocate(self._part, np.float32, (len(self.ids), dim))
+            _allocate(self._done_file, np.uint8, (len(self.ids),))
             with atomic_write(self._key_file) as file:
                 file.write(key)
         self._matrix = np.load(self._part, mmap_mode="r+", allow_pickle=False)
@@ -153,3 +152,11 @@ class StoreWriter:
         for leftover in (self._done_file, self._key_file):
             leftover.unlink(missing_ok=True)
         return EmbeddingStore.open(self.path)
+
+
+def _allocate(path: Path, dtype, shape) -> None:
+    """A zero-filled .npy file whose blocks exist: a full disk is an OSError here, not a crash in a memory map later."""
+    np.lib.format.open_memmap(path, "w+", dtype, shape).flush()
+    if hasattr(os, "posix_fallocate"):
+        with open(path, "rb+") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)

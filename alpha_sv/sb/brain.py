@@ -101,7 +101,9 @@ class SpeakerBrain(sb.Brain):
                 record = {"kind": "valid", "step": self.optimizer_step, "epoch": epoch, **result}
                 self.hparams.training_log.append({**record, "train_loss": float(self.train_loss)})
             if self.checkpointer is not None:
-                self.checkpointer.save_and_keep_only(meta={"eer": result["eer"]}, min_keys=["eer"])
+                self.checkpointer.save_and_keep_only(
+                    meta={"eer": result["eer"]}, min_keys=["eer"], verbosity=logging.DEBUG
+                )
 
 
 class ValidationSet(torch.utils.data.Dataset):

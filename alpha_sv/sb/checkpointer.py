@@ -1,8 +1,8 @@
 """SpeechBrain's Checkpointer, made safe against being killed while it writes or deletes.
 
 SpeechBrain 1.1 recognises a checkpoint by its metafile and writes that file first, so a run killed half-way through a
-save leaves a folder that passes for whole and breaks the resume. Here the metafile appears last, after everything
-else is on disk, and disappears first.
+save leaves a folder that passes for whole and breaks the resume; one killed half-way through a deletion does too.
+Here the metafile appears last, after everything else is on disk, and lists what must be there.
 """
 
 from __future__ import annotations
@@ -27,18 +27,19 @@ class SafeCheckpointer(Checkpointer):
                 with open(file, "rb+") as handle:
                     os.fsync(handle.fileno())
             os.replace(checkpoint.path / _PENDING, checkpoint.path / METAFNAME)
-            self._remove_unfinished()
+            self._remove_debris()
         return checkpoint
 
-    def _save_checkpoint_metafile(self, fpath, *args, **kwargs):
-        return super()._save_checkpoint_metafile(Path(fpath).with_name(_PENDING), *args, **kwargs)
+    def _save_checkpoint_metafile(self, fpath, meta_to_include=None, end_of_epoch=True):
+        meta = {**(meta_to_include or {}), "files": sorted(self.recoverables)}
+        return super()._save_checkpoint_metafile(Path(fpath).with_name(_PENDING), meta, end_of_epoch)
 
-    @staticmethod
-    def _delete_checkpoint(checkpoint, verbosity=None):
-        (Path(checkpoint.path) / METAFNAME).unlink()
-        shutil.rmtree(checkpoint.path)
+    def list_checkpoints(self):
+        """The whole ones only."""
+        return [c for c in super().list_checkpoints() if set(c.meta.get("files", ())) <= c.paramfiles.keys()]
 
-    def _remove_unfinished(self) -> None:
+    def _remove_debris(self) -> None:
+        whole = {checkpoint.path for checkpoint in self.list_checkpoints()}
         for folder in Path(self.checkpoints_dir).glob(CKPT_PREFIX + "*"):
-            if folder.is_dir() and not (folder / METAFNAME).exists():
+            if folder.is_dir() and folder not in whole:
                 shutil.rmtree(folder)

@@ -177,3 +177,17 @@ def test_embed_refuses_silence_nan_and_two_channels():
 def test_autocast_leaves_features_in_float32():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert Features(n_mels=40)(torch.randn(1, 16000)).dtype == torch.float32
+
+
+def test_full_disk_is_an_error_before_the_first_embedding(tmp_path, monkeypatch):
+    """Writing to a memory map of a sparse file on a full disk would kill the process instead."""
+
+    def full(fd, start, size):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full, raising=False)
+    with pytest.raises(OSError, match="No space"):
+        StoreWriter(tmp_path / "s", ["a"], ["x"], ["test"], 2, "key")
+    monkeypatch.undo()
+    writer = StoreWriter(tmp_path / "s", ["a"], ["x"], ["test"], 2, "key")
+    assert writer.missing().tolist() == [0]

@@ -49,13 +49,21 @@ def test_why_it_is_needed(tmp_path):
 
 
 def test_half_deleted_checkpoint_is_not_taken_for_whole(tmp_path, monkeypatch):
-    module = torch.nn.Linear(2, 2)
-    checkpointer = SafeCheckpointer(tmp_path, {"module": module})
-    checkpoint = checkpointer.save_checkpoint()
-    monkeypatch.setattr("shutil.rmtree", lambda path: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):
-        checkpointer._delete_checkpoint(checkpoint)
-    assert checkpointer.list_checkpoints() == []
+    checkpointer = SafeCheckpointer(tmp_path, {"one": torch.nn.Linear(2, 2), "two": torch.nn.Linear(2, 2)})
+    kept = checkpointer.save_checkpoint(meta={"eer": 0.1})
+
+    def killed_after_one_file(path, *args, **kwargs):
+        (path / "one.ckpt").unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("speechbrain.utils.checkpoints.shutil.rmtree", killed_after_one_file)
+        with pytest.raises(KeyboardInterrupt):
+            checkpointer.save_and_keep_only(meta={"eer": 0.2}, num_to_keep=1)
+    assert not (kept.path / "one.ckpt").exists() and (kept.path / METAFNAME).exists()
+    assert [c.meta["eer"] for c in checkpointer.list_checkpoints()] == [0.2]
+    checkpointer.save_checkpoint()
+    assert not kept.path.exists(), "the debris is removed"
 
 
 def test_keep_only_best_and_latest(tmp_path):
