@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from alpha_sv.functional.divergence import check_alpha
 from alpha_sv.functional.fenchel_young import check_target, fenchel_young_loss
 from alpha_sv.functional.margins import PLACES
-from alpha_sv.functional.softargmax import posterior, solve_threshold, working_dtype
+from alpha_sv.functional.softargmax import solve, working_dtype
 
 KAPPA = 5.0
 """κ = s(α−1) shared by all published good settings: (s, α) = (20, 1.25), (10, 1.5), (5, 2)."""
@@ -151,7 +151,7 @@ class MarginLoss(nn.Module):
         logits, log_q = self._logits(cosines, targets)
         dtype = working_dtype(logits.dtype, self.alpha)
         logits, log_q = logits.to(dtype), None if log_q is None else log_q.to(dtype)
-        p = posterior(logits, solve_threshold(logits, self.alpha, log_q), self.alpha, log_q)
+        p = solve(logits, self.alpha, log_q).p
         p_target = p.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
         active = (p > 0).sum(-1)
         return {

@@ -15,13 +15,7 @@ import torch
 from torch import Tensor
 
 from alpha_sv.functional.divergence import check_alpha
-from alpha_sv.functional.softargmax import (
-    deformed_log,
-    log_measure,
-    posterior,
-    solve_threshold,
-    working_dtype,
-)
+from alpha_sv.functional.softargmax import check_broadcast, check_logits, log_measure, solve, working_dtype
 
 
 class _FenchelYoung(torch.autograd.Function):
@@ -30,25 +24,24 @@ class _FenchelYoung(torch.autograd.Function):
     @staticmethod
     def forward(ctx, logits, log_q, target, alpha):
         index = target.unsqueeze(-1)
-        tau = solve_threshold(logits, alpha, log_q)
-        p = posterior(logits, tau, alpha, log_q)
-        log_q_target = torch.zeros_like(tau) if log_q is None else log_q.expand_as(logits).gather(-1, index)
-        gap = torch.where(p > 0, logits - tau, 0)  # also keeps 0·(−inf) out of the sum
-        spread = (alpha - 1) / alpha * (p * gap).sum(-1, keepdim=True)
-        loss = tau - logits.gather(-1, index) + spread - deformed_log(log_q_target, alpha) / alpha
-        ctx.save_for_backward(p, gap, index, log_q_target)
+        solution = solve(logits, alpha, log_q)
+        p, gap = solution.p, solution.gap
+        log_q_target = p.new_zeros(index.shape) if log_q is None else log_q.expand_as(p).gather(-1, index)
+        spread = (p * torch.where(p > 0, gap, 0)).sum(-1, keepdim=True)  # where: 0·(−inf) is 0 here
+        loss = (alpha - 1) / alpha * spread - gap.gather(-1, index) + vertex_term(log_q_target, alpha)
+        ctx.save_for_backward(p, solution.base, index, log_q_target)
         ctx.alpha, ctx.q_shape = alpha, None if log_q is None else log_q.shape
         return loss.squeeze(-1).clamp(min=0)  # ≥ 0 is a theorem; rounding may say −1e-8
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad):
-        p, gap, index, log_q_target = ctx.saved_tensors
+        p, base, index, log_q_target = ctx.saved_tensors
         grad, alpha, grad_q = grad.unsqueeze(-1), ctx.alpha, None
         minus_one = torch.full_like(log_q_target, -1.0)
         grad_logits = grad * p.scatter_add(-1, index, minus_one)
         if ctx.q_shape is not None and ctx.needs_input_grad[1]:
-            envelope = p * (1 + (alpha - 1) * gap)
+            envelope = p * base
             vertex = -torch.exp((1 - alpha) * log_q_target)
             grad_q = (grad * envelope.scatter_add(-1, index, vertex) / alpha).sum_to_size(ctx.q_shape)
         return grad_logits, grad_q, None, None
@@ -94,15 +87,25 @@ def fenchel_young_loss(
         raise ValueError("give q or log_q, not both")
     check_target(target, logits)
     dtype = working_dtype(logits.dtype, alpha)
-    log_q = log_measure(q, dtype) if log_q is None else log_q.to(dtype)
+    if log_q is None:
+        log_q = log_measure(q, logits, dtype)
+    else:
+        check_broadcast(log_q, logits, "log_q")
+        log_q = log_q.to(dtype)
     loss = _FenchelYoung.apply(logits.to(dtype), log_q, target.long(), alpha)
     return loss.to(working_dtype(logits.dtype, 1.0))
 
 
+def vertex_term(log_q_target: Tensor, alpha: float) -> Tensor:
+    """expm1((1−α) ln q_y) / (α(α−1)), and its limit −ln q_y at α = 1: what is left of D(e_y, q)."""
+    if alpha == 1.0:
+        return -log_q_target
+    return torch.expm1((1 - alpha) * log_q_target) / (alpha * (alpha - 1))
+
+
 def check_target(target: Tensor, logits: Tensor) -> None:
     """Refuse labels that do not index the last axis of `logits`, and say which ones."""
-    if logits.ndim == 0 or logits.shape[-1] == 0:
-        raise ValueError(f"logits need at least one class on the last axis, got shape {tuple(logits.shape)}")
+    check_logits(logits)
     if target.is_floating_point() or target.dtype == torch.bool:
         raise ValueError(f"target must hold class indices (an integer dtype), got {target.dtype}")
     if target.shape != logits.shape[:-1]:

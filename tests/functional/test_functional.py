@@ -223,6 +223,33 @@ def test_huge_margin_whose_measure_underflows_stays_finite(alpha):
     torch.testing.assert_close(cosines.grad.gather(-1, target[:, None]), torch.full((4, 1), -10.0))
 
 
+@pytest.mark.parametrize("alpha", [1.0, 1.01, 1.03, 1.5, 2.0, 5.0, 10.0])
+@pytest.mark.parametrize("mass", [1e-8, 1.0, 1e8])
+def test_many_ties_and_large_or_small_measures_keep_mass_one(alpha, mass):
+    """1 + (α−1)(θ−τ) is far below float32's resolution of 1 here; p once summed to 12 at α = 5."""
+    tied = torch.zeros(2, 100_000)
+    spread = torch.randn(2, 50)
+    for logits in (tied, spread):
+        p = alpha_softargmax(logits, alpha, torch.full(logits.shape[-1:], mass))
+        torch.testing.assert_close(p.sum(-1), torch.ones(2), rtol=0, atol=1e-5)
+        if logits is tied:
+            torch.testing.assert_close(p, torch.full_like(p, 1e-5))
+
+
+@pytest.mark.parametrize("alpha", [1.0, 1.25, 2.0])
+def test_only_differences_of_logits_matter_at_any_magnitude(alpha):
+    logits = torch.randn(4, 30, dtype=torch.float64).mul(256).round().div(256)  # so that adding 4096 is exact
+    near, far = (alpha_softargmax((logits + shift).float(), alpha) for shift in (0, 4096))
+    torch.testing.assert_close(near, far, rtol=1e-6, atol=1e-7)
+
+
+def test_measure_beyond_float32_has_a_logarithm():
+    q = torch.tensor([1e-60, 1.0, 1.0], dtype=torch.float64)
+    loss = fenchel_young_loss(torch.zeros(1, 3), torch.tensor([0]), 1.25, q)
+    exact = fenchel_young_loss(torch.zeros(1, 3, dtype=torch.float64), torch.tensor([0]), 1.25, q)
+    torch.testing.assert_close(loss.double(), exact, rtol=1e-5, atol=0)
+
+
 def test_bad_rows_give_nan_in_that_row_alone():
     logits = torch.tensor([[0.0, 1.0], [torch.nan, 0.0], [torch.inf, 0.0], [-torch.inf, -torch.inf]])
     for alpha in (1.25, 2.0):
@@ -249,6 +276,10 @@ def test_caller_tensors_are_never_changed():
         ({"target": torch.tensor([0.0, 1.0])}, "integer dtype"),
         ({"target": torch.tensor([[0], [1]])}, "shape of logits"),
         ({"q": torch.tensor([1.0, 0.0, 1.0])}, "must be positive"),
+        ({"q": torch.tensor([1.0, torch.inf, 1.0])}, "must be positive and finite"),
+        ({"q": torch.ones(4)}, "does not broadcast"),
+        ({"log_q": torch.zeros(3, 2, 3)}, "does not broadcast"),
+        ({"logits": torch.zeros(2, 3, dtype=torch.int64)}, "floating point"),
         ({"logits": torch.zeros(2, 0)}, "at least one class"),
     ],
 )
