@@ -1,12 +1,14 @@
 """The command line: one verb for each arrow between two files.
 
-    speech ─prepare→ manifest.csv ─train→ model/ ─extract→ embeddings/ ─score→ scores.txt ─evaluate→ metrics.json ─report→ report.html
+speech ─prepare→ manifest.csv ─train→ model/ ─extract→ embeddings/
+embeddings/ ─score→ scores.txt ─evaluate→ metrics.json ─report→ report.html
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
@@ -76,35 +78,58 @@ def build_parser() -> argparse.ArgumentParser:
         "prepare",
         _prepare,
         "scan and check trees of speech, write a manifest",
-        "A tree is <folder>/<speaker>/<session>/<utterance>.wav (or flac, ogg, opus). Speakers of the trials never enter "
-        "training. Damaged files are listed in audit.csv and left out.",
+        "A tree is <folder>/<speaker>/<session>/<utterance>.wav (or flac, ogg, opus). Speakers of the trials never "
+        "enter training. Damaged files are listed in audit.csv and left out.",
     )
     sub.add_argument("data_folder", nargs="+", help="one or more trees; utterance ids are paths relative to them")
     sub.add_argument("-o", "--output", required=True, help="folder for manifest.csv, audit.csv, valid_trials.txt")
     sub.add_argument("--trials", action="append", default=[], help="test trial list; may be repeated")
     sub.add_argument(
-        "--exclude-speakers", action="append", default=[], help="a speaker, or a file with one a line, to leave out"
+        "--exclude-speakers",
+        action="append",
+        default=[],
+        help="a speaker, or a file with one a line, to leave out",
     )
     sub.add_argument(
-        "--num-valid-speakers", type=int, default=0, help="training speakers held out to make development trials from"
+        "--num-valid-speakers",
+        type=int,
+        default=0,
+        help="training speakers held out to make development trials from",
     )
     sub.add_argument("--sample-rate", type=int, default=16000, help="Hz that every file must have")
-    sub.add_argument("--audit", choices=("full", "headers"), default="full", help="decode every file, or only read headers")
+    sub.add_argument(
+        "--audit", choices=("full", "headers"), default="full", help="decode every file, or only read headers"
+    )
     sub.add_argument("--seed", type=int, default=1234, help="of the choice of development speakers and trials")
 
     sub = verb("train", None, "train an embedder from a recipe", "Every key of the YAML is an option: --key=value.")
     sub.add_argument("recipe", help="HyperPyYAML file, e.g. recipes/SpeakerTree/hparams/ecapa.yaml")
     sub.add_argument("--trust_yaml", action="store_true", help="let the YAML build classes that are not on our list")
 
-    sub = verb("extract", _extract, "embed the utterances of a manifest", "Run it again after an interruption: it continues.")
+    sub = verb(
+        "extract",
+        _extract,
+        "embed the utterances of a manifest",
+        "Run it again after an interruption: it continues.",
+    )
     sub.add_argument("model", help="folder of a saved embedder")
     sub.add_argument("manifest", help="manifest.csv of `prepare` or `train`")
     sub.add_argument("-o", "--output", required=True, help="folder of the embedding store")
     sub.add_argument("--split", choices=("train", "valid", "test"), help="only this split; all if not given")
-    sub.add_argument("--batch-size", type=int, default=32, help="utterances of equal length at once; no score depends on it")
+    sub.add_argument(
+        "--batch-size",
+        type=_positive,
+        default=32,
+        help="utterances of equal length at once; no score depends on it",
+    )
     sub.add_argument("--device", default="cpu", help="cpu, cuda, mps")
 
-    sub = verb("score", _score, "score the trials of a list", "Cosine, optionally normalised against a cohort of speakers.")
+    sub = verb(
+        "score",
+        _score,
+        "score the trials of a list",
+        "Cosine, optionally normalised against a cohort of speakers.",
+    )
     sub.add_argument("embeddings", help="embedding store")
     sub.add_argument("trials", help="trial list: VoxCeleb (1 a b), Kaldi (a b target) or unlabelled (a b)")
     sub.add_argument("-o", "--output", required=True, help="scores file: enroll test score target|nontarget")
@@ -112,7 +137,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--cohort", help="embedding store of the cohort; by default EMBEDDINGS itself")
     sub.add_argument("--cohort-split", default="train", help="the split of the cohort store to use")
     sub.add_argument("--cohort-unit", choices=("speaker", "utterance"), default="speaker", help="one cohort entry per")
-    sub.add_argument("--top-n", type=int, default=300, help="nearest cohort entries per utterance, for as-norm")
+    sub.add_argument("--top-n", type=_positive, default=300, help="nearest cohort entries per utterance, for as-norm")
 
     sub = verb(
         "evaluate",
@@ -142,6 +167,13 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--output", help="folder; by default results/demo, or results/demo_<loss> for another loss")
     sub.add_argument("--seed", type=int, default=1234)
     return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
 
 
 def _prepare(a) -> None:
@@ -182,11 +214,12 @@ def _score(a) -> None:
     from alpha_sv.embedding.store import EmbeddingStore
     from alpha_sv.pipeline import cohort_matrix, score_store
 
-    cohort = None
+    store, trials, cohort = EmbeddingStore.open(a.embeddings), read_trials(a.trials), None
     if a.norm != "none":
-        store = EmbeddingStore.open(a.cohort or a.embeddings)
-        cohort = cohort_matrix(store, a.cohort_split, per_speaker=a.cohort_unit == "speaker")
-    table = score_store(EmbeddingStore.open(a.embeddings), read_trials(a.trials), cohort, a.norm, a.top_n)
+        cohort_store = EmbeddingStore.open(a.cohort) if a.cohort else store
+        strangers = store.speakers_of(trials.enroll.tolist() + trials.test.tolist())
+        cohort = cohort_matrix(cohort_store, a.cohort_split, strangers, per_speaker=a.cohort_unit == "speaker")
+    table = score_store(store, trials, cohort, a.norm, a.top_n)
     write_scores(a.output, table)
     print(a.output)
 
@@ -195,16 +228,24 @@ def _evaluate(a) -> None:
     from alpha_sv.pipeline import evaluate_files, write_metrics
     from alpha_sv.report import to_markdown
 
-    systems = [name_and_file.rpartition("=")[::2] for name_and_file in a.scores]
+    # a file name may hold "=" itself
+    systems = [("", given) if os.path.exists(given) else _named(given) for given in a.scores]
     metrics = evaluate_files(systems, trials=a.trials, layout=a.layout)
     if a.output:
         write_metrics(a.output, metrics)
     print(to_markdown(metrics))
 
 
+def _named(given: str) -> tuple[str, str]:
+    name, equals, file = given.partition("=")
+    return (name, file) if equals else ("", given)
+
+
 def _report(a) -> None:
     from alpha_sv.report import load_log, load_metrics, write_report
 
+    if bad := [fact for fact in a.fact if "=" not in fact]:
+        raise ValueError(f"--fact takes NAME=VALUE, got {bad[0]!r}")
     facts = dict(fact.split("=", 1) for fact in a.fact)
     write_report(a.output, load_metrics(a.metrics), load_log(a.log) if a.log else None, title=a.title, facts=facts)
     print(a.output)

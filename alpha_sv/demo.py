@@ -5,6 +5,7 @@ Every step keeps what it finished: run it again and it continues, or ends at onc
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from pathlib import Path
@@ -45,6 +46,7 @@ def run_demo(loss: str = "q_margin", output: str | os.PathLike | None = None, se
     folder = Path(output) if output else Path("results") / ("demo" if loss == "q_margin" else f"demo_{loss}")
     folder = folder.resolve()
     started = time.monotonic()
+    logging.getLogger("speechbrain").setLevel(logging.WARNING)  # of the framework, only what matters here
     print(f"Demo ({loss}, a few minutes on two cores). Results: {folder / 'report.html'} and {folder / 'metrics.json'}")
 
     print("1/5  Corpus: synthetic speakers over several sessions", flush=True)
@@ -70,14 +72,20 @@ def run_demo(loss: str = "q_margin", output: str | os.PathLike | None = None, se
     store = extract(embedder, utterances, folder / "embeddings")
     baseline = SpeakerEmbedder("mean_fbank", 80)
     baseline_store = extract(
-        baseline, [u for u in utterances if u.split == "test"], folder / "embeddings_mean_fbank", progress=False
+        baseline,
+        [u for u in utterances if u.split == "test"],
+        folder / "embeddings_mean_fbank",
+        progress=False,
     )
 
     print("4/5  Scores, AS-norm, metrics", flush=True)
     trials = read_trials(corpus / "trials.txt")
-    cohort = cohort_matrix(store, "train")
+    cohort = cohort_matrix(store, "train", store.speakers_of(trials.enroll.tolist() + trials.test.tolist()))
     files = {
-        "as-norm": (folder / "scores_as_norm.txt", score_store(store, trials, cohort, top_n=TOP_N, progress=False)),
+        "as-norm": (
+            folder / "scores_as_norm.txt",
+            score_store(store, trials, cohort, top_n=TOP_N, progress=False),
+        ),
         "cosine": (folder / "scores.txt", score_store(store, trials, progress=False)),
         "mean fbank": (folder / "scores_mean_fbank.txt", score_store(baseline_store, trials, progress=False)),
     }

@@ -28,6 +28,7 @@ from alpha_sv.functional.softargmax import solve, working_dtype
 KAPPA = 5.0
 """κ = s(α−1) shared by all published good settings: (s, α) = (20, 1.25), (10, 1.5), (5, 2)."""
 
+_NO_AUTO = "scale 'auto' is κ/(α−1) and needs alpha > 1; for alpha = 1 give a number, 30 say"
 _MAX_LOG_VERTEX = 80.0  # the vertex term grows as e^{(α−1)sm}; float32 ends at e^88
 
 
@@ -73,7 +74,7 @@ class MarginLoss(nn.Module):
         self.alpha = alpha
         self.scale = scale
         self.margin = margin
-        self._checked_range = False
+        self._checked = False
 
     @property
     def alpha(self) -> float:
@@ -81,16 +82,17 @@ class MarginLoss(nn.Module):
 
     @alpha.setter
     def alpha(self, value: float) -> None:
-        self._alpha = check_alpha(value)
+        value = check_alpha(value)
+        if value == 1.0 and getattr(self, "_scale", None) == "auto":
+            raise ValueError(_NO_AUTO)
+        self._alpha = value
 
     @property
     def scale(self) -> float:
         if self._scale != "auto":
             return self._scale
         if self.alpha == 1.0:
-            raise ValueError(
-                "scale 'auto' is κ/(α−1) and needs alpha > 1; for alpha = 1 give a number, 30 say"
-            )
+            raise ValueError("scale 'auto' is κ/(α−1) and needs alpha > 1; for alpha = 1 give a number, 30 say")
         return KAPPA / (self.alpha - 1)
 
     @scale.setter
@@ -111,8 +113,8 @@ class MarginLoss(nn.Module):
         value = float(value)
         if not (math.isfinite(value) and value >= 0):
             raise ValueError(f"margin must be a finite number >= 0, got {value}")
-        if self.place == "angle" and value >= math.pi:
-            raise ValueError(f"an angular margin is in radians and must be below π, got {value}")
+        if self.place == "angle" and value > math.pi / 2:  # beyond ~2.3 the continuation would rise again
+            raise ValueError(f"an angular margin is in radians and at most π/2, got {value}")
         self._margin = value
 
     def forward(self, outputs: Tensor, targets: Tensor, length: Tensor | None = None) -> Tensor:
@@ -168,9 +170,7 @@ class MarginLoss(nn.Module):
                 f"(alpha−1)·scale·margin = {growth:.4g} makes the loss e^{growth:.4g}, beyond float32; "
                 f"keep it below {_MAX_LOG_VERTEX:g} by a smaller margin or scale"
             )
-        return PLACES[self.place](
-            cosines.to(working_dtype(cosines.dtype, 1.0)), targets, self.margin, self.scale
-        )
+        return PLACES[self.place](cosines.to(working_dtype(cosines.dtype, 1.0)), targets, self.margin, self.scale)
 
     def _check(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         if outputs.ndim == 3 and outputs.shape[1] == 1:
@@ -185,14 +185,12 @@ class MarginLoss(nn.Module):
         if outputs.shape[0] == 0:
             raise ValueError("the batch is empty")
         check_target(targets, outputs)
-        if (
-            not outputs.is_cuda or not self._checked_range
-        ):  # on CUDA once only: the check waits for the device
+        if not outputs.is_cuda or not self._checked_range:  # on CUDA once only: the check waits for the device
             self._checked_range = True
             largest = outputs.detach().abs().amax().item()
             if largest > 1.01:  # NaN passes on purpose: it shows in the loss, where SpeechBrain handles it
                 raise ValueError(
-                    f"outputs must be cosines in [−1, 1], found |value| = {largest:.4g}: the classifier has to normalise "
+                    f"outputs must be cosines in [−1, 1], found |value| = {largest:.4g}: the classifier must normalise "
                     "its input and its weight (speechbrain.lobes.models.ECAPA_TDNN.Classifier does)"
                 )
         return outputs, targets.long()

@@ -20,11 +20,36 @@ def chain(tmp_path_factory):
     SpeakerEmbedder("mean_fbank", 40, n_mels=40).save(root / "model")
     trials = str(root / "trials.txt")
     for command in (
-        ["prepare", str(root / "wav"), "--trials", trials, "-o", str(root / "exp"), "--num-valid-speakers", "2"],
+        [
+            "prepare",
+            str(root / "wav"),
+            "--trials",
+            trials,
+            "-o",
+            str(root / "exp"),
+            "--num-valid-speakers",
+            "2",
+        ],
         ["extract", str(root / "model"), str(root / "exp/manifest.csv"), "-o", str(root / "emb")],
         ["score", str(root / "emb"), trials, "-o", str(root / "scores.txt")],
-        ["score", str(root / "emb"), trials, "--norm", "as-norm", "--top-n", "3", "-o", str(root / "asnorm.txt")],
-        ["evaluate", str(root / "scores.txt"), f"AS-norm={root / 'asnorm.txt'}", "-o", str(root / "metrics.json")],
+        [
+            "score",
+            str(root / "emb"),
+            trials,
+            "--norm",
+            "as-norm",
+            "--top-n",
+            "3",
+            "-o",
+            str(root / "asnorm.txt"),
+        ],
+        [
+            "evaluate",
+            str(root / "scores.txt"),
+            f"AS-norm={root / 'asnorm.txt'}",
+            "-o",
+            str(root / "metrics.json"),
+        ],
         ["report", str(root / "metrics.json"), "-o", str(root / "report.html"), "--fact", "Model=mean fbank"],
     ):
         assert main(command) == 0, command
@@ -71,7 +96,13 @@ def test_two_runs_give_the_same_bytes(chain, tmp_path):
         main(["score", str(chain / "emb"), str(chain / "trials.txt"), *extra, "-o", str(tmp_path / name)])
         assert (tmp_path / name).read_bytes() == (chain / name).read_bytes()
     main(
-        ["evaluate", str(tmp_path / "scores.txt"), f"AS-norm={tmp_path / 'asnorm.txt'}", "-o", str(tmp_path / "m.json")]
+        [
+            "evaluate",
+            str(tmp_path / "scores.txt"),
+            f"AS-norm={tmp_path / 'asnorm.txt'}",
+            "-o",
+            str(tmp_path / "m.json"),
+        ]
     )
     assert (tmp_path / "m.json").read_bytes() == (chain / "metrics.json").read_bytes()
 
@@ -87,6 +118,14 @@ def test_evaluate_takes_anybodys_scores_file(tmp_path, capsys):
         assert main(["evaluate", f"x={tmp_path / 'scores.txt'}"]) == 0, name
         tables.append(capsys.readouterr().out)
     assert tables[0] == tables[1] and "0.000" in tables[0]
+
+
+def test_file_names_may_hold_an_equals_sign(tmp_path, capsys):
+    file = tmp_path / "lr=0.1.txt"
+    file.write_text("a b 0.9 target\na c 0.2 nontarget\n")
+    for given, name in ((str(file), "lr=0.1"), (f"mine={file}", "mine")):
+        assert main(["evaluate", given]) == 0
+        assert name in capsys.readouterr().out
 
 
 def test_unlabelled_scores_take_their_labels_from_the_trials(chain, tmp_path, capsys):
@@ -107,7 +146,10 @@ def test_unlabelled_scores_take_their_labels_from_the_trials(chain, tmp_path, ca
         (["score", "{c}/emb", "{c}/trials.txt", "--norm", "as-norm", "-o", "x"], "300"),
         (["score", "{c}/emb", "{t}/missing_utt.txt", "-o", "x"], "spk9/none.wav"),
         (["score", "{c}/nowhere", "{c}/trials.txt", "-o", "x"], "nowhere is not there"),
-        (["score", "{c}/emb", "{c}/trials.txt", "--norm", "as-norm", "--cohort-split", "x", "-o", "x"], "split 'x'"),
+        (
+            ["score", "{c}/emb", "{c}/trials.txt", "--norm", "as-norm", "--cohort-split", "x", "-o", "x"],
+            "split 'x'",
+        ),
         (["evaluate", "{t}/one_sided.txt"], "nontarget"),
         (["evaluate", "{t}/nan.txt"], "nan.txt:2"),
         (["evaluate", "{t}/conflict.txt"], "a b"),
@@ -117,6 +159,11 @@ def test_unlabelled_scores_take_their_labels_from_the_trials(chain, tmp_path, ca
         (["prepare", "{c}/nowhere", "-o", "{t}/p"], "nowhere"),
         (["report", "{t}/nan.txt", "-o", "x"], "nan.txt"),
         (["train"], "needs a recipe"),
+        (
+            ["score", "{c}/emb", "{c}/trials.txt", "--norm", "s-norm", "--cohort-split", "test", "-o", "x"],
+            "strangers",
+        ),
+        (["report", "{c}/metrics.json", "--fact", "foo", "-o", "x"], "'foo'"),
     ],
 )
 def test_wrong_use_is_one_line_that_names_the_culprit(command, message, chain, tmp_path, capsys):
@@ -130,7 +177,9 @@ def test_wrong_use_is_one_line_that_names_the_culprit(command, message, chain, t
 
 
 def test_help_teaches_and_does_not_import_torch():
-    code = "import sys; from alpha_sv.cli import build_parser; build_parser().format_help(); assert 'torch' not in sys.modules"
+    code = (
+        "import sys; from alpha_sv.cli import build_parser as b; b().format_help(); assert 'torch' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
     text = build_parser().format_help()
     for verb in ("prepare", "train", "extract", "score", "evaluate", "report", "demo"):

@@ -103,7 +103,7 @@ def test_scale_auto_follows_kappa_and_alpha_lives():
         (lambda: QMargin(alpha=0.9), "alpha must be"),
         (lambda: QMargin(margin=-0.1), "margin must be"),
         (lambda: QMargin(margin=float("nan")), "margin must be"),
-        (lambda: A3M(margin=4), "below π"),
+        (lambda: A3M(margin=1.6), "at most π/2"),
         (lambda: AMSoftmax(scale=0), "scale must be"),
         (lambda: MarginLoss(1.5, 10, 0.2, "elsewhere"), "place must be one of"),
         (lambda: QMargin(margin=20)(*random_cosines(2, 3)), "beyond float32"),

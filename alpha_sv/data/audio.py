@@ -105,9 +105,7 @@ def read_blocks(
 ) -> Iterator[np.ndarray]:
     """The same samples as `read_audio`, as float32 blocks [T, channels] in bounded memory; same errors."""
     if start < 0 or (num_samples is not None and num_samples < 1):
-        raise ValueError(
-            f"{path}: cannot read {num_samples} samples from {start}; need start >= 0, num_samples >= 1"
-        )
+        raise ValueError(f"{path}: cannot read {num_samples} samples from {start}; need start >= 0, num_samples >= 1")
     with _opened(path) as file:
         if file.samplerate != sample_rate:
             raise _wrong_rate(path, file.samplerate, sample_rate)
@@ -157,9 +155,7 @@ def check_signal(signal: np.ndarray, path: str | os.PathLike) -> None:
     alpha_sv.data.audio.AudioError: a.wav: silent: all 16000 samples are zero; leave the file out
     """
     if not np.any(signal):
-        raise AudioError(
-            f"{path}: silent: all {np.size(signal)} samples are zero; leave the file out", "silent"
-        )
+        raise AudioError(f"{path}: silent: all {np.size(signal)} samples are zero; leave the file out", "silent")
 
 
 @contextlib.contextmanager
@@ -180,18 +176,13 @@ def _opened(path: str | os.PathLike) -> Iterator[soundfile.SoundFile]:
         file = soundfile.SoundFile(os.fspath(path))
     except soundfile.LibsndfileError as error:
         raise AudioError(
-            f"{path}: unreadable: {error.error_string.strip()}; known extensions: "
-            f"{' '.join(AUDIO_EXTENSIONS)}"
+            f"{path}: unreadable: {error.error_string.strip()}; known extensions: {' '.join(AUDIO_EXTENSIONS)}"
         ) from error
     with file:
         if file.frames == 0:
-            raise AudioError(
-                f"{path}: empty: the header counts no samples; record or convert it again", "empty"
-            )
+            raise AudioError(f"{path}: empty: the header counts no samples; record or convert it again", "empty")
         if file.frames >= _UNKNOWN_FRAMES:
-            raise AudioError(
-                f"{path}: unreadable: the header gives no length; write it again: {_command(path, '')}"
-            )
+            raise AudioError(f"{path}: unreadable: the header gives no length; write it again: {_command(path, '')}")
         yield file
 
 
@@ -239,6 +230,4 @@ def _wrong_rate(path: str | os.PathLike, rate: int, wanted: int) -> AudioError:
 
 def _command(path: str | os.PathLike, options: str) -> str:
     source = os.fspath(path)
-    return (
-        f"ffmpeg -i {shlex.quote(source)} {options}{shlex.quote(os.path.splitext(source)[0] + '.new.flac')}"
-    )
+    return f"ffmpeg -i {shlex.quote(source)} {options}{shlex.quote(os.path.splitext(source)[0] + '.new.flac')}"

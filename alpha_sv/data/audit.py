@@ -144,9 +144,7 @@ def findings(utt_ids: Sequence[str], speakers: Sequence[str], results: Sequence[
     s2/c duplicate-across-speakers | same samples as s1/a
     """
     found: list[Finding] = []
-    earlier: dict[
-        str, dict[str, str]
-    ] = {}  # digest -> speaker -> the first of their files with these samples
+    earlier: dict[str, dict[str, str]] = {}  # digest -> speaker -> the first of their files with these samples
     for utt_id, speaker, result in zip(utt_ids, speakers, results, strict=True):
         found += [Finding(utt_id, problem, detail) for problem, detail in result.problems]
         if result.digest is None:

@@ -7,6 +7,7 @@ size or on whether the run was interrupted.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -118,11 +119,11 @@ class Augmenter:
         self.rirs = [] if rir_folder is None else _audio_files(rir_folder, sample_rate)
         self.noise_probability, self.rir_probability = noise_probability, rir_probability
         self.snr_low, self.snr_high, self.sample_rate = snr_low, snr_high, sample_rate
-        self._rir_cache: dict[Path, np.ndarray] = {}
 
     def __call__(self, waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         if self.rirs and rng.random() < self.rir_probability:
-            waveform = self._reverberate(waveform, self.rirs[rng.integers(len(self.rirs))][0])
+            rir = _read_rir(self.rirs[rng.integers(len(self.rirs))][0], self.sample_rate)
+            waveform = reverberate(waveform, rir)
         if self.noises and rng.random() < self.noise_probability:
             path, length = self.noises[rng.integers(len(self.noises))]
             start = int(rng.integers(max(length - len(waveform), 0) + 1))
@@ -130,10 +131,10 @@ class Augmenter:
             waveform = add_noise(waveform, noise, rng.uniform(self.snr_low, self.snr_high))
         return waveform
 
-    def _reverberate(self, waveform: np.ndarray, path: Path) -> np.ndarray:
-        if path not in self._rir_cache:
-            self._rir_cache[path] = read_audio(path, sample_rate=self.sample_rate)
-        return reverberate(waveform, self._rir_cache[path])
+
+@functools.lru_cache(maxsize=256)
+def _read_rir(path: Path, sample_rate: int) -> np.ndarray:
+    return read_audio(path, sample_rate=sample_rate)
 
 
 def add_noise(waveform: np.ndarray, noise: np.ndarray, snr: float) -> np.ndarray:
@@ -162,7 +163,8 @@ def _audio_files(folder, sample_rate: int) -> list[tuple[Path, int]]:
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"augmentation folder {folder} does not exist")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_EXTENSIONS)
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_EXTENSIONS)
+    paths = sorted(path for path in found if not path.name.startswith("."))  # "._x.wav" is no audio
     if not paths:
         raise ValueError(f"augmentation folder {folder} holds no audio ({' '.join(sorted(AUDIO_EXTENSIONS))})")
     files = []

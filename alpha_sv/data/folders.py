@@ -81,9 +81,7 @@ def find_files(data_folders: Sequence[str | os.PathLike]) -> list[AudioFile]:
 
 def _tree(root: str) -> list[AudioFile]:
     if not os.path.isdir(root):
-        raise ValueError(
-            f"{root}: {'not a folder' if os.path.exists(root) else 'no such folder'}; give {_LAYOUT}"
-        )
+        raise ValueError(f"{root}: {'not a folder' if os.path.exists(root) else 'no such folder'}; give {_LAYOUT}")
     files: list[AudioFile] = []
     others: Counter[str] = Counter()
     for entry in _walk(root, ()):
@@ -99,9 +97,7 @@ def _tree(root: str) -> list[AudioFile]:
         else:
             files.append(AudioFile(relative, entry.path, status.st_size, status.st_mtime_ns))
     if not files:
-        seen = ", ".join(
-            f"{count} {extension or 'without extension'}" for extension, count in others.most_common(3)
-        )
+        seen = ", ".join(f"{count} {extension or 'without extension'}" for extension, count in others.most_common(3))
         raise ValueError(
             f"{root}: no audio ({' '.join(AUDIO_EXTENSIONS)}) in it{f', but {seen} files' if seen else ''}; "
             f"expected {_LAYOUT} (convert .m4a and .mp3 first: ffmpeg -i IN.m4a -ar 16000 -ac 1 OUT.wav)"
@@ -155,8 +151,7 @@ def _check_apart(roots: list[str]) -> None:
         for second in roots[index + 1 :]:
             if real[first].is_relative_to(real[second]) or real[second].is_relative_to(real[first]):
                 raise ValueError(
-                    f"data folders {first} and {second} are one, or one lies in the other; give each file "
-                    "once"
+                    f"data folders {first} and {second} are one, or one lies in the other; give each file once"
                 )
 
 

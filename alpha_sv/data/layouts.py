@@ -73,17 +73,13 @@ class TextTable:
         line = " ".join(column[row] for column in self.columns)
         raise ValueError(f"{self.path}:{self.lines[row]}: {problem} (line: '{line}')")
 
-    def split(
-        self, layouts: dict[str, tuple[str, ...]], layout: str | None, otherwise: str
-    ) -> dict[str, np.ndarray]:
+    def split(self, layouts: dict[str, tuple[str, ...]], layout: str | None, otherwise: str) -> dict[str, np.ndarray]:
         """Columns by name, as arrays: enroll, test and, where the layout has them, labels and scores."""
         if layout is not None and layout not in layouts:
             raise ValueError(f"{self.path}: unknown layout {layout!r}; choose one of {', '.join(layouts)}")
         roles = layouts[layout] if layout else self._detect(layouts, otherwise)
         if len(roles) != len(self.columns):
-            self.fail(
-                0, f"layout {layout!r} is '{' '.join(roles)}', this file has {len(self.columns)} columns"
-            )
+            self.fail(0, f"layout {layout!r} is '{' '.join(roles)}', this file has {len(self.columns)} columns")
         if (found := self._first_misfit(roles)) is not None:
             self.fail(found[0], found[1])
         column = dict(zip(roles, self.columns, strict=True))
@@ -106,9 +102,7 @@ class TextTable:
             best = max(misfits, key=lambda name: misfits[name][0])
             self.fail(misfits[best][0], f"{misfits[best][1]}. Layouts: {known}; {otherwise}")
         if len(fitting) > 1:
-            self.fail(
-                0, f"every line fits the layouts {' and '.join(fitting)}; pass layout= to say which it is"
-            )
+            self.fail(0, f"every line fits the layouts {' and '.join(fitting)}; pass layout= to say which it is")
         roles = widths[fitting[0]]
         if "score" in roles and "label" not in roles and set(self.columns[roles.index("score")]) <= _DIGITS:
             self.fail(

@@ -50,9 +50,7 @@ class Utterance:
 
     def __post_init__(self) -> None:
         if not self.utt_id or not self.speaker:
-            raise ValueError(
-                f"an utterance needs an ID and a speaker, got {self.utt_id!r} and {self.speaker!r}"
-            )
+            raise ValueError(f"an utterance needs an ID and a speaker, got {self.utt_id!r} and {self.speaker!r}")
         if not os.path.isabs(self.path):
             raise ValueError(f"the path of {self.utt_id!r} must be absolute, got {self.path!r}")
         if min(self.num_samples, self.sample_rate, self.channels) < 1:
@@ -143,13 +141,9 @@ def read_manifest(path: str | os.PathLike, split: str | None = None) -> list[Utt
                     raise ValueError(f"{len(row)} fields where the header has {len(header)}")
                 utterance = _parse(*(row[column] for column in where))
                 if utterance.utt_id in line_of:
-                    raise ValueError(
-                        f"the ID {utterance.utt_id!r} is that of line {line_of[utterance.utt_id]} too"
-                    )
+                    raise ValueError(f"the ID {utterance.utt_id!r} is that of line {line_of[utterance.utt_id]} too")
             except ValueError as error:
-                raise ValueError(
-                    f"{path}:{rows.line_num}: {error}; repair the line or prepare again"
-                ) from error
+                raise ValueError(f"{path}:{rows.line_num}: {error}; repair the line or prepare again") from error
             line_of[utterance.utt_id] = rows.line_num
             if split is None or utterance.split == split:
                 utterances.append(utterance)
@@ -174,9 +168,7 @@ def manifest_hash(utterances: Iterable[Utterance]) -> str:
 
 
 def _parse(utt_id, duration, path, speaker, session, num_samples, sample_rate, channels, split) -> Utterance:
-    utterance = Utterance(
-        utt_id, path, speaker, session, int(num_samples), int(sample_rate), int(channels), split
-    )
+    utterance = Utterance(utt_id, path, speaker, session, int(num_samples), int(sample_rate), int(channels), split)
     if not abs(float(duration) - utterance.duration) < 1e-3:
         raise ValueError(f"duration {duration} s, but num_samples / sample_rate is {utterance.duration} s")
     return utterance

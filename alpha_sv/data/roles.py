@@ -21,7 +21,10 @@ logger = logging.getLogger(__name__)
 
 
 def assign_roles(
-    files: Sequence[AudioFile], lists: Sequence[tuple[str, Trials]], exclusions: Sequence[str]
+    files: Sequence[AudioFile],
+    lists: Sequence[tuple[str, Trials]],
+    exclusions: Sequence[str],
+    valid_lists: Sequence[tuple[str, Trials]] = (),
 ) -> tuple[dict[str, str], dict[str, int]]:
     """Decide what every file is for.
 
@@ -34,18 +37,21 @@ def assign_roles(
     exclusions : sequence of str
         Speakers of the trees, or files with one in the first column of each line; such a file may name absent
         ones.
+    valid_lists : sequence of (path, Trials)
+        Development trial lists; their speakers do not train either.
 
     Returns
     -------
     split_of : dict
-        ID → "train" or "test", of the files in use, in the order of `files`.
+        ID → "train", "valid" or "test", of the files in use, in the order of `files`.
     left_out : dict
         Reason → number of files.
 
     Raises
     ------
     ValueError
-        A trial names a file that is not there, or an exclusion is neither a speaker nor a file.
+        A trial names a file that is not there, an exclusion is neither a speaker nor a file, or test and development
+        trials share speakers.
 
     Example
     -------
@@ -55,20 +61,28 @@ def assign_roles(
     {'s1/a.wav': 'test', 's1/b.wav': 'test', 's2/a.wav': 'train'}
     """
     speaker_of = {file.utt_id: file.speaker for file in files}
-    listed: set[str] = set()
-    for path, trials in lists:
-        named = set(trials.enroll.tolist()).union(trials.test.tolist())
-        _check_listed(path, named, speaker_of)
-        _check_labels(path, trials, speaker_of)
-        listed |= named
-    test_speakers = {speaker_of[utt_id] for utt_id in listed}
+    listed: dict[str, str] = {}
+    speakers: dict[str, set[str]] = {"test": set(), "valid": set()}
+    for split, group in (("test", lists), ("valid", valid_lists)):
+        for path, trials in group:
+            named = set(trials.enroll.tolist()).union(trials.test.tolist())
+            _check_listed(path, named, speaker_of)
+            _check_labels(path, trials, speaker_of)
+            listed |= dict.fromkeys(named, split)
+            speakers[split] |= {speaker_of[utt_id] for utt_id in named}
+    if shared := sorted(speakers["test"] & speakers["valid"]):
+        raise ValueError(
+            f"{len(shared)} speakers are in the test and in the development trials ({', '.join(shared[:3])}): a model "
+            "chosen on them has seen the test; take them out of one of the lists"
+        )
+    trial_speakers = speakers["test"] | speakers["valid"]
     excluded = _excluded(exclusions, set(speaker_of.values()))
     split_of: dict[str, str] = {}
     left_out: Counter[str] = Counter({"other files of trial speakers": 0, "excluded speakers": 0})
     for file in files:
         if file.utt_id in listed:
-            split_of[file.utt_id] = "test"
-        elif file.speaker in test_speakers:
+            split_of[file.utt_id] = listed[file.utt_id]
+        elif file.speaker in trial_speakers:
             left_out["other files of trial speakers"] += 1
         elif file.speaker in excluded:
             left_out["excluded speakers"] += 1
@@ -116,9 +130,7 @@ def _excluded(exclusions: Sequence[str], speakers: set[str]) -> set[str]:
             excluded.add(item)
         elif os.path.isfile(item):
             text = Path(item).read_text(encoding="utf-8-sig")
-            names = {
-                re.split(r"[\s,]", line.strip(), maxsplit=1)[0] for line in text.splitlines() if line.strip()
-            }
+            names = {re.split(r"[\s,]", line.strip(), maxsplit=1)[0] for line in text.splitlines() if line.strip()}
             if not names & speakers:
                 logger.warning("%s: none of its %d speakers are in the data folders", item, len(names))
             excluded |= names

@@ -41,9 +41,7 @@ def eligible_speakers(speakers: Sequence[str], count: int) -> list[str]:
     eligible = sorted(speaker for speaker, n in number.items() if n >= 2)
     most = max(0, min(len(eligible), len(number) - 2))
     if len(number) < 2:
-        raise ValueError(
-            f"{len(number)} training speakers; training takes 2 at least: add data or exclude fewer"
-        )
+        raise ValueError(f"{len(number)} training speakers; training takes 2 at least: add data or exclude fewer")
     if count > most:
         raise ValueError(
             f"{count} validation speakers asked for: of {len(number)} training speakers {len(eligible)} have "

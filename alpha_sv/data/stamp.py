@@ -37,11 +37,7 @@ def is_fresh(stamp: str | os.PathLike, key: str) -> bool:
         content = json.loads(stamp.read_bytes())
     except ValueError:
         return False
-    if (
-        not isinstance(content, dict)
-        or content.get("key") != key
-        or not isinstance(content.get("outputs"), dict)
-    ):
+    if not isinstance(content, dict) or content.get("key") != key or not isinstance(content.get("outputs"), dict):
         return False
     outputs = {stamp.parent / name: digest for name, digest in content["outputs"].items()}
     return all(path.is_file() and sha256_file(path) == digest for path, digest in outputs.items())

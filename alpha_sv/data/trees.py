@@ -47,6 +47,7 @@ def prepare_tree(
     seed: int = 1234,
     workers: int | None = None,
     progress: bool = True,
+    valid_trials: str | os.PathLike | None = None,
 ) -> Path:
     """Prepare one or several pooled speaker trees (see `alpha_sv.data.folders` for the layout).
 
@@ -73,6 +74,9 @@ def prepare_tree(
         Of the validation speakers and trials; not negative.
     workers : int, optional
         Threads; one per available core if None.
+    valid_trials : path-like, optional
+        A labelled development trial list of your own, instead of one drawn from `num_valid_speakers` (then unused): its
+        utterances become the split "valid", and its speakers do not train.
 
     Returns
     -------
@@ -92,7 +96,10 @@ def prepare_tree(
     _check_arguments(num_valid_speakers, sample_rate, min_duration, audit, seed, workers)
     data_folders, trial_lists, exclusions = map(_as_list, (data_folders, trials, exclude_speakers))
     output = Path(output_folder)
-    for path in trial_lists:
+    valid_lists = [] if valid_trials is None else [os.fspath(valid_trials)]
+    if valid_lists:
+        num_valid_speakers = 0
+    for path in trial_lists + valid_lists:
         if not os.path.isfile(path):
             raise ValueError(f"{path}: no such trial list; check the path")
         if os.path.abspath(path) in [os.path.abspath(output / name) for name in _OUTPUTS]:
@@ -101,6 +108,7 @@ def prepare_tree(
     arguments = {
         "data_folders": [os.path.abspath(folder) for folder in data_folders],
         "trials": [sha256_file(path) for path in trial_lists],
+        "valid_trials": [sha256_file(path) for path in valid_lists],
         "exclude_speakers": [sha256_file(item) if os.path.isfile(item) else item for item in exclusions],
         "num_valid_speakers": num_valid_speakers,
         "sample_rate": sample_rate,
@@ -120,13 +128,14 @@ def prepare_tree(
     for name in ("prepare.json", *_OUTPUTS):
         (output / name).unlink(missing_ok=True)
 
-    split_of, left_out = assign_roles(files, lists, exclusions)
+    own_valid = [(path, read_trials(path)) for path in valid_lists]
+    if own_valid and own_valid[0][1].labels is None:
+        raise ValueError(f"{valid_lists[0]}: development trials need labels (1 enroll test)")
+    split_of, left_out = assign_roles(files, lists, exclusions, own_valid)
     used = [file for file in files if file.utt_id in split_of]
     _check_enough([f.speaker for f in used if split_of[f.utt_id] == "train"], num_valid_speakers, left_out)
 
-    results = examine_all(
-        [f.path for f in used], sample_rate, min_duration, audit == "full", workers, progress
-    )
+    results = examine_all([f.path for f in used], sample_rate, min_duration, audit == "full", workers, progress)
     found = findings([f.utt_id for f in used], [f.speaker for f in used], results)
     write_audit(output / "audit.csv", found)
     logger.log(logging.WARNING if found else logging.INFO, summary(found, len(used)))
@@ -134,9 +143,11 @@ def prepare_tree(
     left_out["unusable (see audit.csv)"] = len(used) - len(utterances)
     _check_enough([u.speaker for u in utterances if u.split == "train"], num_valid_speakers, left_out)
 
-    if num_valid_speakers:
-        utterances, valid_trials = _validation(utterances, num_valid_speakers, seed)
-        write_trials(output / "valid_trials.txt", valid_trials)
+    if own_valid:
+        write_trials(output / "valid_trials.txt", own_valid[0][1])
+    elif num_valid_speakers:
+        utterances, drawn = _validation(utterances, num_valid_speakers, seed)
+        write_trials(output / "valid_trials.txt", drawn)
     write_manifest(manifest, utterances)
     counts = {split: _count(utterances, split) for split in SPLITS}
     facts = {
@@ -162,10 +173,8 @@ def _usable(
 ) -> list[Utterance]:
     bad = {finding.utt_id: finding for finding in found if finding.leaves_out}
     if len(bad) == len(files):
-        raise ValueError(
-            f"no usable file is left.\n{summary(found, len(files))}\nRepair or convert the files"
-        )
-    needed = [finding for utt_id, finding in bad.items() if split_of[utt_id] == "test"]
+        raise ValueError(f"no usable file is left.\n{summary(found, len(files))}\nRepair or convert the files")
+    needed = [finding for utt_id, finding in bad.items() if split_of[utt_id] != "train"]
     if needed:
         some = "; ".join(f"{finding.utt_id}: {finding.problem}: {finding.detail}" for finding in needed[:3])
         raise ValueError(

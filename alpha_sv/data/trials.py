@@ -151,9 +151,7 @@ def read_scores(path: str | os.PathLike, layout: str | None = None) -> ScoreTabl
     """
     text = TextTable.read(path)
     columns = text.split(SCORE_LAYOUTS, layout, otherwise="a list without scores is for read_trials")
-    return _checked(
-        path, ScoreTable(columns["enroll"], columns["test"], columns["scores"], columns.get("labels"))
-    )
+    return _checked(path, ScoreTable(columns["enroll"], columns["test"], columns["scores"], columns.get("labels")))
 
 
 def write_trials(path: str | os.PathLike, trials: Trials) -> None:
@@ -165,9 +163,7 @@ def write_trials(path: str | os.PathLike, trials: Trials) -> None:
             file.writelines(f"{enroll} {test}\n" for enroll, test in pairs)
         else:
             labels = trials.labels.tolist()
-            file.writelines(
-                f"{y:d} {enroll} {test}\n" for y, (enroll, test) in zip(labels, pairs, strict=True)
-            )
+            file.writelines(f"{y:d} {enroll} {test}\n" for y, (enroll, test) in zip(labels, pairs, strict=True))
 
 
 def write_scores(path: str | os.PathLike, table: ScoreTable) -> None:
@@ -229,9 +225,7 @@ def label_scores(table: ScoreTable, trials: Trials) -> ScoreTable:
     if trials.labels is None:
         raise ValueError("label_scores: the trial list has no labels; give the labelled list")
     wanted, scored = _pairs(trials), _pairs(table)
-    label_of = _one_value_a_pair(
-        wanted, trials.labels.tolist(), "labels", "keep one of them in the trial list"
-    )
+    label_of = _one_value_a_pair(wanted, trials.labels.tolist(), "labels", "keep one of them in the trial list")
     score_of = _one_value_a_pair(scored, table.scores.tolist(), "scores", "score each pair once")
     missing = [pair for pair in label_of if pair not in score_of]
     extra = [pair for pair in score_of if pair not in label_of]
@@ -254,9 +248,7 @@ def label_scores(table: ScoreTable, trials: Trials) -> ScoreTable:
 def _checked(path: str | os.PathLike, table: Trials | ScoreTable) -> Trials | ScoreTable:
     if table.labels is not None:
         try:
-            _one_value_a_pair(
-                _pairs(table), table.labels.astype(int).tolist(), "labels", "keep the right line only"
-            )
+            _one_value_a_pair(_pairs(table), table.labels.astype(int).tolist(), "labels", "keep the right line only")
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
     return table

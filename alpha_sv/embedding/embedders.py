@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
 from speechbrain.lobes.models.ResNet import ResNet
@@ -72,7 +73,12 @@ class SpeakerEmbedder(nn.Module):
         if architecture not in ARCHITECTURES:
             raise ValueError(f"architecture must be one of {sorted(ARCHITECTURES)}, got {architecture!r}")
         backbone = ARCHITECTURES[architecture]
-        known = set(inspect.signature(backbone).parameters) - {"input_size", "lin_neurons", "device", "activation"}
+        known = set(inspect.signature(backbone).parameters) - {
+            "input_size",
+            "lin_neurons",
+            "device",
+            "activation",
+        }
         if unknown := set(sizes) - known:
             raise ValueError(f"{architecture} has no argument {sorted(unknown)}; it takes {sorted(known)}")
         self.config = {
@@ -153,12 +159,21 @@ class SpeakerEmbedder(nn.Module):
                     f"{folder} is not a saved embedder: {file.name} is missing; `alpha-sv train` leaves one in "
                     "<output_folder>/model"
                 )
-        config = json.loads(config_file.read_text(encoding="utf-8"))
-        if config.pop("format", None) != FORMAT:
-            raise ValueError(f"{config_file} does not have the format {FORMAT!r}")
-        _check_plain(config, config_file)
-        embedder = cls(**config)
-        embedder.load_state_dict(load(weights_file.read_bytes()))
+        try:
+            config = json.loads(config_file.read_text(encoding="utf-8"))
+            if config.pop("format", None) != FORMAT:
+                raise ValueError(f"no format {FORMAT!r}")
+            _check_plain(config)
+            embedder = cls(**config)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ValueError(f"{config_file} does not describe an embedder: {error}") from error
+        try:
+            weights = load(weights_file.read_bytes())
+            embedder.load_state_dict(weights)
+        except (SafetensorError, RuntimeError) as error:
+            raise ValueError(f"{weights_file} is damaged or does not fit {config_file.name}: {error}") from error
+        if bad := [name for name, tensor in weights.items() if not tensor.isfinite().all()]:
+            raise ValueError(f"{weights_file}: NaN or infinite weights in {', '.join(bad[:3])}; the training diverged")
         return embedder.eval()
 
 
@@ -178,8 +193,10 @@ def length_batches(lengths: Sequence[int], batch_size: int) -> list[np.ndarray]:
     return batches
 
 
-def _check_plain(config: dict, file: Path) -> None:
+def _check_plain(config: dict) -> None:
     for name, value in config.items():
         values = value if isinstance(value, list) else [value]
-        if not all(isinstance(v, (int, float, bool)) or (name == "architecture" and isinstance(v, str)) for v in values):
-            raise ValueError(f"{file}: {name} must be a number or a list of numbers, got {value!r}")
+        if not all(
+            isinstance(v, (int, float, bool)) or (name == "architecture" and isinstance(v, str)) for v in values
+        ):
+            raise ValueError(f"{name} must be a number or a list of numbers, got {value!r}")

@@ -53,14 +53,17 @@ class EmbeddingStore:
         if not (path / "meta.json").is_file():
             state = "unfinished: run the same `alpha-sv extract` again, it continues" if path.is_dir() else "not there"
             raise ValueError(f"embedding store {path} is {state}")
-        meta = json.loads((path / "meta.json").read_text(encoding="utf-8"))
-        if meta.get("format") != FORMAT:
-            raise ValueError(f"{path / 'meta.json'} does not have the format {FORMAT!r}")
-        with open(path / "index.csv", newline="", encoding="utf-8") as file:
-            rows = [(row["ID"], row["spk_id"], row["split"]) for row in csv.DictReader(file)]
-        matrix = np.load(path / "embeddings.npy", mmap_mode="r", allow_pickle=False)
-        if matrix.shape[0] != len(rows):
-            raise ValueError(f"{path}: {matrix.shape[0]} embeddings but {len(rows)} lines in index.csv; extract again")
+        try:
+            meta = json.loads((path / "meta.json").read_text(encoding="utf-8"))
+            if meta.get("format") != FORMAT:
+                raise ValueError(f"meta.json does not have the format {FORMAT!r}")
+            with open(path / "index.csv", newline="", encoding="utf-8") as file:
+                rows = [(row["ID"], row["spk_id"], row["split"]) for row in csv.DictReader(file)]
+            matrix = np.load(path / "embeddings.npy", mmap_mode="r", allow_pickle=False)
+            if matrix.ndim != 2 or matrix.shape[0] != len(rows) or not rows:
+                raise ValueError(f"embeddings of shape {matrix.shape} for {len(rows)} lines in index.csv")
+        except (ValueError, KeyError, OSError, AttributeError) as error:
+            raise ValueError(f"embedding store {path} is damaged ({error}); delete it and extract again") from error
         ids, speakers, splits = (list(column) for column in zip(*rows, strict=True))
         return cls(path, ids, speakers, splits, matrix, meta)
 
@@ -71,9 +74,13 @@ class EmbeddingStore:
         if missing:
             raise ValueError(
                 f"{len(missing)} utterances are not in the store {self.path}: {', '.join(missing[:5])}"
-                f"{', …' if len(missing) > 5 else ''}; extract them, or check that the ids are relative to the same root"
+                f"{', …' if len(missing) > 5 else ''}; extract them, or check that ids are relative to the same root"
             )
         return np.fromiter((where[str(utt_id)] for utt_id in ids), dtype=np.int64, count=len(ids))
+
+    def speakers_of(self, ids: Sequence[str]) -> set[str]:
+        """The speakers of some utterances."""
+        return {self.speakers[row] for row in self.rows(ids)}
 
     def split_rows(self, split: str) -> np.ndarray:
         """Row numbers of one split."""
@@ -109,7 +116,7 @@ class StoreWriter:
             return
         resumable = self._key_file.is_file() and self._key_file.read_text(encoding="utf-8") == key
         if not (resumable and self._part.is_file() and self._done_file.is_file()):
-            for stale in ("meta.json", "key.part"):
+            for stale in ("meta.json", "embeddings.npy", "key.part"):
                 (self.path / stale).unlink(missing_ok=True)
             _allocate(self._part, np.float32, (len(self.ids), dim))
             _allocate(self._done_file, np.uint8, (len(self.ids),))
@@ -120,8 +127,10 @@ class StoreWriter:
 
     def is_finished(self) -> bool:
         """Whether a whole store with this very key is there."""
-        meta = self.path / "meta.json"
-        return meta.is_file() and json.loads(meta.read_text(encoding="utf-8")).get("key") == self.key
+        try:
+            return EmbeddingStore.open(self.path).meta["key"] == self.key
+        except (ValueError, KeyError):
+            return False
 
     def missing(self) -> np.ndarray:
         """Rows still to be written."""

@@ -103,8 +103,11 @@ def vertex_term(log_q_target: Tensor, alpha: float) -> Tensor:
     return torch.expm1((1 - alpha) * log_q_target) / (alpha * (alpha - 1))
 
 
-def check_target(target: Tensor, logits: Tensor) -> None:
-    """Refuse labels that do not index the last axis of `logits`, and say which ones."""
+def check_target(target: Tensor, logits: Tensor, wait: bool = False) -> None:
+    """Refuse labels that do not index the last axis of `logits`, and say which ones.
+
+    The values of CUDA tensors are looked at only with `wait`, since that waits for the device; gather asserts there.
+    """
     check_logits(logits)
     if target.is_floating_point() or target.dtype == torch.bool:
         raise ValueError(f"target must hold class indices (an integer dtype), got {target.dtype}")
@@ -114,7 +117,7 @@ def check_target(target: Tensor, logits: Tensor) -> None:
             f"got {tuple(target.shape)}"
         )
     classes = logits.shape[-1]
-    if target.numel() and not target.is_cuda:  # on CUDA gather checks by itself, without a device sync here
+    if target.numel() and (wait or not target.is_cuda):
         low, high = int(target.min()), int(target.max())
         if low < 0 or high >= classes:
             raise ValueError(

@@ -36,9 +36,7 @@ class CosineHead(nn.Module):
     def __init__(self, embedding_dim: int, num_classes: int, loss: MarginLoss | None = None):
         super().__init__()
         if embedding_dim < 1 or num_classes < 1:
-            raise ValueError(
-                f"embedding_dim and num_classes must be >= 1, got {embedding_dim} and {num_classes}"
-            )
+            raise ValueError(f"embedding_dim and num_classes must be >= 1, got {embedding_dim} and {num_classes}")
         self.loss = QMargin() if loss is None else loss
         self.weight = nn.Parameter(torch.randn(num_classes, embedding_dim) / embedding_dim**0.5)
 

@@ -90,9 +90,7 @@ def det_curve(target_scores: np.ndarray, nontarget_scores: np.ndarray) -> DetCur
 def _one_side(name: str, scores: np.ndarray) -> np.ndarray:
     array = np.asarray(scores)
     if array.ndim != 1:
-        raise ValueError(
-            f"{name} must be one-dimensional, one score a trial, got shape {array.shape}; flatten it"
-        )
+        raise ValueError(f"{name} must be one-dimensional, one score a trial, got shape {array.shape}; flatten it")
     if array.size == 0:
         raise ValueError(f"{name} is empty; error rates need at least one target and one nontarget trial")
     if array.dtype.kind not in "fiu":

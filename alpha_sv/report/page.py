@@ -156,8 +156,8 @@ def _text(text: str) -> str:
 _DET_CAPTION = f"""Each curve shows every choice of threshold; lower and further left is better. The axes are
 stretched so that normally distributed scores give straight lines. The marks on the diagonal are the EERs,
 triangles the minDCF points, dotted vertical lines the false acceptance rates of the table; what lies beyond
-the axes, such as a rate of 0, is left out. In the grey area, and where a curve is dotted, fewer than {MIN_FALSE_ACCEPTS} false
-accepts support it: do not compare systems there."""
+the axes, such as a rate of 0, is left out. In the grey area, and where a curve is dotted, fewer than
+{MIN_FALSE_ACCEPTS} false accepts support it: do not compare systems there."""
 
 
 _HISTOGRAM_CAPTION = """Both areas are 1, so the shapes can be compared although there are many more nontarget

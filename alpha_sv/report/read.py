@@ -79,16 +79,12 @@ def check_metrics(metrics: object, where: str) -> None:
     systems = metrics.get("systems") or ()
     names = [system.get("name") for system in systems]
     if not names or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
-        raise ValueError(
-            f'{where}: "systems" must hold at least one system, each with its own name, found {names}'
-        )
+        raise ValueError(f'{where}: "systems" must hold at least one system, each with its own name, found {names}')
     for system in systems:
         for key, wanted in _KEYS.items():
             value = system.get(key)
             entries = value if isinstance(value, list) and value else [value]
-            lacking = {
-                name for e in entries for name in wanted if not isinstance(e, Mapping) or name not in e
-            }
+            lacking = {name for e in entries for name in wanted if not isinstance(e, Mapping) or name not in e}
             if lacking:
                 names = ", ".join(sorted(lacking))
                 raise ValueError(f"{where}: system {system['name']!r}: {key!r} lacks {names}; {_REMEDY}")

@@ -18,6 +18,7 @@ import torch
 from speechbrain.utils.checkpoints import mark_as_loader, mark_as_saver, register_checkpoint_hooks
 from speechbrain.utils.distributed import if_main_process
 
+from alpha_sv.data.files import atomic_write
 from alpha_sv.data.manifest import Utterance
 from alpha_sv.data.trials import Trials
 from alpha_sv.embedding.embedders import length_batches
@@ -28,19 +29,31 @@ from alpha_sv.scoring import cosine_scores
 
 logger = logging.getLogger(__name__)
 
+STARVED = 0.9
+"""Fraction of zero-loss samples from which sparse training was published to starve (arXiv 2606.31664)."""
+
 
 class SpeakerBrain(sb.Brain):
     """Trains `modules["embedder"]` and `modules["head"]` on batches (waveforms [N, T], labels [N]).
 
     `hparams` needs: seed, steps_per_epoch, log_interval, training_log (TrainingLog), valid_set (ValidationSet), and may
-    have lr_schedule (called before each step with the optimizer and the step's number, from 1) and margin_schedule (MarginSchedule).
+    have lr_schedule (called before each step with the optimizer and the step's number, from 1) and margin_schedule
+    (MarginSchedule).
     """
+
+    warned = False
 
     def compute_forward(self, batch, stage):
         return self.modules.embedder(batch[0].to(self.device))
 
     def compute_objectives(self, embeddings, batch, stage):
-        return self.modules.head(embeddings, batch[1].to(self.device))
+        labels = batch[1].to(self.device)
+        if self._logs_next_step():  # before the step, so that the figures belong to this loss
+            self.statistics = self.head.statistics(embeddings.detach(), labels)
+        return self.modules.head(embeddings, labels)
+
+    def _logs_next_step(self) -> bool:
+        return (self.optimizer_step + 1) % self.hparams.log_interval == 0
 
     def on_fit_batch_start(self, batch, should_step):
         torch.manual_seed(self.hparams.seed + 1_000_003 * self.optimizer_step + self.step)
@@ -62,10 +75,18 @@ class SpeakerBrain(sb.Brain):
             "lr": self.optimizer.param_groups[0]["lr"],
             "margin": head.loss.margin,
             "scale": head.loss.scale,
-            **head.statistics(outputs.detach(), batch[1].to(self.device)),
+            **self.statistics,
         }
         if if_main_process():
             self.hparams.training_log.append(record)
+        if self.statistics["zero_loss"] > STARVED and not self.warned:
+            self.warned = True
+            logger.warning(
+                "step %d: %.0f %% of the samples have zero loss, so no gradient, and the embedder hardly learns "
+                "(gradient starvation). Lower scale·(alpha − 1), raise the margin, or augment more",
+                self.optimizer_step,
+                100 * self.statistics["zero_loss"],
+            )
 
     @property
     def head(self):
@@ -144,9 +165,10 @@ class ValidationSet(torch.utils.data.Dataset):
 
     def evaluate(self, embeddings: dict[int, np.ndarray]) -> dict[str, float]:
         """EER and minDCF(0.01) of cosine scores, from utterance number → embedding."""
-        matrix = np.stack([embeddings[i] for i in range(len(self))])
-        scores = cosine_scores(matrix[self.enroll], matrix[self.test])
-        target, nontarget = scores[self.labels], scores[~self.labels]
+        there = np.isin(self.enroll, list(embeddings)) & np.isin(self.test, list(embeddings))  # few with --debug
+        rows = [np.stack([embeddings[i] for i in side[there]]) for side in (self.enroll, self.test)]
+        scores, labels = cosine_scores(*rows), self.labels[there]
+        target, nontarget = scores[labels], scores[~labels]
         return {"eer": float(eer(target, nontarget)[0]), "min_dcf": float(min_dcf(target, nontarget)[0])}
 
 
@@ -175,7 +197,8 @@ class TrainingLog:
 
     def _trim(self) -> None:
         kept = self.path.read_bytes().splitlines(keepends=True)[: self.lines] if self.path.exists() else []
-        self.path.write_bytes(b"".join(kept))
+        with atomic_write(self.path, "wb") as file:
+            file.write(b"".join(kept))
         self._trimmed = True
 
     @mark_as_saver

@@ -13,14 +13,15 @@ from pathlib import Path
 
 import speechbrain as sb
 import torch
-from hyperpyyaml import load_hyperpyyaml, resolve_references
+from hyperpyyaml import load_hyperpyyaml
 from speechbrain.utils.distributed import run_on_main
 
 from alpha_sv.data.chunks import EpochSampler, RandomChunks
-from alpha_sv.data.files import atomic_write
-from alpha_sv.data.manifest import read_manifest
+from alpha_sv.data.files import atomic_write, sha256_file
+from alpha_sv.data.manifest import manifest_hash, read_manifest
 from alpha_sv.data.trees import prepare_tree
 from alpha_sv.data.trials import read_trials
+from alpha_sv.losses import MarginLoss
 from alpha_sv.sb.brain import SpeakerBrain, TrainingLog, ValidationSet
 from alpha_sv.sb.recipe_yaml import compose_recipe
 
@@ -35,9 +36,12 @@ def read_arguments(argv: Sequence[str]) -> tuple[dict, dict]:
     trust = [argument for argument in argv if argument.split("=")[0] == "--trust_yaml"]
     hparams_file, run_opts, overrides = sb.parse_arguments([a for a in argv if a not in trust])
     trusted = any(argument.lower() in ("--trust_yaml", "--trust_yaml=true") for argument in trust)
-    recipe = compose_recipe(hparams_file, overrides, trust_yaml=trusted)
-    hparams = load_hyperpyyaml(recipe)
-    resolved = resolve_references(recipe).read()
+    resolved = compose_recipe(hparams_file, overrides, trust_yaml=trusted)
+    try:
+        hparams = load_hyperpyyaml(resolved)
+    except TypeError as error:  # an argument that the class named in the recipe does not have
+        raise ValueError(f"{hparams_file}: {'; '.join(map(str, error.args))}") from error
+    _check(hparams, run_opts)
     output = Path(hparams["output_folder"])
     _refuse_other_settings(output, resolved)
     sb.create_experiment_directory(output)
@@ -55,6 +59,7 @@ def prepare(hparams: dict) -> Path:
             "output_folder": hparams["output_folder"],
             "trials": _listed(hparams["trials"]),
             "exclude_speakers": _listed(hparams.get("exclude_speakers")),
+            "valid_trials": hparams.get("valid_trials") or None,
             "num_valid_speakers": hparams["num_valid_speakers"],
             "sample_rate": hparams["sample_rate"],
             "audit": hparams["audit"],
@@ -65,7 +70,7 @@ def prepare(hparams: dict) -> Path:
 
 
 def build_brain(hparams: dict, run_opts: dict, manifest: Path) -> SpeakerBrain:
-    """Label the training speakers, build the head for them, and put everything that must survive a kill in checkpoints."""
+    """Label the training speakers, build the head for them, put all that must survive a kill in checkpoints."""
     train = read_manifest(manifest, split="train")
     speakers = sorted({utterance.speaker for utterance in train})
     labels = {speaker: label for label, speaker in enumerate(speakers)}
@@ -78,25 +83,30 @@ def build_brain(hparams: dict, run_opts: dict, manifest: Path) -> SpeakerBrain:
             f"{manifest} has {len(train)} training utterances, fewer than one batch of {hparams['batch_size']}: "
             "lower batch_size or add data"
         )
-    trials_file = hparams.get("valid_trials") or output / "valid_trials.txt"
-    if not Path(trials_file).is_file():
+    trials_file = output / "valid_trials.txt"
+    if not trials_file.is_file():
         raise ValueError(
-            f"no development trials: {trials_file} does not exist. Set num_valid_speakers to hold out some training "
-            "speakers, or valid_trials to a list of your own"
+            "no development trials. Set num_valid_speakers to hold out some training speakers, or valid_trials to a "
+            "list of your own"
         )
+    utterances = read_manifest(manifest)
+    _refuse_other_data(output, manifest_hash(utterances), sha256_file(trials_file))
     rate = hparams["sample_rate"]
+    accumulation = int(run_opts.get("grad_accumulation_factor") or 1)  # schedules count optimizer steps
     head = hparams["head"](num_classes=len(speakers))
     state = {
-        "train_set": RandomChunks(train, labels, hparams["chunk_seconds"], rate, hparams.get("augment"), hparams["seed"]),
-        "valid_set": ValidationSet(read_manifest(manifest), read_trials(trials_file), rate),
+        "train_set": RandomChunks(
+            train, labels, hparams["chunk_seconds"], rate, hparams.get("augment"), hparams["seed"]
+        ),
+        "valid_set": ValidationSet(utterances, read_trials(trials_file), rate),
         "training_log": TrainingLog(output / "train_log.jsonl"),
-        "steps_per_epoch": steps,
+        "steps_per_epoch": max(steps // accumulation, 1),
     }
     if hparams.get("lr_schedule") is not None:
         state["lr_schedule"] = hparams["lr_schedule"](
-            warmup=round(steps * hparams["warmup_epochs"]),
-            cooldown=round(steps * hparams["cooldown_epochs"]),
-            total_steps=steps * hparams["number_of_epochs"],
+            warmup=round(state["steps_per_epoch"] * hparams["warmup_epochs"]),
+            cooldown=round(state["steps_per_epoch"] * hparams["cooldown_epochs"]),
+            total_steps=state["steps_per_epoch"] * hparams["number_of_epochs"],
         )
     modules = {"embedder": hparams["embedder"], "head": head}
     checkpointer = hparams["checkpointer"]
@@ -155,6 +165,34 @@ def run(argv: Sequence[str]) -> Path:
     return save_best(brain)
 
 
+def _check(hparams: dict, run_opts: dict) -> None:
+    """What would otherwise fail only after the preparation, or late in training."""
+    if not isinstance(hparams["loss"], MarginLoss):
+        raise ValueError(
+            f"loss is {hparams['loss']!r}, not a loss of alpha_sv; write "
+            "--loss='!new:alpha_sv.losses.A3M {alpha: 1.5}'"
+        )
+    if hparams["number_of_epochs"] < 1:
+        raise ValueError(f"number_of_epochs must be at least 1, got {hparams['number_of_epochs']}")
+    device = str(run_opts.get("device") or "cpu")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"--device={device}, but torch finds no CUDA device here; use --device=cpu")
+
+
+def _refuse_other_data(output: Path, manifest: str, trials: str) -> None:
+    """With other files or speakers a prototype would change its speaker, or a test speaker turn up in training."""
+    stamp, now = output / "save" / "data.json", {"manifest": manifest, "development trials": trials}
+    if stamp.is_file() and any((output / "save").glob("CKPT*")):
+        before = json.loads(stamp.read_text(encoding="utf-8"))
+        if changed := [name for name in now if now[name] != before.get(name)]:
+            raise ValueError(
+                f"{output} holds a run on other data (changed: {', '.join(changed)}): its prototypes belong to other "
+                "speakers. Choose another output_folder, or delete this one"
+            )
+    with atomic_write(stamp) as file:
+        json.dump(now, file, indent=1)
+
+
 def _refuse_other_settings(output: Path, resolved: str) -> None:
     """A folder with checkpoints is continued only with the settings it was begun with."""
     before = output / "hyperparams.yaml"
@@ -168,20 +206,26 @@ def _refuse_other_settings(output: Path, resolved: str) -> None:
         )
 
 
-_FREE_SETTINGS = ("num_workers", "log_interval", "ckpt_interval_minutes", "ckpt_interval_steps", "number_of_epochs")
+# may change between two sittings: the machine's side of a run, and where its inputs and outputs lie (the data are
+# compared themselves)
+_FREE_SETTINGS = {
+    *("num_workers", "log_interval", "ckpt_interval_minutes", "ckpt_interval_steps"),
+    *("output_folder", "checkpointer", "data_folder", "trials", "valid_trials", "exclude_speakers"),
+    *("noise_folder", "rir_folder"),
+}
 
 
 def _settings(resolved: str) -> dict[str, str]:
-    """Top-level key → its text, comments and the settings that may change between two sittings left out."""
+    """Top-level key → its text, without comments and free settings."""
     keys: dict[str, str] = {}
     for line in resolved.splitlines():
-        if line[:1] in ("#", "") or line.startswith("%") or line == "---":
+        if line[:1] in ("#", "%", "") or line == "---" or line.split(":")[0].strip() in _FREE_SETTINGS:
             continue
         if not line.startswith((" ", "-")):
             key = line.split(":")[0]
             keys[key] = ""
         keys[key] += line.split(" #")[0].rstrip() + "\n"
-    return {key: text for key, text in keys.items() if key not in (*_FREE_SETTINGS, "epoch_counter")}
+    return keys
 
 
 def _listed(value) -> list:

@@ -1,8 +1,8 @@
 """Recipe YAML that cannot run arbitrary code.
 
-HyperPyYAML builds whatever a file names: `!apply:os.system [rm -rf ~]` runs. `compose_recipe` first walks the tags, without
-building anything and with the scanner HyperPyYAML itself uses, and refuses a file that names something outside the list below. Who wrote the file and wants their
-own classes in it says so with `--trust_yaml`.
+HyperPyYAML builds whatever a file names: `!apply:os.system [rm -rf ~]` runs. `compose_recipe` first walks the tags,
+without building anything and with the scanner HyperPyYAML itself uses, and refuses a file that names something
+outside the list below. Who wrote the file and wants their own classes in it says so with `--trust_yaml=True`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 
 import ruamel.yaml
+from hyperpyyaml import resolve_references
 
 CONSTRUCTIBLE = {
     "alpha_sv": {
@@ -51,16 +52,12 @@ def check_recipe(text: str, name: str = "recipe") -> None:
     Example
     -------
     >>> check_recipe("loss: !new:alpha_sv.losses.QMargin")
-    >>> check_recipe("x: !apply:os.system [ls]")
+    >>> check_recipe("x: !apply:os.system [ls]")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ...
-    ValueError: recipe, line 1: '!apply:os.system' is not something a recipe may run or build; if you wrote this file or trust its author, add --trust_yaml=True
+    ValueError: recipe, line 1: '!apply:os.system' is not something a recipe may run or build; if you wrote ...
     """
-    try:
-        tokens = list(ruamel.yaml.YAML().scan(text))
-    except ruamel.yaml.YAMLError as error:
-        raise ValueError(f"{name} is not valid YAML: {error}") from error
-    for token in tokens:
+    for token in _yaml(lambda: list(ruamel.yaml.YAML().scan(text)), name):
         if isinstance(token, ruamel.yaml.tokens.DirectiveToken) and token.name == "TAG":
             tag = "%TAG"  # it could give a harmless tag another meaning
         elif isinstance(token, ruamel.yaml.tokens.TagToken):
@@ -78,7 +75,7 @@ def check_recipe(text: str, name: str = "recipe") -> None:
 
 
 def compose_recipe(path: str | os.PathLike, overrides: str = "", trust_yaml: bool = False) -> str:
-    """Check a recipe and apply the overrides of the command line; returns YAML text.
+    """Check a recipe, apply the overrides of the command line, resolve its references; returns YAML text to load.
 
     HyperPyYAML merges an override into the mapping it finds, so `--loss='!new:…AAMSoftmax {scale: 30}'` on a QMargin
     would silently stay a QMargin with another scale. Here an override that names what to build replaces the node.
@@ -97,7 +94,10 @@ def compose_recipe(path: str | os.PathLike, overrides: str = "", trust_yaml: boo
     if not trust_yaml:
         check_recipe(text, str(path))
     parser = ruamel.yaml.YAML()
-    tree, changes = parser.load(text), parser.load(overrides) or {}
+    tree, changes = (
+        _yaml(lambda: parser.load(text), path),
+        _yaml(lambda: parser.load(overrides), "command line") or {},
+    )
     if unknown := sorted(set(changes) - set(tree)):
         raise ValueError(f"{path} has no key {', '.join(unknown)}; it has {', '.join(sorted(tree))}")
     for key, node in changes.items():
@@ -108,4 +108,30 @@ def compose_recipe(path: str | os.PathLike, overrides: str = "", trust_yaml: boo
             tree[key] = node
     composed = io.StringIO()
     parser.dump(tree, composed)
-    return composed.getvalue()
+    resolved = _yaml(lambda: resolve_references(composed.getvalue()).read(), path)
+    if not trust_yaml:
+        _check_tuples(resolved, str(path))
+    return resolved
+
+
+def _yaml(step, name):
+    try:
+        return step()
+    except ruamel.yaml.YAMLError as error:
+        raise ValueError(f"{name} is not valid YAML: {error}") from error
+
+
+def _check_tuples(resolved: str, name: str) -> None:
+    """HyperPyYAML reads every scalar "(…)" again, as a tuple, with a loader that obeys Python tags inside; such a
+    scalar may also come together only from references, so the check is on the resolved text.
+    """
+    for token in _yaml(lambda: list(ruamel.yaml.YAML().scan(resolved)), name):
+        if (
+            isinstance(token, ruamel.yaml.tokens.ScalarToken)
+            and token.value.lstrip().startswith("(")
+            and "!" in token.value
+        ):
+            raise ValueError(
+                f"{name}: {token.value[:60]!r} has a tag inside a tuple, which could run code; if you wrote this file "
+                "or trust its author, add --trust_yaml=True"
+            )

@@ -65,9 +65,7 @@ def cohort_statistics(
         raise ValueError("the cohort is empty; build it from the training speakers with speaker_means")
     if top_n is not None:
         if isinstance(top_n, bool) or not isinstance(top_n, (int, np.integer)) or top_n < 1:
-            raise ValueError(
-                f"top_n must be a positive whole number, or None for the whole cohort, got {top_n!r}"
-            )
+            raise ValueError(f"top_n must be a positive whole number, or None for the whole cohort, got {top_n!r}")
         if top_n > len(cohort):
             raise ValueError(
                 f"top_n = {top_n} but the cohort has {len(cohort)} rows; add cohort speakers, or pass "
@@ -77,9 +75,7 @@ def cohort_statistics(
     for start in range(0, len(embeddings), _ROWS):
         part = slice(start, start + _ROWS)
         rows = unit_rows(embeddings[part], "embeddings", None if ids is None else ids[part], start)
-        mean[part], std[part] = (
-            _whole_cohort(rows, cohort) if top_n is None else _top_cohort(rows, cohort, top_n)
-        )
+        mean[part], std[part] = _whole_cohort(rows, cohort) if top_n is None else _top_cohort(rows, cohort, top_n)
     flat = np.flatnonzero(std < _TINY_STD)
     if flat.size:
         name = f"row {flat[0]}" if ids is None else repr(ids[flat[0]])
@@ -155,9 +151,7 @@ def _whole_cohort(rows: np.ndarray, cohort: np.ndarray) -> tuple[np.ndarray, np.
         cosines = rows @ block.T
         count, block_mean = cosines.shape[1], cosines.mean(axis=1)
         shift = block_mean - mean
-        deviation += ((cosines - block_mean[:, None]) ** 2).sum(axis=1) + shift**2 * (
-            seen * count / (seen + count)
-        )
+        deviation += ((cosines - block_mean[:, None]) ** 2).sum(axis=1) + shift**2 * (seen * count / (seen + count))
         mean += shift * (count / (seen + count))
         seen += count
     return mean, np.sqrt(deviation / seen)

@@ -126,9 +126,7 @@ def normalize_table(
     [-1.5]
     """
     if method not in ("as-norm", "s-norm", "z-norm", "t-norm"):
-        raise ValueError(
-            f"normalize_table: unknown method {method!r}; choose as-norm, s-norm, z-norm or t-norm"
-        )
+        raise ValueError(f"normalize_table: unknown method {method!r}; choose as-norm, s-norm, z-norm or t-norm")
     if not (np.abs(table.scores) <= 1 + 1e-6).all():
         raise ValueError(
             "normalize_table: the cohort statistics are of cosines, but some scores are outside [-1, 1]; "
@@ -142,9 +140,7 @@ def normalize_table(
     mean, std = np.empty(len(rows)), np.empty(len(rows))
     for start in range(0, len(rows), _ROWS):
         part = slice(start, start + _ROWS)
-        mean[part], std[part] = cohort_statistics(
-            store.matrix[rows[part]], cohort, top_n, ids=utterances[part]
-        )
+        mean[part], std[part] = cohort_statistics(store.matrix[rows[part]], cohort, top_n, ids=utterances[part])
     position = {utterance: index for index, utterance in enumerate(utterances)}
     stats = []
     for side in sides:
@@ -163,7 +159,5 @@ def _standardise(scores: np.ndarray, stats: _Stats, what: str) -> np.ndarray:
             f"scores {scores.shape}; gather the statistics of the utterance of each trial first"
         )
     if not ((std > 0) & (std < np.inf)).all():
-        raise ValueError(
-            f"{what}: standard deviations must be positive and finite; use a cohort of distinct speakers"
-        )
+        raise ValueError(f"{what}: standard deviations must be positive and finite; use a cohort of distinct speakers")
     return (scores - mean) / std

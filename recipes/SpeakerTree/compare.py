@@ -3,8 +3,9 @@
 
     python compare.py --data /corpora --output results/real_speech --write ../../docs/results.md
 
-/corpora holds <corpus>/wav/<speaker>/<session>/<utterance> and <corpus>/trials_dev.txt for each corpus named, and noise/wav and
-rir/wav for augmentation. The speakers of the trials enter neither training, nor the choice of a checkpoint, nor the cohort.
+/corpora holds <corpus>/wav/<speaker>/<session>/<utterance> and <corpus>/trials_dev.txt for each corpus named,
+and noise/wav and rir/wav for augmentation. The speakers of the trials enter neither training, nor the choice of a
+checkpoint, nor the cohort.
 Beside the losses stand the same network untrained and the mean log spectrum. An interrupted comparison continues.
 """
 
@@ -32,7 +33,6 @@ LOSSES = {
     "AM (CosFace)": "!new:alpha_sv.losses.AMSoftmax {scale: 30.0}",
     "AAM (ArcFace)": "!new:alpha_sv.losses.AAMSoftmax {scale: 30.0}",
 }
-TOP_N = 200
 
 
 def main() -> None:
@@ -41,10 +41,14 @@ def main() -> None:
     parser.add_argument("--corpora", nargs="+", default=["speechocean762", "speech_commands", "librispeech"])
     parser.add_argument("--output", type=Path, default=Path("results/real_speech"))
     parser.add_argument("--model", default="ecapa", help="a recipe in hparams/")
+    parser.add_argument("--top-n", type=int, default=200, help="training speakers in each AS-norm statistic")
     parser.add_argument("--only", nargs="+", choices=LOSSES, help="train these losses only, e.g. one a machine")
     parser.add_argument("--write", type=Path, help="Markdown file whose table to replace")
     arguments, recipe_options = parser.parse_known_args()  # the rest, --key=value, goes to every training run
-    output, corpora = arguments.output.resolve(), [arguments.data.resolve() / name for name in arguments.corpora]
+    output, corpora = (
+        arguments.output.resolve(),
+        [arguments.data.resolve() / name for name in arguments.corpora],
+    )
 
     models = {}
     for name, loss in LOSSES.items():
@@ -64,12 +68,12 @@ def main() -> None:
     for name, embedder in embedders.items():
         folder = output / slug(name)
         store = extract(embedder, utterances, folder / "embeddings")
-        cohort = cohort_matrix(store, "train")
         for corpus in corpora:
             trials = read_trials(corpus / "trials_dev.txt")
+            cohort = cohort_matrix(store, "train", store.speakers_of(trials.enroll.tolist() + trials.test.tolist()))
             for suffix, used in (("", None), (" + AS-norm", cohort)):
                 path = folder / f"scores_{corpus.name}{'_as_norm' if suffix else ''}.txt"
-                write_scores(path, score_store(store, trials, used, top_n=TOP_N, progress=False))
+                write_scores(path, score_store(store, trials, used, top_n=arguments.top_n, progress=False))
                 metrics[corpus.name].append((name + suffix, str(path)))
     results = {corpus: evaluate_files(files) for corpus, files in metrics.items()}
     for corpus, result in results.items():

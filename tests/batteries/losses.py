@@ -17,9 +17,7 @@ INSTANCES = {
     "Sparsemax": lambda: losses.Sparsemax(),
     "Entmax": lambda: losses.Entmax(),
     **{
-        f"{name}-{alpha}": lambda name=name, alpha=alpha: losses.NAMED[name](
-            alpha=alpha, scale="auto", margin=0.2
-        )
+        f"{name}-{alpha}": lambda name=name, alpha=alpha: losses.NAMED[name](alpha=alpha, scale="auto", margin=0.2)
         for name in ("QMargin", "A3M")
         for alpha in (1.25, 1.5, 1.75, 2.0)
     },
@@ -50,9 +48,7 @@ def plain_cosface(cosines, target, scale, margin):
 def plain_arcface(cosines, target, scale, margin):
     one_hot = F.one_hot(target, cosines.shape[-1]).bool()
     angles = torch.arccos(cosines)
-    return F.cross_entropy(
-        scale * torch.where(one_hot, (angles + margin).cos(), cosines), target, reduction="none"
-    )
+    return F.cross_entropy(scale * torch.where(one_hot, (angles + margin).cos(), cosines), target, reduction="none")
 
 
 def random_cosines(rows, classes, dim=16, seed=0, dtype=torch.float64):

@@ -113,9 +113,7 @@ def test_a_wav_written_to_a_pipe_is_read(tmp_path):
     content = write(tmp_path / "a.wav", noise(8000)).read_bytes()
     where = content.index(b"data") + 4
     for placeholder in (0xFFFFFFFF, 0x7FFFF000):
-        (tmp_path / "b.wav").write_bytes(
-            content[:where] + struct.pack("<I", placeholder) + content[where + 4 :]
-        )
+        (tmp_path / "b.wav").write_bytes(content[:where] + struct.pack("<I", placeholder) + content[where + 4 :])
         assert np.array_equal(read_audio(tmp_path / "b.wav"), read_audio(tmp_path / "a.wav"))
 
 

@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from alpha_sv.data import synthetic, synthetic_voices
+from alpha_sv.data import synthetic, synthetic_channel, synthetic_espeak, synthetic_plan
 from alpha_sv.data.files import sha256_file
+from alpha_sv.data.synthetic_text import NUM_SENTENCES, sentence
+from alpha_sv.data.synthetic_voices import draw_voice
 
 needs_espeak = pytest.mark.skipif(
     importlib.util.find_spec("espeakng_loader") is None,
@@ -28,7 +30,7 @@ SMALL = {
     "sessions_per_speaker": 2,
     "seed": 5,
 }
-DEFAULT = synthetic._Parameters(60, 20, 20, 4, 1234, 16000)
+DEFAULT = synthetic_plan.Parameters(60, 20, 20, 4, 1234, 16000)
 
 
 def hashes(folder):
@@ -47,7 +49,7 @@ def corpus(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory):
-    return synthetic_voices.install_engine(tmp_path_factory.mktemp("espeak"))
+    return synthetic_espeak.install_engine(tmp_path_factory.mktemp("espeak"))
 
 
 # Determinism
@@ -71,12 +73,12 @@ def test_another_seed_makes_other_speech(corpus, tmp_path):
 @needs_espeak
 def test_an_utterance_does_not_depend_on_those_before_it_or_on_the_clock(engine):
     # espeak-ng keeps flutter and wave phase from call to call, and seeds its breath noise with the time.
-    voice = synthetic_voices.draw_voice(np.random.default_rng(0))
+    voice = draw_voice(np.random.default_rng(0))
     voice = dataclasses.replace(voice, breath=(10.0,) * 6, flutter=6.0, roughness=3.0)
-    first = synthetic_voices.speak(engine, voice, "The quiet painter washed seven baskets.")
-    synthetic_voices.speak(engine, dataclasses.replace(voice, accent="en-029"), "Something else entirely.")
+    first = synthetic_espeak.speak(engine, voice, "The quiet painter washed seven baskets.")
+    synthetic_espeak.speak(engine, dataclasses.replace(voice, accent="en-029"), "Something else entirely.")
     time.sleep(1.1)
-    second = synthetic_voices.speak(engine, voice, "The quiet painter washed seven baskets.")
+    second = synthetic_espeak.speak(engine, voice, "The quiet painter washed seven baskets.")
     np.testing.assert_array_equal(first, second)
 
 
@@ -100,13 +102,13 @@ def test_trials_name_files_and_their_labels_are_true(corpus):
 
 
 def test_default_target_trials_cross_sessions():
-    for label, enroll, test in synthetic._trials(DEFAULT):
+    for label, enroll, test in synthetic_plan.trials(DEFAULT):
         if label:
             assert enroll.split("/")[1] != test.split("/")[1]
 
 
 def test_default_trials_are_balanced_and_never_repeated():
-    rows = synthetic._trials(DEFAULT)
+    rows = synthetic_plan.trials(DEFAULT)
     assert len({frozenset(sides) for _, *sides in rows}) == len(rows)
     target, nontarget = collections.Counter(), collections.Counter()
     for label, enroll, test in rows:
@@ -119,14 +121,14 @@ def test_default_trials_are_balanced_and_never_repeated():
 
 
 def test_no_two_utterances_say_the_same(tmp_path):
-    texts = [key[-1] for _, kind, key in synthetic._jobs(tmp_path, DEFAULT) if kind == "speech"]
+    texts = [key[-1] for _, kind, key in synthetic_plan.jobs(tmp_path, DEFAULT) if kind == "speech"]
     assert len(texts) == 1600
-    assert len({synthetic_voices.sentence(text) for text in texts}) == 1600
+    assert len({sentence(text) for text in texts}) == 1600
 
 
 def test_sentence_outside_the_grammar_is_an_error():
     with pytest.raises(ValueError, match="184320"):
-        synthetic_voices.sentence(synthetic_voices.NUM_SENTENCES)
+        sentence(NUM_SENTENCES)
 
 
 # Sound
@@ -141,7 +143,7 @@ def test_durations_and_levels_are_those_of_speech(corpus):
         assert (info.samplerate, info.channels, info.subtype) == (16000, 1, "PCM_16")
         wave, _ = soundfile.read(path)
         assert 1.5 <= info.duration <= 4.0, path
-        assert -36 < 20 * np.log10(synthetic._rms(wave)) < -14, path
+        assert -36 < 20 * np.log10(synthetic_channel.rms(wave)) < -14, path
         assert np.abs(wave).max() < 0.99, path
 
 
@@ -160,11 +162,11 @@ def test_augmentation_material_is_there(corpus):
 @needs_espeak
 @pytest.mark.parametrize("sample_rate", [8000, 16000])
 def test_a_shorter_tract_raises_the_spectrum_but_keeps_the_tempo(engine, sample_rate):
-    voice = synthetic_voices.draw_voice(np.random.default_rng(1))
+    voice = draw_voice(np.random.default_rng(1))
     small = dataclasses.replace(voice, tract=0.92 * voice.tract)
     centre, length = {}, {}
     for name, who in (("long", small), ("short", dataclasses.replace(voice, tract=1.12 * voice.tract))):
-        wave = synthetic_voices.speak(engine, who, synthetic_voices.sentence(4321), sample_rate)
+        wave = synthetic_espeak.speak(engine, who, sentence(4321), sample_rate)
         power = np.abs(np.fft.rfft(wave)) ** 2
         centre[name] = np.sum(power * np.fft.rfftfreq(len(wave), 1 / sample_rate)) / power.sum()
         length[name] = len(wave) / sample_rate
@@ -175,13 +177,13 @@ def test_a_shorter_tract_raises_the_spectrum_but_keeps_the_tempo(engine, sample_
 @needs_espeak
 def test_voices_differ_more_between_speakers_than_within(engine):
     def spectrum(speaker, session, text):
-        wave = synthetic.render(engine, 5, speaker, session, 0, text, 16000, clean=True)
+        wave = synthetic_channel.render(engine, 5, speaker, session, 0, text, 16000, clean=True)
         frames = np.lib.stride_tricks.sliding_window_view(wave, 512)[::160] * np.hanning(512)
         power = np.mean(np.abs(np.fft.rfft(frames)) ** 2, axis=0)[1:]
         return 10 * np.log10(power.reshape(32, 8).mean(axis=1))
 
     # Unrelated sentences throughout: neighbouring numbers share most of their words.
-    texts = np.random.default_rng(0).integers(synthetic_voices.NUM_SENTENCES, size=(8, 3)).tolist()
+    texts = np.random.default_rng(0).integers(NUM_SENTENCES, size=(8, 3)).tolist()
     spectra = np.array([[spectrum(who, n, texts[who][n]) for n in range(3)] for who in range(8)])
     distance = np.abs(spectra[:, None, :, None] - spectra[None, :, None, :]).mean(axis=-1)
     same_speaker, same_session = np.eye(8, dtype=bool), np.eye(3, dtype=bool)
@@ -192,7 +194,7 @@ def test_voices_differ_more_between_speakers_than_within(engine):
 
 @needs_espeak
 def test_a_speaker_changes_tempo_and_mood_from_session_to_session(engine):
-    waves = [synthetic.render(engine, 5, 0, n, 0, 4321, 16000, clean=True) for n in range(6)]
+    waves = [synthetic_channel.render(engine, 5, 0, n, 0, 4321, 16000, clean=True) for n in range(6)]
     lengths = np.array([len(wave) for wave in waves])
     assert lengths.std() > 0.03 * lengths.mean()
     assert lengths.max() < 1.45 * lengths.min()  # +-15 % about the speaker's own tempo, and rounding
@@ -202,7 +204,7 @@ def test_a_speaker_changes_tempo_and_mood_from_session_to_session(engine):
 def test_utterances_of_a_session_share_its_channel(engine):
     def channel(session, utterance):
         recorded, clean = (
-            synthetic.render(engine, 5, 0, session, utterance, 77 * utterance, 16000, clean=clean)
+            synthetic_channel.render(engine, 5, 0, session, utterance, 77 * utterance, 16000, clean=clean)
             for clean in (False, True)
         )
         power = [np.abs(np.fft.rfft(wave, 1 << 16)[1:]) ** 2 for wave in (recorded, clean)]
@@ -259,7 +261,7 @@ def test_changed_parameters_never_reuse_a_stale_corpus(corpus):
 def test_another_espeak_does_not_finish_the_corpus_of_the_first(corpus, tmp_path, monkeypatch):
     part = tmp_path / "corpus.part.json"
     part.write_text((corpus / "corpus.json").read_text())
-    monkeypatch.setattr(synthetic_voices, "engine_version", lambda: "9.99")
+    monkeypatch.setattr(synthetic_espeak, "engine_version", lambda: "9.99")
     with pytest.raises(ValueError, match="begun with espeak-ng .*9.99 is installed"):
         synthetic.build_corpus(tmp_path, **SMALL, progress=False)
 
@@ -280,7 +282,7 @@ def test_without_espeak_the_error_names_the_remedy(tmp_path, monkeypatch):
 @needs_espeak
 @pytest.mark.skipif(sys.platform != "linux", reason="only forked workers inherit the patched function")
 def test_a_crash_inside_espeak_is_an_error_and_not_a_hang(tmp_path, monkeypatch):
-    monkeypatch.setattr(synthetic, "render", lambda *args, **kwargs: os._exit(11))
+    monkeypatch.setattr(synthetic_channel, "render", lambda *args, **kwargs: os._exit(11))
     with pytest.raises(RuntimeError, match="run again"):
         synthetic.build_corpus(tmp_path / "corpus", **SMALL, workers=1, progress=False)
 

@@ -12,8 +12,7 @@ import soundfile
 from alpha_sv.data import folders, trees
 from alpha_sv.data.audit import examine
 from alpha_sv.data.folders import find_files
-from alpha_sv.data.manifest import Utterance, manifest_hash, read_manifest
-from alpha_sv.data.splits import draw_speakers, validation_trials
+from alpha_sv.data.manifest import manifest_hash, read_manifest
 from alpha_sv.data.trees import prepare_tree
 from alpha_sv.data.trials import Trials, read_trials, write_trials
 
@@ -118,9 +117,7 @@ def test_folders_that_do_not_have_the_layout(tmp_path):
     root = make_tree(tmp_path / "corpus/wav")
     with pytest.raises(ValueError, match="single 'speaker' 'wav' with 16 files.*give .*corpus/wav if"):
         find_files([tmp_path / "corpus"])  # a level too high
-    with pytest.raises(
-        ValueError, match="single 'speaker' 'x' with 2 files.*or .*/deep if .*/deep/s1 is itself"
-    ):
+    with pytest.raises(ValueError, match="single 'speaker' 'x' with 2 files.*or .*/deep if .*/deep/s1 is itself"):
         find_files([make_tree(tmp_path / "deep", sessions=("x",)) / "s1"])  # a level too deep
     singles = tmp_path / "singles"
     for name in "abc":
@@ -172,16 +169,10 @@ def test_several_trial_lists_add_up(tmp_path, prepare):
 
 
 def test_a_trial_that_names_no_file(tmp_path, tree, prepare):
-    trials = make_trials(
-        tmp_path / "t.txt", ("wav/s1/x/0.wav", "s1/x/1.wav"), ("s1/x/0.flac", "nobody/a.wav")
-    )
-    with pytest.raises(
-        ValueError, match=r"t\.txt: 3 of the 4 files.*nobody/a\.wav.*s1/x/0\.flac may be s1/x/0\.wav"
-    ):
+    trials = make_trials(tmp_path / "t.txt", ("wav/s1/x/0.wav", "s1/x/1.wav"), ("s1/x/0.flac", "nobody/a.wav"))
+    with pytest.raises(ValueError, match=r"t\.txt: 3 of the 4 files.*nobody/a\.wav.*s1/x/0\.flac may be s1/x/0\.wav"):
         prepare(tree, trials=trials)
-    with pytest.raises(
-        ValueError, match=r"wav/s1/x/0\.wav may be s1/x/0\.wav: .*relative to the data folder"
-    ):
+    with pytest.raises(ValueError, match=r"wav/s1/x/0\.wav may be s1/x/0\.wav: .*relative to the data folder"):
         prepare(tree, trials=make_trials(tmp_path / "t.txt", ("wav/s1/x/0.wav", "wav/s2/x/0.wav")))
     with pytest.raises(ValueError, match="absent.txt: no such trial list"):
         prepare(tree, trials=tmp_path / "absent.txt")
@@ -233,70 +224,6 @@ def test_arguments_out_of_range(tree, prepare, option):
 
 
 # Validation
-
-
-def population(sizes, root="/data"):
-    """sizes: speaker -> number of utterances in each session."""
-    return [
-        Utterance(
-            f"{s}/{session}/{i}.wav", f"{root}/{s}/{session}/{i}.wav", s, str(session), RATE, RATE, 1, "valid"
-        )
-        for s, counts in sizes.items()
-        for session, count in enumerate(counts)
-        for i in range(count)
-    ]
-
-
-def test_validation_trials_are_distinct_true_and_within_one_folder():
-    people = population({"a": (3, 3), "b": (4,), "c": (30, 30)}) + population(
-        {"d": (5,), "e": (1, 1)}, "/other"
-    )
-    trials = validation_trials(people, seed=0)
-    pairs = list(zip(trials.enroll.tolist(), trials.test.tolist(), strict=True))
-    assert len({frozenset(pair) for pair in pairs}) == len(pairs) and all(a != b for a, b in pairs)
-    speakers = [(a[0], b[0]) for a, b in pairs]
-    assert trials.labels.tolist() == [a == b for a, b in speakers]
-    assert not {"ad", "ae", "bd", "be", "cd", "ce"} & {"".join(sorted(pair)) for pair in speakers}
-    targets = [a for (a, b) in speakers if a == b]
-    assert {s: targets.count(s) for s in "abcde"} == {"a": 15, "b": 6, "c": 50, "d": 10, "e": 1}
-    # the first folder has 6*4 + 6*60 + 4*60 = 624 nontarget pairs, fewer than ten times its 71 targets; the
-    # other 10
-    assert (~trials.labels).sum() == 624 + 10
-
-
-def test_nontarget_pairs_are_ten_times_the_targets_and_cover_all_speakers():
-    trials = validation_trials(population({s: (20, 20) for s in "abcdefgh"}), seed=0)
-    assert trials.labels.sum() == 8 * 50 and (~trials.labels).sum() == 8 * 500
-    sides = np.concatenate([trials.enroll[~trials.labels], trials.test[~trials.labels]])
-    counts = np.unique([side[0] for side in sides], return_counts=True)[1]
-    again = validation_trials(population({s: (20, 20) for s in "abcdefgh"}), seed=1)
-    assert again.enroll.tolist() != trials.enroll.tolist()
-    assert len(counts) == 8 and counts.min() > 800  # 1000 each if uniform over pairs; sd 28
-
-
-def test_target_pairs_cross_sessions_first():
-    def crossing(sizes):
-        trials = validation_trials(population({"a": sizes, "b": (1,)}), seed=0)
-        pairs = zip(trials.enroll[trials.labels].tolist(), trials.test[trials.labels].tolist(), strict=True)
-        crosses = [a.split("/")[1] != b.split("/")[1] for a, b in pairs]
-        return sum(crosses), len(crosses)
-
-    assert crossing((10, 10)) == (50, 50)  # 100 cross, enough of them
-    assert crossing((20, 2)) == (40, 50)  # all 40 that cross, then others
-    assert crossing((3,)) == (0, 3)  # one session: there is nothing to cross
-
-
-def test_validation_needs_nontarget_pairs():
-    people = population({"a": (3,)}) + population({"b": (3,)}, "/other")
-    with pytest.raises(ValueError, match="no nontarget trials"):
-        validation_trials(people, seed=0)
-
-
-def test_speakers_with_one_utterance_stay_in_training():
-    speakers = ["once"] + [name for name in "abcdef" for _ in range(2)]
-    draws = {tuple(draw_speakers(speakers, 3, seed)) for seed in range(40)}
-    assert set().union(*draws) == set("abcdef") and len(draws) > 5
-    assert draw_speakers(speakers, 3, 7) == draw_speakers(speakers[::-1], 3, 7)
 
 
 def test_prepared_validation_speakers_do_not_train(tmp_path, prepare):
@@ -368,9 +295,7 @@ def spoil(root):
         "cut": "truncated",
         "gone": "unreadable",
     }
-    return {f"s1/bad/{name}.wav": problem for name, problem in problems.items()} | {
-        "s1/bad/cut.flac": "truncated"
-    }
+    return {f"s1/bad/{name}.wav": problem for name, problem in problems.items()} | {"s1/bad/cut.flac": "truncated"}
 
 
 def test_the_audit_finds_every_kind_of_harm_and_leaves_it_out(tmp_path, tree, prepare, caplog):
@@ -381,9 +306,7 @@ def test_the_audit_finds_every_kind_of_harm_and_leaves_it_out(tmp_path, tree, pr
     assert audit_of(tmp_path / "out") == set(expected.items())
     for problem in set(expected.values()):
         assert problem in caplog.text
-    assert (
-        json.loads((tmp_path / "out/prepare.json").read_text())["left_out"]["unusable (see audit.csv)"] == 11
-    )
+    assert json.loads((tmp_path / "out/prepare.json").read_text())["left_out"]["unusable (see audit.csv)"] == 11
 
 
 def test_headers_alone_show_less_and_never_decode(tmp_path, tree, prepare, monkeypatch):
@@ -414,9 +337,7 @@ def test_a_peak_is_not_clipping(tmp_path):
     signal[:9] = 1.0
     assert examine(write(tmp_path / "a.wav", signal=signal), RATE, 0.3).problems == ()
     signal[:10] = 1.0  # 0.1 %
-    assert [p for p, _ in examine(write(tmp_path / "a.wav", signal=signal), RATE, 0.3).problems] == [
-        "clipped"
-    ]
+    assert [p for p, _ in examine(write(tmp_path / "a.wav", signal=signal), RATE, 0.3).problems] == ["clipped"]
 
 
 def test_one_clipped_channel_is_clipped_though_the_mean_is_not(tmp_path):
@@ -436,9 +357,7 @@ def test_a_bad_file_that_a_trial_needs_is_an_error(tmp_path, tree, prepare):
 
 
 def test_nothing_usable_shows_the_counts(tree, prepare):
-    with pytest.raises(
-        ValueError, match=r"(?s)no usable file is left.*wrong-rate +16 .*16000 Hz, 8000 Hz wanted"
-    ):
+    with pytest.raises(ValueError, match=r"(?s)no usable file is left.*wrong-rate +16 .*16000 Hz, 8000 Hz wanted"):
         prepare(tree, sample_rate=8000)
 
 

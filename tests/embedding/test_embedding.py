@@ -168,8 +168,48 @@ def test_loading_a_model_runs_no_code_and_says_what_is_wrong(tmp_path):
             SpeakerEmbedder.load(tmp_path)
 
 
+def test_damaged_files_are_named(tmp_path):
+    model = tmp_path / "model"
+    small_embedder().save(model)
+    config, weights = model / "config.json", model / "embedder.safetensors"
+    good = config.read_text(), weights.read_bytes()
+    for text in ("{", "[]", '{"format": "alpha_sv.embedder/1"}'):
+        config.write_text(text)
+        with pytest.raises(ValueError, match="config.json does not describe"):
+            SpeakerEmbedder.load(model)
+    config.write_text(good[0].replace('"embedding_dim": 24', '"embedding_dim": 23'))
+    with pytest.raises(ValueError, match="embedder.safetensors is damaged or does not fit"):
+        SpeakerEmbedder.load(model)
+    config.write_text(good[0])
+    weights.write_bytes(good[1][:1000])
+    with pytest.raises(ValueError, match="embedder.safetensors is damaged"):
+        SpeakerEmbedder.load(model)
+    diverged = small_embedder()
+    next(diverged.backbone.parameters()).data.fill_(float("nan"))
+    diverged.save(model)
+    with pytest.raises(ValueError, match="diverged"):
+        SpeakerEmbedder.load(model)
+
+
+@pytest.mark.parametrize("name", ["meta.json", "index.csv", "embeddings.npy"])
+def test_damaged_store_is_named_and_made_again(name, utterances, tmp_path):
+    store = extract(small_embedder(), utterances, tmp_path / "s", progress=False)
+    matrix = np.array(store.matrix)
+    del store
+    file = tmp_path / "s" / name
+    file.write_bytes(file.read_bytes()[: len(file.read_bytes()) // 2])
+    with pytest.raises(ValueError, match="/s is damaged"):
+        EmbeddingStore.open(tmp_path / "s")
+    again = extract(small_embedder(), utterances, tmp_path / "s", progress=False)
+    np.testing.assert_array_equal(again.matrix, matrix)
+
+
 def test_embed_refuses_silence_nan_and_two_channels():
-    for bad in (np.zeros(16000, np.float32), np.full(16000, np.nan, np.float32), np.ones((2, 16000), np.float32)):
+    for bad in (
+        np.zeros(16000, np.float32),
+        np.full(16000, np.nan, np.float32),
+        np.ones((2, 16000), np.float32),
+    ):
         with pytest.raises(ValueError, match="waveform 1"):
             small_embedder().embed([voice(0, 0), bad])
 

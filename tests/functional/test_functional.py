@@ -133,9 +133,7 @@ def test_gradcheck_with_ties_impossible_classes_and_100000_classes(alpha):
     assert torch.autograd.gradcheck(loss, finite)
     wide = torch.full((1, 100_000), -3.0, dtype=torch.float64)
     few = torch.tensor([[0.3, 0.2, 0.25]], dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(
-        lambda x: fenchel_young_loss(torch.cat([x, wide], -1), target, alpha), few
-    )
+    assert torch.autograd.gradcheck(lambda x: fenchel_young_loss(torch.cat([x, wide], -1), target, alpha), few)
 
 
 @pytest.mark.parametrize("alpha", ALPHAS)
@@ -166,9 +164,7 @@ def test_tends_to_softmax_continuously(alpha):
     logits, q, target = random_problem()
     near = fenchel_young_loss(logits, target, 1 + 1e-8 * alpha, q)
     limit = fenchel_young_loss(logits, target, 1.0, q)
-    expected = torch.logsumexp(logits + q.log(), -1) - (logits + q.log()).gather(-1, target[:, None]).squeeze(
-        -1
-    )
+    expected = torch.logsumexp(logits + q.log(), -1) - (logits + q.log()).gather(-1, target[:, None]).squeeze(-1)
     torch.testing.assert_close(limit, expected)
     torch.testing.assert_close(near, limit, rtol=0, atol=1e-6)
 
@@ -212,9 +208,7 @@ def test_finite_value_and_gradient_at_cosine_plus_minus_one(dtype, place, alpha)
 @pytest.mark.parametrize("alpha", [1.0, 1.1, 1.5, 2.0])
 def test_huge_margin_whose_measure_underflows_stays_finite(alpha):
     cosines, target = random_cosines(4, 10, dtype=torch.float32)
-    margin = (
-        150 / 10 if alpha < 1.5 else 70 / (10 * (alpha - 1))
-    )  # e^{-150} is 0 in float32; the loss ~ e^{(α−1)sm}
+    margin = 150 / 10 if alpha < 1.5 else 70 / (10 * (alpha - 1))  # e^{-150} is 0 in float32; the loss ~ e^{(α−1)sm}
     logits, log_q = PLACES["reference"](cosines.requires_grad_(), target, margin, 10.0)
     loss = fenchel_young_loss(logits, target, alpha, log_q=log_q)
     loss.sum().backward()

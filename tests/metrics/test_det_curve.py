@@ -24,9 +24,7 @@ def test_every_distinct_threshold_is_there_with_its_counts(levels):
     curve = det_curve(target, nontarget)
     distinct = sorted(set(target.tolist()) | set(nontarget.tolist()))
     assert curve.thresholds[:-1].tolist() == distinct
-    for threshold, misses, false_accepts in zip(
-        curve.thresholds, curve.misses, curve.false_accepts, strict=True
-    ):
+    for threshold, misses, false_accepts in zip(curve.thresholds, curve.misses, curve.false_accepts, strict=True):
         assert misses == (target < threshold).sum()
         assert false_accepts == (nontarget >= threshold).sum()
 

@@ -53,9 +53,7 @@ def test_eer_is_the_crossing_of_the_interpolated_curve(seed, levels):
 
 
 @pytest.mark.parametrize(("seed", "levels"), CASES)
-@pytest.mark.parametrize(
-    ("p_target", "c_miss", "c_fa"), [(0.01, 1, 1), (0.05, 1, 1), (0.5, 1, 3), (0.9, 10, 2)]
-)
+@pytest.mark.parametrize(("p_target", "c_miss", "c_fa"), [(0.01, 1, 1), (0.05, 1, 1), (0.5, 1, 3), (0.9, 10, 2)])
 def test_min_dcf_is_the_least_cost_of_all_thresholds(seed, levels, p_target, c_miss, c_fa):
     target, nontarget = random_sides(seed, levels=levels)
     blind = min(c_miss * p_target, c_fa * (1 - p_target))
@@ -205,9 +203,7 @@ def test_a_prior_must_be_a_probability(p_target):
         min_dcf([1.0], [0.0], p_target)
 
 
-@pytest.mark.parametrize(
-    ("c_miss", "c_fa", "name"), [(0, 1, "c_miss"), (1, -1, "c_fa"), (np.inf, 1, "c_miss")]
-)
+@pytest.mark.parametrize(("c_miss", "c_fa", "name"), [(0, 1, "c_miss"), (1, -1, "c_fa"), (np.inf, 1, "c_miss")])
 def test_a_cost_must_be_positive_and_finite(c_miss, c_fa, name):
     with pytest.raises(ValueError, match=name):
         min_dcf([1.0], [0.0], 0.01, c_miss, c_fa)

@@ -25,9 +25,7 @@ from alpha_sv.report import (
 )
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
-HOSTILE = (
-    '</text></svg><script src="http://evil.example/x.js">alert(1)</script>$x_1$ id="a" | \udcff\x00\n*.txt'
-)
+HOSTILE = '</text></svg><script src="http://evil.example/x.js">alert(1)</script>$x_1$ id="a" | \udcff\x00\n*.txt'
 # what a reader should see of it: control characters and bytes that are no text are blanks
 HARMLESS = '</text></svg><script src="http://evil.example/x.js">alert(1)</script>$x_1$ id="a" | *.txt'
 
@@ -139,9 +137,7 @@ def test_every_id_of_the_page_is_unique_and_every_reference_resolves(tmp_path, p
 def test_page_fits_a_phone_and_names_its_language(tmp_path, pair):
     found = page(tmp_path, pair)
     assert ("html", {"lang": "en"}) in found.elements
-    assert any(
-        a.get("name") == "viewport" and "width=device-width" in a["content"] for _, a in found.elements
-    )
+    assert any(a.get("name") == "viewport" and "width=device-width" in a["content"] for _, a in found.elements)
 
 
 def test_table_holds_every_number_of_the_metrics(tmp_path, pair):
@@ -216,9 +212,7 @@ def test_hostile_names_are_text(tmp_path):
 
 def test_equal_input_gives_equal_bytes_in_any_process_whatever_the_matplotlib_settings(tmp_path, pair):
     (tmp_path / "metrics.json").write_text(json.dumps(pair))
-    (tmp_path / "matplotlibrc").write_text(
-        "font.size: 30\nsvg.hashsalt: other\nsvg.fonttype: path\naxes.grid: False\n"
-    )
+    (tmp_path / "matplotlibrc").write_text("font.size: 30\nsvg.hashsalt: other\nsvg.fonttype: path\naxes.grid: False\n")
     code = """if True:
         import sys
         from alpha_sv.report import load_metrics, write_report
@@ -288,9 +282,7 @@ def mark(svg, name):
 
 def tick_line(svg, axis):
     """Slope and intercept of pixel = a Φ⁻¹(rate) + b, fitted to the tick marks of one axis; they must lie on it."""
-    ticks = re.findall(
-        rf'<g id="det-{axis}tick_.*?<use [^>]*x="(\S+)" y="(\S+)".*?>(\S+) %</text>', svg, re.DOTALL
-    )
+    ticks = re.findall(rf'<g id="det-{axis}tick_.*?<use [^>]*x="(\S+)" y="(\S+)".*?>(\S+) %</text>', svg, re.DOTALL)
     assert len(ticks) >= 4
     pixel = np.array([float(x if axis == "x" else y) for x, y, _ in ticks])
     deviate = ndtri(np.array([float(label) for *_, label in ticks]) / 100)
@@ -312,9 +304,7 @@ def test_det_axes_are_normal_deviates_and_every_mark_stands_where_it_should():
     edge = ax * ndtri(10 / 20000) + bx
     assert vertices(svg, "det-unsupported")[:, 0].max() == pytest.approx(edge, abs=1e-3)
     solid, dotted = vertices(svg, "det-curve-0"), vertices(svg, "det-dotted-0")
-    assert solid[:, 0].min() >= edge - 1e-3 and solid[:, 0].min() == pytest.approx(
-        dotted[:, 0].max(), abs=1e-3
-    )
+    assert solid[:, 0].min() >= edge - 1e-3 and solid[:, 0].min() == pytest.approx(dotted[:, 0].max(), abs=1e-3)
 
 
 def test_min_dcf_mark_has_the_cost_of_the_metrics():
@@ -322,9 +312,7 @@ def test_min_dcf_mark_has_the_cost_of_the_metrics():
     svg = det_plot([one])
     lines = tick_line(svg, "x"), tick_line(svg, "y")
     for i, entry in enumerate(one["min_dcf"]):
-        p_fa, p_miss = (
-            ndtr((z - b) / a) for z, (a, b) in zip(mark(svg, f"det-dcf-0-{i}"), lines, strict=True)
-        )
+        p_fa, p_miss = (ndtr((z - b) / a) for z, (a, b) in zip(mark(svg, f"det-dcf-0-{i}"), lines, strict=True))
         cost = p_miss + p_fa * (1 - entry["p_target"]) / entry["p_target"]
         assert cost == pytest.approx(entry["value"], rel=0.03)  # the stored curve is thinned
 
@@ -341,9 +329,7 @@ def test_densities_have_equal_area_and_the_threshold_stands_at_the_eer():
     svg = histogram_plot([one])
 
     def area(name):
-        (x0, y0), (x1, y1) = (
-            part.T for part in (vertices(svg, name), np.roll(vertices(svg, name), -1, axis=0))
-        )
+        (x0, y0), (x1, y1) = (part.T for part in (vertices(svg, name), np.roll(vertices(svg, name), -1, axis=0)))
         return abs(np.sum(x0 * y1 - x1 * y0)) / 2
 
     assert area("histogram-target-0") == pytest.approx(area("histogram-nontarget-0"), rel=1e-6)
@@ -355,9 +341,7 @@ def test_densities_have_equal_area_and_the_threshold_stands_at_the_eer():
 
 
 def test_support_is_drawn_on_a_log_axis():
-    log = [
-        {"kind": "train", "step": i, "support": value} for i, value in enumerate([1000, 10, 100, 1], start=1)
-    ]
+    log = [{"kind": "train", "step": i, "support": value} for i, value in enumerate([1000, 10, 100, 1], start=1)]
     y = vertices(sparsity_plot(log), "sparsity-support")[:, 1]
     assert np.diff(y) / (y[1] - y[0]) == pytest.approx([1, -0.5, 1], abs=1e-3)  # in decades: -2, +1, -2
 

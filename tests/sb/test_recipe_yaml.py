@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-
 from hyperpyyaml import load_hyperpyyaml
 
 from alpha_sv.losses import AAMSoftmax, QMargin
@@ -76,3 +75,30 @@ def test_every_listed_name_exists():
     for package, names in CONSTRUCTIBLE.items():
         for name in names:
             assert locate(f"{package}.{name}") is not None, f"{package}.{name}"
+
+
+TUPLES = {
+    "plain": "note: (!!python/object/apply:os.system [touch {}])",
+    "key": "? (!!python/object/apply:os.system [touch {}])\n: 1",
+    "tagged": "note: !tuple '(!!python/object/apply:os.system [touch {}])'",
+    "quoted": 'note: "(!!python/object/apply:os.system [touch {}])"',
+    "folded": "note: >-\n  (!!python/object/apply:os.system [touch {}])",
+    "joined": "a: '('\nb: '!'\nx: !ref <a><b><b>python/object/apply:os.system [touch {}])",
+    "inside a list": "x: [1, {y: (!!python/object/apply:os.system [touch {}])}]",
+}
+
+
+@pytest.mark.parametrize("text", TUPLES.values(), ids=TUPLES.keys())
+def test_tuple_scalars_cannot_smuggle_a_tag(text, tmp_path):
+    """HyperPyYAML reads the inside of "(…)" with a loader that obeys Python tags: no tag token is ever seen."""
+    recipe, proof = tmp_path / "evil.yaml", tmp_path / "it_ran"
+    recipe.write_text(text.replace("{}", str(proof)))
+    with pytest.raises(ValueError, match="evil.yaml"):
+        load_hyperpyyaml(compose_recipe(recipe))
+    assert not proof.exists()
+
+
+def test_honest_tuples_load(tmp_path):
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("x: (1, 2.5)\nnote: it works (really!)")
+    assert load_hyperpyyaml(compose_recipe(recipe)) == {"x": (1, 2.5), "note": "it works (really!)"}

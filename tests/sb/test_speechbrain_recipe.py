@@ -103,9 +103,7 @@ def dataset():
 @pytest.mark.parametrize("name", sorted(NAMED))
 def test_one_changed_line_learns(name):
     hparams = load_hyperpyyaml(YAML.replace("{compute_cost}", f"!new:alpha_sv.losses.{name}"))
-    brain = SpeakerBrain(
-        hparams["modules"], hparams["opt_class"], hparams, {"device": "cpu", "noprogressbar": True}
-    )
+    brain = SpeakerBrain(hparams["modules"], hparams["opt_class"], hparams, {"device": "cpu", "noprogressbar": True})
     brain.history = []
     brain.fit(range(1, 9), dataset(), train_loader_kwargs={"batch_size": 10, "shuffle": True})
     first, last = brain.history[0], brain.history[-1]

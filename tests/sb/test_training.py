@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from alpha_sv.embedding import SpeakerEmbedder
 from alpha_sv.sb.brain import TrainingLog, ValidationSet
@@ -130,6 +131,55 @@ def test_a_finished_run_with_other_settings_in_its_folder_is_refused(tree, tmp_p
         run(arguments(tree, tmp_path, number_of_epochs=1, batch_size=4))
 
 
+def test_a_run_is_not_continued_on_other_data(tmp_path, monkeypatch):
+    """Renaming a speaker would give each prototype another owner; changed trials could put test speakers in training."""
+    monkeypatch.chdir(RECIPE)
+    tree = make_tree(tmp_path / "tree", speakers=8, utterances=6)
+    out = tmp_path / "out"
+    run(arguments(tree, out, number_of_epochs=1))
+    (tree / "wav" / "spk0").rename(tree / "wav" / "zoe")
+    with pytest.raises(ValueError, match="run on other data .*manifest"):
+        run(arguments(tree, out, number_of_epochs=1))
+    (tree / "wav" / "zoe").rename(tree / "wav" / "spk0")
+    run(arguments(tree, out, number_of_epochs=1))
+    (tree / "trials.txt").write_text("1 spk0/s0/00.wav spk0/s1/01.wav\n0 spk0/s0/00.wav spk1/s0/00.wav\n")
+    with pytest.raises(ValueError, match="run on other data"):
+        run(arguments(tree, out, number_of_epochs=1))
+
+
+def test_development_trials_of_ones_own_keep_their_speakers_out_of_training(tree, tmp_path, monkeypatch):
+    monkeypatch.chdir(RECIPE)
+    trials = tmp_path / "dev.txt"
+    trials.write_text("1 spk0/s0/00.wav spk0/s1/01.wav\n0 spk0/s0/00.wav spk1/s0/00.wav\n")
+    run(arguments(tree, tmp_path / "out", number_of_epochs=1, valid_trials=trials))
+    labels = json.loads((tmp_path / "out" / "labels.json").read_text())
+    assert labels.keys() == {f"spk{i}" for i in range(2, 8)}
+    trials.write_text("1 spk9/s0/00.wav spk9/s1/01.wav\n0 spk9/s0/00.wav spk1/s0/00.wav\n")
+    with pytest.raises(ValueError, match="spk9.*has seen the test"):
+        run(arguments(tree, tmp_path / "leak", number_of_epochs=1, valid_trials=trials))
+
+
+def test_schedules_count_optimizer_steps_under_gradient_accumulation(tree, tmp_path, monkeypatch):
+    monkeypatch.chdir(RECIPE)
+    schedule = {"margin_schedule": "{increase_start_epoch: 0, fix_start_epoch: 2}", "cooldown_epochs": 1}
+    run(arguments(tree, tmp_path, grad_accumulation_factor=2, number_of_epochs=3, **schedule))
+    last = [row for row in log_of(tmp_path) if row["kind"] == "train"][-1]
+    assert last["step"] == 9 and last["epoch"] == pytest.approx(3)
+    assert last["margin"] == pytest.approx(0.2) and last["lr"] == 0
+
+
+def test_starved_training_is_warned_about_once(tree, tmp_path, monkeypatch):
+    monkeypatch.chdir(RECIPE)
+    for limit, warnings in (
+        (1.0, 0),
+        (-1.0, 1),
+    ):  # no batch is above the first, every batch is above the second
+        monkeypatch.setattr("alpha_sv.sb.brain.STARVED", limit)
+        run(arguments(tree, tmp_path / str(limit), number_of_epochs=1))
+        text = (tmp_path / str(limit) / "log.txt").read_text()
+        assert text.count("gradient starvation") == warnings
+
+
 @pytest.mark.parametrize(
     "overrides, message",
     [
@@ -137,6 +187,14 @@ def test_a_finished_run_with_other_settings_in_its_folder_is_refused(tree, tmp_p
         ({"num_valid_speakers": 0}, "Set num_valid_speakers"),
         ({"noise_folder": "/nowhere"}, "/nowhere does not exist"),
         ({"data_folder": "/nowhere"}, "/nowhere"),
+        ({"loss": "A3M"}, "not a loss of alpha_sv"),
+        ({"loss": "!new:alpha_sv.losses.A3M {alfa: 1.5}"}, "alfa"),
+        ({"number_of_epochs": 0}, "at least 1, got 0"),
+        pytest.param(
+            {"device": "cuda"},
+            "--device=cpu",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device"),
+        ),
     ],
 )
 def test_a_recipe_that_cannot_work_says_why_and_what_to_do(overrides, message, tree, tmp_path, monkeypatch):
@@ -165,4 +223,9 @@ def test_training_log_drops_lines_after_the_checkpoint_and_a_torn_last_line(tmp_
     resumed = TrainingLog(tmp_path / "log.jsonl")
     resumed._load(tmp_path / "ckpt", end_of_epoch=False)
     resumed.append({"step": 3})
-    assert [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()] == [0, 1, 2, 3]
+    assert [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()] == [
+        0,
+        1,
+        2,
+        3,
+    ]

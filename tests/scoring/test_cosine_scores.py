@@ -29,9 +29,7 @@ def store():
 def random_trials(store, count=333, seed=1):
     rng = np.random.default_rng(seed)
     ids = np.array(store.ids)
-    return Trials(
-        ids[rng.integers(50, size=count)], ids[rng.integers(50, size=count)], rng.random(count) < 0.3
-    )
+    return Trials(ids[rng.integers(50, size=count)], ids[rng.integers(50, size=count)], rng.random(count) < 0.3)
 
 
 def test_parallel_opposite_and_orthogonal_rows():
@@ -64,9 +62,7 @@ def test_a_cosine_never_leaves_its_range():
     assert cosine_scores(rows, -rows).min() >= -1.0
 
 
-@pytest.mark.parametrize(
-    ("value", "word"), [(0.0, "all zero"), (np.nan, "not finite"), (np.inf, "not finite")]
-)
+@pytest.mark.parametrize(("value", "word"), [(0.0, "all zero"), (np.nan, "not finite"), (np.inf, "not finite")])
 @pytest.mark.parametrize("row", [0, 9, cosine._BLOCK + 3])
 def test_a_row_without_direction_is_named(value, word, row):
     good = np.ones((cosine._BLOCK + 10, 3))
@@ -78,9 +74,7 @@ def test_a_row_without_direction_is_named(value, word, row):
         cosine_scores(bad, good)
 
 
-@pytest.mark.parametrize(
-    ("left", "right"), [((3, 4), (2, 4)), ((3, 4), (3, 5)), ((4,), (4,)), ((3, 4), (1, 4))]
-)
+@pytest.mark.parametrize(("left", "right"), [((3, 4), (2, 4)), ((3, 4), (3, 5)), ((4,), (4,)), ((3, 4), (1, 4))])
 def test_only_row_with_row_is_compared(left, right):
     with pytest.raises(ValueError, match="must both be"):
         cosine_scores(np.ones(left), np.ones(right))

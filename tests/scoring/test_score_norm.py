@@ -87,9 +87,7 @@ def test_block_sizes_do_not_matter(world, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(cohort, "_ROWS", 3)
             patch.setattr(cohort, "_COLUMNS", 5)
-            np.testing.assert_allclose(
-                cohort_statistics(store.matrix, cohort_rows, top_n), one_block, atol=1e-14
-            )
+            np.testing.assert_allclose(cohort_statistics(store.matrix, cohort_rows, top_n), one_block, atol=1e-14)
 
 
 @pytest.mark.parametrize("method", ["z-norm", "t-norm", "s-norm", "as-norm"])
@@ -178,9 +176,7 @@ def test_a_cohort_smaller_than_top_n_is_refused(world):
 def test_zero_variance_is_refused_by_name(world):
     # peers: division by a zero standard deviation was not guarded
     store, cohort_rows, table = world
-    copies = (
-        np.repeat(cohort_rows[:1], 10, axis=0) * np.float32(3) ** np.arange(10, dtype=np.float32)[:, None]
-    )
+    copies = np.repeat(cohort_rows[:1], 10, axis=0) * np.float32(3) ** np.arange(10, dtype=np.float32)[:, None]
     for top_n in (5, None):
         with pytest.raises(ValueError, match="row 0 have zero variance"):
             cohort_statistics(store.matrix, copies, top_n)
