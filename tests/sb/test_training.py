@@ -132,7 +132,7 @@ def test_a_finished_run_with_other_settings_in_its_folder_is_refused(tree, tmp_p
 
 
 def test_a_run_is_not_continued_on_other_data(tmp_path, monkeypatch):
-    """Renaming a speaker would give each prototype another owner; changed trials could put test speakers in training."""
+    """Renaming a speaker would give prototypes new owners; changed trials could put test speakers into training."""
     monkeypatch.chdir(RECIPE)
     tree = make_tree(tmp_path / "tree", speakers=8, utterances=6)
     out = tmp_path / "out"
