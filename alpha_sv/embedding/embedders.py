@@ -7,6 +7,7 @@ up by name in `ARCHITECTURES` and its arguments must be numbers or lists of numb
 from __future__ import annotations
 
 import inspect
+import itertools
 import json
 import os
 from collections.abc import Sequence
@@ -128,7 +129,7 @@ class SpeakerEmbedder(nn.Module):
                 )
         lengths = [whole_length(len(waveform), self.sample_rate) for waveform in waveforms]
         result = np.empty((len(lengths), self.embedding_dim), dtype=np.float32)
-        device = next(self.buffers()).device
+        device = next(itertools.chain(self.parameters(), self.buffers()), torch.empty(0)).device
         was_training = self.training
         self.eval()
         try:

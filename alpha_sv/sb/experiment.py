@@ -75,8 +75,6 @@ def build_brain(hparams: dict, run_opts: dict, manifest: Path) -> SpeakerBrain:
     speakers = sorted({utterance.speaker for utterance in train})
     labels = {speaker: label for label, speaker in enumerate(speakers)}
     output = Path(hparams["output_folder"])
-    with atomic_write(output / "labels.json") as file:
-        json.dump(labels, file, indent=0)
     steps = len(train) // hparams["batch_size"]
     if steps == 0:
         raise ValueError(
@@ -91,6 +89,8 @@ def build_brain(hparams: dict, run_opts: dict, manifest: Path) -> SpeakerBrain:
         )
     utterances = read_manifest(manifest)
     _refuse_other_data(output, manifest_hash(utterances), sha256_file(trials_file))
+    with atomic_write(output / "labels.json") as file:
+        json.dump(labels, file, indent=0)
     rate = hparams["sample_rate"]
     accumulation = int(run_opts.get("grad_accumulation_factor") or 1)  # schedules count optimizer steps
     head = hparams["head"](num_classes=len(speakers))
@@ -110,9 +110,9 @@ def build_brain(hparams: dict, run_opts: dict, manifest: Path) -> SpeakerBrain:
         )
     modules = {"embedder": hparams["embedder"], "head": head}
     checkpointer = hparams["checkpointer"]
-    recoverables = {"embedder": modules["embedder"], "head": head, "training_log": state["training_log"]}
-    recoverables["counter"] = hparams["epoch_counter"]
-    checkpointer.add_recoverables(recoverables)
+    checkpointer.add_recoverables(
+        {**modules, "training_log": state["training_log"], "counter": hparams["epoch_counter"]}
+    )
     logger.info(
         "%d training speakers, %d utterances, %d steps an epoch; %d development trials",
         len(speakers),

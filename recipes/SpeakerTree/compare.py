@@ -80,8 +80,9 @@ def main() -> None:
         write_metrics(output / f"metrics_{corpus}.json", result)
         shown = {**result, "systems": [s for s in result["systems"] if "AS-norm" not in s["name"]]}
         log = load_log(output / slug("Q-Margin") / "train_log.jsonl")
-        write_report(output / f"report_{corpus}.html", shown, log, title=f"Real speech: {corpus}")
-    text = table(results)
+        write_report(output / f"report_{corpus}.html", shown, log, title=f"Several losses on {corpus}")
+    logs = {name: load_log(output / slug(name) / "train_log.jsonl") for name in LOSSES}
+    text = f"{table(results)}\n{learning_table(logs)}"
     print(text)
     if arguments.write:
         old = arguments.write.read_text(encoding="utf-8")
@@ -125,6 +126,22 @@ def table(results: dict) -> str:
             cells.append(" → ".join(f"{100 * s['eer']['value']:.2f}" for s in pair))
             cells.append(" → ".join(f"{s['min_dcf'][0]['value']:.3f}" for s in pair))
             cells.append(" → ".join(f"{100 * s['fnr_at_fpr'][0]['fnr']:.1f}" for s in pair))
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def learning_table(logs: dict, epochs: tuple[int, ...] = (1, 2, 5, 10, 20, 30)) -> str:
+    """Markdown: development EER in percent after some epochs, and the sparse regime over the last 20 logged steps."""
+    head = [f"epoch {epoch}" for epoch in epochs] + ["active speakers", "zero loss %", "p_y = 0 %"]
+    lines = ["| development EER % | " + " | ".join(head) + " |", "|---|" + "--:|" * len(head)]
+    for name, log in logs.items():
+        eers = {row["epoch"]: row["eer"] for row in log if row["kind"] == "valid"}
+        last = [row for row in log if row["kind"] == "train"][-20:]
+        support, zero_loss, zero_target = (
+            sum(row[key] for row in last) / len(last) for key in ("support", "zero_loss", "zero_target")
+        )
+        cells = [f"{100 * eers[epoch]:.1f}" if epoch in eers else "" for epoch in epochs]
+        cells += [f"{support:.1f}", f"{100 * zero_loss:.0f}", f"{100 * zero_target:.0f}"]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
