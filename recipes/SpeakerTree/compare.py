@@ -137,11 +137,9 @@ def learning_table(logs: dict, epochs: tuple[int, ...] = (1, 2, 5, 10, 20, 30)) 
     for name, log in logs.items():
         eers = {row["epoch"]: row["eer"] for row in log if row["kind"] == "valid"}
         last = [row for row in log if row["kind"] == "train"][-20:]
-        support, zero_loss, zero_target = (
-            sum(row[key] for row in last) / len(last) for key in ("support", "zero_loss", "zero_target")
-        )
         cells = [f"{100 * eers[epoch]:.1f}" if epoch in eers else "" for epoch in epochs]
-        cells += [f"{support:.1f}", f"{100 * zero_loss:.0f}", f"{100 * zero_target:.0f}"]
+        for key, factor in (("support", 1), ("zero_loss", 100), ("zero_target", 100)):
+            cells.append(f"{factor * sum(row[key] for row in last) / len(last):.1f}" if last else "")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

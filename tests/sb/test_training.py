@@ -51,8 +51,12 @@ def arguments(tree, output, model="ecapa", **overrides):
 
 
 def start(tree, output, **overrides):
+    return start_command(["train.py", *arguments(tree, output, **overrides)])
+
+
+def start_command(command):
     return subprocess.Popen(
-        [sys.executable, "train.py", *arguments(tree, output, **overrides)],
+        [sys.executable, *command],
         cwd=RECIPE,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
@@ -229,3 +233,22 @@ def test_training_log_drops_lines_after_the_checkpoint_and_a_torn_last_line(tmp_
         2,
         3,
     ]
+
+
+@pytest.mark.slow
+def test_comparison_of_losses_writes_its_table(tmp_path):
+    root = make_tree(tmp_path / "corpora" / "tiny", speakers=10, utterances=6)
+    (root / "trials.txt").rename(root / "trials_dev.txt")
+    for kind in ("noise", "rir"):
+        (tmp_path / "corpora" / kind).mkdir()
+        (root / kind).rename(tmp_path / "corpora" / kind / "wav")
+    document = tmp_path / "results.md"
+    document.write_text("before\n<!-- table -->\nold\n<!-- end of table -->\nafter\n")
+    command = ["compare.py", "--data", tmp_path / "corpora", "--corpora", "tiny", "--output", tmp_path / "out"]
+    command += ["--top-n", "3", "--write", document, "--num_valid_speakers=2", "--number_of_epochs=1", "--batch_size=8"]
+    finish(start_command([*map(str, command), *TINY["ecapa"], "--n_mels=24", "--embedding_dim=16"]))
+    text = document.read_text()
+    assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
+    for name in ("Q-Margin", "A3M", "AM (CosFace)", "AAM (ArcFace)", "untrained network", "mean fbank"):
+        assert f"\n| {name} | " in text
+    assert (tmp_path / "out" / "report_tiny.html").is_file()
