@@ -57,8 +57,8 @@ def main() -> None:
     if arguments.only:
         return
     trained = SpeakerEmbedder.load(next(iter(models.values())))
-    seed_everything(1234)
     embedders = {name: SpeakerEmbedder.load(folder) for name, folder in models.items()}
+    seed_everything(1234)
     embedders["untrained network"] = SpeakerEmbedder(**trained.config)
     embedders["mean fbank"] = SpeakerEmbedder("mean_fbank", 80)
 
