@@ -1,4 +1,4 @@
-"""A margin that grows during training: a pure function of the epoch, and a holder a recipe can log and checkpoint.
+"""A margin that grows during training: a pure function of the epoch, so there is nothing to checkpoint.
 
 The keys are WeSpeaker's, so that a schedule can be carried over:
 
