@@ -213,13 +213,13 @@ def _extract(a) -> None:
 def _score(a) -> None:
     from alpha_sv.data.trials import read_trials, write_scores
     from alpha_sv.embedding.store import EmbeddingStore
-    from alpha_sv.pipeline import cohort_matrix, score_store
+    from alpha_sv.pipeline import cohort_matrix, score_store, trial_speakers
 
     store, trials, cohort = EmbeddingStore.open(a.embeddings), read_trials(a.trials), None
     if a.norm != "none":
         cohort_store = EmbeddingStore.open(a.cohort) if a.cohort else store
-        strangers = store.speakers_of(trials.enroll.tolist() + trials.test.tolist())
-        cohort = cohort_matrix(cohort_store, a.cohort_split, strangers, per_speaker=a.cohort_unit == "speaker")
+        speakers = trial_speakers(store, trials)
+        cohort = cohort_matrix(cohort_store, a.cohort_split, speakers, per_speaker=a.cohort_unit == "speaker")
     table = score_store(store, trials, cohort, a.norm, a.top_n)
     write_scores(a.output, table)
     print(a.output)

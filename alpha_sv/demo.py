@@ -16,7 +16,7 @@ from alpha_sv.data.synthetic import build_corpus
 from alpha_sv.data.trials import read_trials, write_scores
 from alpha_sv.embedding.embedders import SpeakerEmbedder
 from alpha_sv.embedding.extract import extract
-from alpha_sv.pipeline import cohort_matrix, evaluate_files, score_store, write_metrics
+from alpha_sv.pipeline import cohort_matrix, evaluate_files, score_store, trial_speakers, write_metrics
 from alpha_sv.report import load_log, to_markdown, write_report
 from alpha_sv.sb.experiment import run
 
@@ -80,7 +80,7 @@ def run_demo(loss: str = "q_margin", output: str | os.PathLike | None = None, se
 
     print("4/5  Scores, AS-norm, metrics", flush=True)
     trials = read_trials(corpus / "trials.txt")
-    cohort = cohort_matrix(store, "train", store.speakers_of(trials.enroll.tolist() + trials.test.tolist()))
+    cohort = cohort_matrix(store, "train", trial_speakers(store, trials))
     files = {
         "as-norm": (
             folder / "scores_as_norm.txt",

@@ -18,24 +18,29 @@ from alpha_sv.scoring import normalize_table, score_trials, speaker_means
 
 
 def cohort_matrix(
-    store: EmbeddingStore, split: str, trial_speakers: Collection[str] = (), per_speaker: bool = True
+    store: EmbeddingStore, split: str, strangers_to: Collection[str] = (), per_speaker: bool = True
 ) -> np.ndarray:
     """Cohort embeddings [S, D] from one split of a store: a mean of each speaker, or every utterance.
 
-    A cohort is of strangers: ValueError if one of `trial_speakers` is in it.
+    A cohort is of strangers: ValueError if one of the speakers `strangers_to` is in it.
     """
     rows = store.split_rows(split)
     if not len(rows):
         raise ValueError(
             f"the store {store.path} has no utterance of split {split!r} for a cohort, only {sorted(set(store.splits))}"
         )
-    if known := sorted({store.speakers[row] for row in rows} & set(trial_speakers)):
+    if known := sorted({store.speakers[row] for row in rows} & set(strangers_to)):
         raise ValueError(
             f"{len(known)} speakers of the trials are in the cohort ({', '.join(known[:3])}): a cohort must be of "
             "strangers; use another split or store"
         )
     matrix = np.asarray(store.matrix[rows])
     return speaker_means(matrix, [store.speakers[row] for row in rows])[0] if per_speaker else matrix
+
+
+def trial_speakers(store: EmbeddingStore, trials: Trials) -> set[str]:
+    """The speakers on either side of a trial list."""
+    return {store.speakers[row] for side in (trials.enroll, trials.test) for row in store.rows(side.tolist())}
 
 
 def score_store(

@@ -70,9 +70,9 @@ def extract(
         embedder.embedding_dim,
         _key(embedder, utterances),
     )
-    if writer.is_finished():
+    if writer.finished is not None:
         logger.info("%s holds these embeddings already", store)
-        return EmbeddingStore.open(store)
+        return writer.finished
     embedder = embedder.to(device).eval()
     todo = writer.missing()
     if len(todo) < len(ids):

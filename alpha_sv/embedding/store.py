@@ -78,10 +78,6 @@ class EmbeddingStore:
             )
         return np.fromiter((where[str(utt_id)] for utt_id in ids), dtype=np.int64, count=len(ids))
 
-    def speakers_of(self, ids: Sequence[str]) -> set[str]:
-        """The speakers of some utterances."""
-        return {self.speakers[row] for row in self.rows(ids)}
-
     def split_rows(self, split: str) -> np.ndarray:
         """Row numbers of one split."""
         return np.flatnonzero(np.asarray(self.splits) == split)
@@ -100,6 +96,11 @@ class StoreWriter:
         D.
     key : str
         Hash of everything the embeddings depend on. A part written under another key is discarded.
+
+    Attributes
+    ----------
+    finished : EmbeddingStore or None
+        The store, if a whole one with this very key is there already; then there is nothing to write.
     """
 
     def __init__(self, path, ids, speakers, splits, dim: int, key: str):
@@ -112,7 +113,8 @@ class StoreWriter:
         self._part, self._done_file = self.path / "embeddings.part.npy", self.path / "done.part.npy"
         self._key_file = self.path / "key.part"
         self.path.mkdir(parents=True, exist_ok=True)
-        if self.is_finished():
+        self.finished = self._whole()
+        if self.finished is not None:
             return
         resumable = self._key_file.is_file() and self._key_file.read_text(encoding="utf-8") == key
         if not (resumable and self._part.is_file() and self._done_file.is_file()):
@@ -125,12 +127,12 @@ class StoreWriter:
         self._matrix = np.load(self._part, mmap_mode="r+", allow_pickle=False)
         self._done = np.load(self._done_file, mmap_mode="r+", allow_pickle=False)
 
-    def is_finished(self) -> bool:
-        """Whether a whole store with this very key is there."""
+    def _whole(self) -> EmbeddingStore | None:
         try:
-            return EmbeddingStore.open(self.path).meta["key"] == self.key
-        except (ValueError, KeyError):
-            return False
+            store = EmbeddingStore.open(self.path)
+        except ValueError:  # missing, unfinished or damaged: to be made
+            return None
+        return store if store.meta.get("key") == self.key else None
 
     def missing(self) -> np.ndarray:
         """Rows still to be written."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -71,7 +70,8 @@ def prepare(hparams: dict) -> Path:
 
 def build_brain(hparams: dict, run_opts: dict, manifest: Path) -> SpeakerBrain:
     """Label the training speakers, build the head for them, put all that must survive a kill in checkpoints."""
-    train = read_manifest(manifest, split="train")
+    utterances = read_manifest(manifest)
+    train = [utterance for utterance in utterances if utterance.split == "train"]
     speakers = sorted({utterance.speaker for utterance in train})
     labels = {speaker: label for label, speaker in enumerate(speakers)}
     output = Path(hparams["output_folder"])
@@ -87,7 +87,6 @@ def build_brain(hparams: dict, run_opts: dict, manifest: Path) -> SpeakerBrain:
             "no development trials. Set num_valid_speakers to hold out some training speakers, or valid_trials to a "
             "list of your own"
         )
-    utterances = read_manifest(manifest)
     _refuse_other_data(output, manifest_hash(utterances), sha256_file(trials_file))
     with atomic_write(output / "labels.json") as file:
         json.dump(labels, file, indent=0)
@@ -136,12 +135,10 @@ def fit(brain: SpeakerBrain) -> None:
             "batch_size": hparams.batch_size,
             "drop_last": True,
             "num_workers": hparams.num_workers,
-            "worker_init_fn": _one_thread if hparams.num_workers else None,
         },
         valid_loader_kwargs={
             "batch_sampler": hparams.valid_set.batches(hparams.batch_size),
             "num_workers": hparams.num_workers,
-            "worker_init_fn": _one_thread if hparams.num_workers else None,
         },
     )
 
@@ -179,10 +176,14 @@ def _check(hparams: dict, run_opts: dict) -> None:
         raise ValueError(f"--device={device}, but torch finds no CUDA device here; use --device=cpu")
 
 
+def _has_checkpoints(output: Path) -> bool:
+    return any((output / "save").glob("CKPT*"))
+
+
 def _refuse_other_data(output: Path, manifest: str, trials: str) -> None:
     """With other files or speakers a prototype would change its speaker, or a test speaker turn up in training."""
     stamp, now = output / "save" / "data.json", {"manifest": manifest, "development trials": trials}
-    if stamp.is_file() and any((output / "save").glob("CKPT*")):
+    if stamp.is_file() and _has_checkpoints(output):
         before = json.loads(stamp.read_text(encoding="utf-8"))
         if changed := [name for name in now if now[name] != before.get(name)]:
             raise ValueError(
@@ -196,7 +197,7 @@ def _refuse_other_data(output: Path, manifest: str, trials: str) -> None:
 def _refuse_other_settings(output: Path, resolved: str) -> None:
     """A folder with checkpoints is continued only with the settings it was begun with."""
     before = output / "hyperparams.yaml"
-    if not (before.is_file() and any((output / "save").glob("CKPT*"))):
+    if not (before.is_file() and _has_checkpoints(output)):
         return
     old, new = _settings(before.read_text(encoding="utf-8")), _settings(resolved)
     if changed := sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key)):
@@ -233,11 +234,3 @@ def _listed(value) -> list:
     if value is None or value == "":
         return []
     return [value] if isinstance(value, (str, Path)) else list(value)
-
-
-def _one_thread(worker: int) -> None:
-    torch.set_num_threads(1)
-
-
-if __name__ == "__main__":
-    run(sys.argv[1:])

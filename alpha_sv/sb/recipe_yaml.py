@@ -7,6 +7,7 @@ outside the list below. Who wrote the file and wants their own classes in it say
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 from pathlib import Path
@@ -57,7 +58,7 @@ def check_recipe(text: str, name: str = "recipe") -> None:
     ...
     ValueError: recipe, line 1: '!apply:os.system' is not something a recipe may run or build; if you wrote ...
     """
-    for token in _yaml(lambda: list(ruamel.yaml.YAML().scan(text)), name):
+    for token in _scan(text, name):
         if isinstance(token, ruamel.yaml.tokens.DirectiveToken) and token.name == "TAG":
             tag = "%TAG"  # it could give a harmless tag another meaning
         elif isinstance(token, ruamel.yaml.tokens.TagToken):
@@ -94,10 +95,10 @@ def compose_recipe(path: str | os.PathLike, overrides: str = "", trust_yaml: boo
     if not trust_yaml:
         check_recipe(text, str(path))
     parser = ruamel.yaml.YAML()
-    tree, changes = (
-        _yaml(lambda: parser.load(text), path),
-        _yaml(lambda: parser.load(overrides), "command line") or {},
-    )
+    with _valid_yaml(path):
+        tree = parser.load(text)
+    with _valid_yaml("command line"):
+        changes = parser.load(overrides) or {}
     if unknown := sorted(set(changes) - set(tree)):
         raise ValueError(f"{path} has no key {', '.join(unknown)}; it has {', '.join(sorted(tree))}")
     for key, node in changes.items():
@@ -108,15 +109,22 @@ def compose_recipe(path: str | os.PathLike, overrides: str = "", trust_yaml: boo
             tree[key] = node
     composed = io.StringIO()
     parser.dump(tree, composed)
-    resolved = _yaml(lambda: resolve_references(composed.getvalue()).read(), path)
+    with _valid_yaml(path):
+        resolved = resolve_references(composed.getvalue()).read()
     if not trust_yaml:
         _check_tuples(resolved, str(path))
     return resolved
 
 
-def _yaml(step, name):
+def _scan(text: str, name: str) -> list:
+    with _valid_yaml(name):
+        return list(ruamel.yaml.YAML().scan(text))
+
+
+@contextlib.contextmanager
+def _valid_yaml(name):
     try:
-        return step()
+        yield
     except ruamel.yaml.YAMLError as error:
         raise ValueError(f"{name} is not valid YAML: {error}") from error
 
@@ -125,7 +133,7 @@ def _check_tuples(resolved: str, name: str) -> None:
     """HyperPyYAML reads every scalar "(…)" again, as a tuple, with a loader that obeys Python tags inside; such a
     scalar may also come together only from references, so the check is on the resolved text.
     """
-    for token in _yaml(lambda: list(ruamel.yaml.YAML().scan(resolved)), name):
+    for token in _scan(resolved, name):
         if (
             isinstance(token, ruamel.yaml.tokens.ScalarToken)
             and token.value.lstrip().startswith("(")

@@ -22,7 +22,7 @@ from alpha_sv.data.manifest import read_manifest
 from alpha_sv.data.trials import read_trials, write_scores
 from alpha_sv.embedding.embedders import SpeakerEmbedder
 from alpha_sv.embedding.extract import extract
-from alpha_sv.pipeline import cohort_matrix, evaluate_files, score_store, write_metrics
+from alpha_sv.pipeline import cohort_matrix, evaluate_files, score_store, trial_speakers, write_metrics
 from alpha_sv.report import load_log, write_report
 from alpha_sv.sb.experiment import run
 
@@ -70,18 +70,17 @@ def main() -> None:
         store = extract(embedder, utterances, folder / "embeddings")
         for corpus in corpora:
             trials = read_trials(corpus / "trials_dev.txt")
-            cohort = cohort_matrix(store, "train", store.speakers_of(trials.enroll.tolist() + trials.test.tolist()))
+            cohort = cohort_matrix(store, "train", trial_speakers(store, trials))
             for suffix, used in (("", None), (" + AS-norm", cohort)):
                 path = folder / f"scores_{corpus.name}{'_as_norm' if suffix else ''}.txt"
                 write_scores(path, score_store(store, trials, used, top_n=arguments.top_n, progress=False))
                 metrics[corpus.name].append((name + suffix, str(path)))
+    logs = {name: load_log(output / slug(name) / "train_log.jsonl") for name in LOSSES}
     results = {corpus: evaluate_files(files) for corpus, files in metrics.items()}
     for corpus, result in results.items():
         write_metrics(output / f"metrics_{corpus}.json", result)
         shown = {**result, "systems": [s for s in result["systems"] if "AS-norm" not in s["name"]]}
-        log = load_log(output / slug("Q-Margin") / "train_log.jsonl")
-        write_report(output / f"report_{corpus}.html", shown, log, title=f"Several losses on {corpus}")
-    logs = {name: load_log(output / slug(name) / "train_log.jsonl") for name in LOSSES}
+        write_report(output / f"report_{corpus}.html", shown, logs["Q-Margin"], title=f"Several losses on {corpus}")
     text = f"{table(results)}\n{learning_table(logs)}"
     print(text)
     if arguments.write:

@@ -7,17 +7,7 @@ import pytest
 
 from alpha_sv.data.trials import Trials
 from alpha_sv.scoring import cosine, cosine_scores, score_trials
-
-
-class Store:
-    """Embeddings in memory, with the interface of an embedding store."""
-
-    def __init__(self, ids, matrix):
-        self.ids, self.matrix = list(ids), matrix
-        self._row = {name: row for row, name in enumerate(self.ids)}
-
-    def rows(self, ids):
-        return np.array([self._row[name] for name in ids], dtype=np.int64)
+from tests.stores import Store
 
 
 @pytest.fixture

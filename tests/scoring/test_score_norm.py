@@ -20,17 +20,7 @@ from alpha_sv.scoring import (
     t_norm,
     z_norm,
 )
-
-
-class Store:
-    """Embeddings in memory, with the interface of an embedding store."""
-
-    def __init__(self, ids, matrix):
-        self.ids, self.matrix = list(ids), matrix
-        self._row = {name: row for row, name in enumerate(self.ids)}
-
-    def rows(self, ids):
-        return np.array([self._row[name] for name in ids], dtype=np.int64)
+from tests.stores import Store
 
 
 def cosines_with(row, cohort_rows):
