@@ -16,14 +16,17 @@ Each is a `compute_cost` of a SpeechBrain speaker recipe: called with cosines [N
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from alpha_sv.functional import margins
+from alpha_sv.functional.active import Active
+from alpha_sv.functional.checks import check_target
 from alpha_sv.functional.divergence import check_alpha
-from alpha_sv.functional.fenchel_young import check_target, fenchel_young_loss
-from alpha_sv.functional.margins import PLACES
-from alpha_sv.functional.softargmax import solve, working_dtype
+from alpha_sv.functional.fenchel_young import margin_loss
+from alpha_sv.monitor import SparsityMonitor, sparsity_figures
 
 KAPPA = 5.0
 """κ = s(α−1) shared by all published good settings: (s, α) = (20, 1.25), (10, 1.5), (5, 2)."""
@@ -68,13 +71,14 @@ class MarginLoss(nn.Module):
 
     def __init__(self, alpha: float, scale: float | str, margin: float = 0.0, place: str = "none"):
         super().__init__()
-        if place not in PLACES:
-            raise ValueError(f"place must be one of {sorted(PLACES)}, got {place!r}")
+        if place not in margins.PLACES:
+            raise ValueError(f"place must be one of {margins.PLACES}, got {place!r}")
         self.place = place
         self.alpha = alpha
         self.scale = scale
         self.margin = margin
-        self._checked = False
+        self.monitor = SparsityMonitor()
+        self._range_checked = False
 
     @property
     def alpha(self) -> float:
@@ -117,6 +121,7 @@ class MarginLoss(nn.Module):
             raise ValueError(f"an angular margin is in radians and at most π/2, got {value}")
         self._margin = value
 
+    @torch.compiler.disable  # the work depends on the data
     def forward(self, outputs: Tensor, targets: Tensor, length: Tensor | None = None) -> Tensor:
         """Scalar mean loss, in nats.
 
@@ -135,42 +140,50 @@ class MarginLoss(nn.Module):
             For labels outside [0, C), shapes that do not match, or outputs that are not cosines.
         """
         cosines, targets = self._check(outputs, targets)
-        logits, log_q = self._logits(cosines, targets)
-        return fenchel_young_loss(logits, targets, self.alpha, log_q=log_q).mean()
+        watch = self.monitor.look if self.training and self.alpha > 1 and self.monitor.due() else None
+        return self.per_example(cosines, targets, watch).mean()
+
+    def per_example(self, cosines: Tensor, targets: Tensor, watch: Callable | None = None) -> Tensor:
+        """Loss [N] of cosines [N, C] and labels [N], which are taken as they are; `watch` sees what is active."""
+        self.check_growth()
+        return margin_loss(cosines, targets, self.alpha, self.scale, self.margin, self.place, watch)
 
     @torch.no_grad()
     def sparsity(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
-        """What the sparse regime does on this batch; same arguments as `forward`.
-
-        Returns
-        -------
-        dict
-            support: mean number of speakers with p > 0.  zero_loss: fraction of samples with p = e_y, that is no
-            loss and no gradient.  zero_target: fraction with p_y = 0, where the target is beyond the threshold.
-            target_probability: mean p_y.
-        """
+        """What the sparse regime does on this batch: `alpha_sv.monitor.sparsity_figures`; arguments as `forward`."""
+        self._range_checked = False
         cosines, targets = self._check(outputs, targets)
-        logits, log_q = self._logits(cosines, targets)
-        dtype = working_dtype(logits.dtype, self.alpha)
-        logits, log_q = logits.to(dtype), None if log_q is None else log_q.to(dtype)
-        p = solve(logits, self.alpha, log_q).p
-        p_target = p.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
-        active = (p > 0).sum(-1)
-        return {
-            "support": active.double().mean().item(),
-            "zero_loss": ((active == 1) & (p_target > 0)).double().mean().item(),
-            "zero_target": (p_target == 0).double().mean().item(),
-            "target_probability": p_target.double().mean().item(),
-        }
+        if self.alpha == 1.0:
+            logits, log_q = margins.margin_logits(self.place, cosines.float(), targets, self.margin, self.scale)
+            p = torch.softmax(logits if log_q is None else logits + log_q, -1)
+            probability = p.gather(1, targets.unsqueeze(1)).double().mean().item()
+            dense = {"support": float(cosines.shape[1]), "zero_loss": 0.0, "zero_target": 0.0}
+            return {**dense, "target_probability": probability, "candidates": 1.0}
+        seen: list[Active] = []
+        self.per_example(cosines, targets, seen.append)
+        return sparsity_figures(seen[0])
 
-    def _logits(self, cosines: Tensor, targets: Tensor):
+    @property
+    def log_q_target(self) -> float:
+        """ln q_y: −s·m where the margin is in the reference measure, else 0."""
+        return margins.log_measure_of_target(self.place, self.margin, self.scale)
+
+    def target_cosine(self, cosine: Tensor) -> Tensor:
+        """What stands for the target's cosine [N], with the margin where it has one."""
+        return margins.target_cosine(cosine, self.place, self.margin)
+
+    def target_slope(self, cosine: Tensor) -> Tensor | None:
+        """Derivative of `target_cosine`; None where it is 1."""
+        return margins.target_slope(cosine, self.place, self.margin)
+
+    def check_growth(self) -> None:
+        """Refuse a margin so large that the loss overflows float32."""
         growth = (self.alpha - 1) * self.scale * self.margin
         if self.place == "reference" and growth > _MAX_LOG_VERTEX:
             raise ValueError(
                 f"(alpha−1)·scale·margin = {growth:.4g} makes the loss e^{growth:.4g}, beyond float32; "
                 f"keep it below {_MAX_LOG_VERTEX:g} by a smaller margin or scale"
             )
-        return PLACES[self.place](cosines.to(working_dtype(cosines.dtype, 1.0)), targets, self.margin, self.scale)
 
     def _check(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         if outputs.ndim == 3 and outputs.shape[1] == 1:
@@ -185,8 +198,8 @@ class MarginLoss(nn.Module):
         if outputs.shape[0] == 0:
             raise ValueError("the batch is empty")
         check_target(targets, outputs)
-        if not outputs.is_cuda or not self._checked_range:  # on CUDA once only: the check waits for the device
-            self._checked_range = True
+        if not self._range_checked:  # once: a classifier either normalises or it does not
+            self._range_checked = True
             largest = outputs.detach().abs().amax().item()
             if largest > 1.01:  # NaN passes on purpose: it shows in the loss, where SpeechBrain handles it
                 raise ValueError(

@@ -1,50 +1,76 @@
-"""The Fenchel-Young loss of the α-divergence, with its own backward: ∂loss/∂θ = p* − e_y, never through the solver.
+"""The Fenchel-Young loss of the α-divergence, touching only the active classes; ∂loss/∂θ = p* − e_y.
 
     loss = max_p {⟨p, θ⟩ − D(p, q)} + D(e_y, q) − θ_y ≥ 0
 
-In closed form, with 1 + (α−1)(θ_j − τ) = u_j^{α−1} on the active classes and Σ p = 1, every inactive class cancels:
+With b_j = 1 + (α−1)(θ_j − τ) = (p_j / q_j)^{α−1} on the active classes and Σ p = 1, every inactive class cancels:
 
-    loss = τ − θ_y + (α−1)/α · Σ_{active} p_j (θ_j − τ) + expm1((1−α) ln q_y) / (α(α−1))
+    loss = Σ_{active} p_j (b_j − 1) / α − (θ_y − τ) + expm1((1−α) ln q_y) / (α(α−1)).
 
-which has no 0/0 as α → 1: the last term tends to −ln q_y and the loss to logsumexp(θ + ln q) − θ_y − ln q_y.
+α = 1 is the cross-entropy of softmax(θ + ln q). Nothing dense is kept
+for the backward pass at α > 1.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from alpha_sv.functional.active import Active, find_active
+from alpha_sv.functional.checks import check_broadcast, check_target, log_measure, working_dtype
 from alpha_sv.functional.divergence import check_alpha
-from alpha_sv.functional.softargmax import check_broadcast, check_logits, log_measure, solve, working_dtype
+from alpha_sv.functional.margins import log_measure_of_target, margin_logits, target_cosine, target_slope
+from alpha_sv.functional.reference import vertex_term
 
 
-class _FenchelYoung(torch.autograd.Function):
-    """∂loss/∂ln q_j = (p_j u_j^{α−1} − [j=y] q_y^{1−α}) / α, by the envelope theorem: ∂D/∂q = (1 − u^α)/α."""
+class _ActiveLoss(torch.autograd.Function):
+    """θ = scale·values but for the target, whose value is given with its `slope` ∂target_value/∂values_y.
+
+    ∂loss/∂ln q_j = (p_j b_j − [j=y] q_y^{1−α}) / α, by the envelope theorem: ∂D/∂q = (1 − u^α)/α.
+    """
 
     @staticmethod
-    def forward(ctx, logits, log_q, target, alpha):
-        index = target.unsqueeze(-1)
-        solution = solve(logits, alpha, log_q)
-        p, gap = solution.p, solution.gap
-        log_q_target = p.new_zeros(index.shape) if log_q is None else log_q.expand_as(p).gather(-1, index)
-        spread = (p * torch.where(p > 0, gap, 0)).sum(-1, keepdim=True)  # where: 0·(−inf) is 0 here
-        loss = (alpha - 1) / alpha * spread - gap.gather(-1, index) + vertex_term(log_q_target, alpha)
-        ctx.save_for_backward(p, solution.base, index, log_q_target)
-        ctx.alpha, ctx.q_shape = alpha, None if log_q is None else log_q.shape
-        return loss.squeeze(-1).clamp(min=0)  # ≥ 0 is a theorem; rounding may say −1e-8
+    def forward(ctx, values, log_q, target, target_value, slope, alpha, scale, watch):
+        found = find_active(values, alpha, scale, target, target_value, log_q)
+        if watch is not None:
+            watch(found)
+        ctx.log_q_target = log_q.gather(1, target.unsqueeze(1)).squeeze(1) if isinstance(log_q, Tensor) else log_q
+        p, base = found.p.to(values.dtype), found.base.to(values.dtype) if ctx.needs_input_grad[1] else None
+        ctx.save_for_backward(found.rows, found.flat, p, base, found.at, slope)
+        ctx.shape, ctx.alpha, ctx.scale = values.shape, alpha, scale
+        return loss_of(found, alpha, ctx.log_q_target).to(values.dtype)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad):
-        p, base, index, log_q_target = ctx.saved_tensors
-        grad, alpha, grad_q = grad.unsqueeze(-1), ctx.alpha, None
-        minus_one = torch.full_like(log_q_target, -1.0)
-        grad_logits = grad * p.scatter_add(-1, index, minus_one)
-        if ctx.q_shape is not None and ctx.needs_input_grad[1]:
-            envelope = p * base
-            vertex = -torch.exp((1 - alpha) * log_q_target)
-            grad_q = (grad * envelope.scatter_add(-1, index, vertex) / alpha).sum_to_size(ctx.q_shape)
-        return grad_logits, grad_q, None, None
+        rows, flat, p, base, at, slope = ctx.saved_tensors
+        grad_row = grad.index_select(0, rows)
+
+        def dense(values):
+            return values.new_zeros(ctx.shape).view(-1).index_add_(0, flat, values).view(ctx.shape)
+
+        residual = p.index_add(0, at, torch.full_like(grad, -1.0))
+        if slope is not None:
+            residual.index_copy_(0, at, residual.index_select(0, at) * slope)
+        grad_values, grad_q = dense(residual.mul_(grad_row).mul_(ctx.scale)), None
+        if ctx.needs_input_grad[1]:
+            vertex = -torch.exp((1 - ctx.alpha) * ctx.log_q_target)
+            grad_q = dense((p * base).index_add_(0, at, vertex).mul_(grad_row).div_(ctx.alpha))
+        return grad_values, grad_q, *[None] * 6
+
+
+def loss_of(found: Active, alpha: float, log_q_target: Tensor | float | None) -> Tensor:
+    """The closed form above, float64 [N]."""
+    if isinstance(log_q_target, Tensor):
+        vertex = vertex_term(log_q_target, alpha)
+    else:
+        vertex = math.expm1((1 - alpha) * (log_q_target or 0.0)) / (alpha * (alpha - 1))
+    spread = found.row_sums((found.base - 1).mul_(found.p))
+    loss = torch.sub(spread / alpha, found.target_gap).add_(vertex)
+    return loss.clamp_(min=0)  # ≥ 0 is a theorem; rounding may say −1e-8
 
 
 def fenchel_young_loss(
@@ -92,35 +118,70 @@ def fenchel_young_loss(
     else:
         check_broadcast(log_q, logits, "log_q")
         log_q = log_q.to(dtype)
-    loss = _FenchelYoung.apply(logits.to(dtype), log_q, target.long(), alpha)
-    return loss.to(working_dtype(logits.dtype, 1.0))
+    theta, target = logits.to(dtype), target.long()
+    log_q = None if log_q is None else log_q.expand_as(theta).reshape(-1, theta.shape[-1])
+    loss = _loss_of_rows(theta.reshape(-1, theta.shape[-1]), log_q, target.reshape(-1), alpha)
+    return loss.view(target.shape).to(working_dtype(logits.dtype, 1.0))
 
 
-def vertex_term(log_q_target: Tensor, alpha: float) -> Tensor:
-    """expm1((1−α) ln q_y) / (α(α−1)), and its limit −ln q_y at α = 1: what is left of D(e_y, q)."""
-    if alpha == 1.0:
-        return -log_q_target
-    return torch.expm1((1 - alpha) * log_q_target) / (alpha * (alpha - 1))
+def margin_loss(
+    cosines: Tensor,
+    target: Tensor,
+    alpha: float,
+    scale: float,
+    margin: float,
+    place: str,
+    watch: Callable[[Active], None] | None = None,
+) -> Tensor:
+    """Fenchel-Young loss of scaled cosines with a margin, per example; equals `fenchel_young_loss` of
+    `margins.margin_logits`, without making them.
 
+    Parameters
+    ----------
+    cosines : Tensor [N, C]
+        In [−1, 1].
+    target : int64 Tensor [N]
+        Labels.
+    alpha, scale, margin, place
+        As `alpha_sv.losses.MarginLoss`.
+    watch : callable, optional
+        Called with what is active, if α > 1.
 
-def check_target(target: Tensor, logits: Tensor, wait: bool = False) -> None:
-    """Refuse labels that do not index the last axis of `logits`, and say which ones.
+    Returns
+    -------
+    Tensor [N]
+        In nats.
 
-    The values of CUDA tensors are looked at only with `wait`, since that waits for the device; gather asserts there.
+    Example
+    -------
+    >>> margin_loss(torch.tensor([[0.9, 0.1, 0.0]]), torch.tensor([0]), 1.5, 10.0, 0.2, "angle")
+    tensor([0.])
     """
-    check_logits(logits)
-    if target.is_floating_point() or target.dtype == torch.bool:
-        raise ValueError(f"target must hold class indices (an integer dtype), got {target.dtype}")
-    if target.shape != logits.shape[:-1]:
-        raise ValueError(
-            f"target must have the shape of logits without the class axis, {tuple(logits.shape[:-1])}, "
-            f"got {tuple(target.shape)}"
-        )
-    classes = logits.shape[-1]
-    if target.numel() and (wait or not target.is_cuda):
-        low, high = int(target.min()), int(target.max())
-        if low < 0 or high >= classes:
-            raise ValueError(
-                f"target labels must lie in [0, {classes}), got values from {low} to {high}: the number of classes "
-                "of the classifier and the label encoder disagree"
-            )
+    dtype = working_dtype(cosines.dtype, alpha)
+    values = cosines.to(dtype)
+    if alpha == 1.0:
+        logits, log_q = margin_logits(place, values, target, margin, scale)
+        return _loss_of_rows(logits, log_q, target, alpha)
+    loss = _loss_with_margin(values, target, alpha, scale, margin, place, watch)
+    return loss.to(working_dtype(cosines.dtype, 1.0))
+
+
+@torch.compiler.disable  # shapes depend on the data
+def _loss_with_margin(values, target, alpha, scale, margin, place, watch):
+    cosine = values.detach().gather(1, target.unsqueeze(1)).squeeze(1)
+    log_q = log_measure_of_target(place, margin, scale)
+    value, slope = target_cosine(cosine, place, margin), target_slope(cosine, place, margin)
+    return _ActiveLoss.apply(values, log_q, target, value, slope, alpha, scale, watch)
+
+
+def _loss_of_rows(theta: Tensor, log_q: Tensor | None, target: Tensor, alpha: float) -> Tensor:
+    if alpha == 1.0:
+        weighted = theta if log_q is None else theta + log_q
+        return F.cross_entropy(weighted, target, reduction="none")
+    return _sparse_loss_of_rows(theta, log_q, target, alpha)
+
+
+@torch.compiler.disable
+def _sparse_loss_of_rows(theta, log_q, target, alpha):
+    value = theta.detach().gather(1, target.unsqueeze(1)).squeeze(1)
+    return _ActiveLoss.apply(theta, log_q, target, value, None, alpha, 1.0, None)

@@ -1,12 +1,12 @@
 """Three places to put a margin: the cosine, the angle, or the reference measure.
 
-Each function maps cosines [..., C], target [...], margin and scale to (logits, ln q). ln q is None where q = 1.
-
     place        logits of the target      ln q_y     with α = 1        with α > 1
     none         s·c_y                     0          NormFace          Sparsemax, Entmax on cosines
     cosine       s·(c_y − m)               0          CosFace           (not published)
     angle        s·cos(φ_y + m)            0          ArcFace           A3M
     reference    s·c_y                     −s·m       CosFace           Q-Margin
+
+Only the target has a margin, so each place is a function of its cosine alone.
 """
 
 from __future__ import annotations
@@ -16,33 +16,37 @@ import math
 import torch
 from torch import Tensor
 
-Logits = tuple[Tensor, "Tensor | None"]
+PLACES = ("none", "cosine", "angle", "reference")
 
 
-def no_margin(cosines: Tensor, target: Tensor, margin: float, scale: float) -> Logits:
-    """logits = s·c."""
-    return scale * cosines, None
+def target_cosine(cosine: Tensor, place: str, margin: float) -> Tensor:
+    """What stands for the target's cosine: c − m (CosFace, arXiv 1801.09414; AM-softmax, arXiv 1801.05599),
+    cos(φ + m) (ArcFace, arXiv 1801.07698; m in radians), or the cosine itself.
+    """
+    if place == "cosine":
+        return cosine - margin
+    return add_angle(cosine, margin) if place == "angle" else cosine
 
 
-def cosine_margin(cosines: Tensor, target: Tensor, margin: float, scale: float) -> Logits:
-    """logits_y = s·(c_y − m): additive margin of CosFace (arXiv 1801.09414) and AM-softmax (arXiv 1801.05599)."""
+def target_slope(cosine: Tensor, place: str, margin: float) -> Tensor | None:
+    """Derivative of `target_cosine`; None where it is 1."""
+    return add_angle_slope(cosine, margin) if place == "angle" else None
+
+
+def log_measure_of_target(place: str, margin: float, scale: float) -> float:
+    """ln q_y: −s·m for Q-Margin (arXiv 2511.13621), else 0."""
+    return -scale * margin if place == "reference" else 0.0
+
+
+def margin_logits(
+    place: str, cosines: Tensor, target: Tensor, margin: float, scale: float
+) -> tuple[Tensor, Tensor | None]:
+    """Cosines [..., C] and target [...] → (logits, ln q) [..., C]; ln q is None where q = 1."""
     index = target.unsqueeze(-1)
-    shift = torch.full_like(cosines[..., :1], -margin).expand(index.shape)
-    return scale * cosines.scatter_add(-1, index, shift), None
-
-
-def angle_margin(cosines: Tensor, target: Tensor, margin: float, scale: float) -> Logits:
-    """logits_y = s·cos(φ_y + m): additive angular margin of ArcFace (arXiv 1801.07698); m in radians."""
-    index = target.unsqueeze(-1)
-    penalised = add_angle(cosines.gather(-1, index), margin)
-    return scale * cosines.scatter(-1, index, penalised), None
-
-
-def reference_margin(cosines: Tensor, target: Tensor, margin: float, scale: float) -> Logits:
-    """logits = s·c and q_y = exp(−s·m): Q-Margin (arXiv 2511.13621)."""
-    index = target.unsqueeze(-1)
-    log_q = torch.zeros_like(cosines).scatter(-1, index, -scale * margin)
-    return scale * cosines, log_q
+    value = target_cosine(cosines.gather(-1, index), place, margin)
+    log_q_target = log_measure_of_target(place, margin, scale)
+    log_q = torch.zeros_like(cosines).scatter(-1, index, log_q_target) if place == "reference" else None
+    return scale * cosines.scatter(-1, index, value), log_q
 
 
 def add_angle(cosine: Tensor, margin: float) -> Tensor:
@@ -53,11 +57,20 @@ def add_angle(cosine: Tensor, margin: float) -> Tensor:
     Beyond φ + m > π, that is c < −cos m, the logit continues as c − m sin m, which keeps it decreasing in φ.
     """
     cosine = cosine.clamp(-1.0, 1.0)
-    squared = (1 - cosine) * (1 + cosine)
-    inside = squared > 0
-    sine = torch.where(inside, torch.where(inside, squared, 1).sqrt(), 0)
+    sine, _ = _sine(cosine)
     shifted = cosine * math.cos(margin) - sine * math.sin(margin)
     return torch.where(cosine > -math.cos(margin), shifted, cosine - margin * math.sin(margin))
 
 
-PLACES = {"none": no_margin, "cosine": cosine_margin, "angle": angle_margin, "reference": reference_margin}
+def add_angle_slope(cosine: Tensor, margin: float) -> Tensor:
+    """d/dc cos(arccos(c) + m) = cos m + c/sin φ · sin m, with the conventions of `add_angle`."""
+    sine, inside = _sine(cosine.clamp(-1.0, 1.0))
+    slope = math.cos(margin) + torch.where(inside, cosine / torch.where(inside, sine, 1), 0) * math.sin(margin)
+    slope = torch.where(cosine > -math.cos(margin), slope, 1)
+    return torch.where(cosine.abs() <= 1, slope, 0)
+
+
+def _sine(cosine: Tensor) -> tuple[Tensor, Tensor]:
+    squared = (1 - cosine) * (1 + cosine)
+    inside = squared > 0
+    return torch.where(inside, torch.where(inside, squared, 1).sqrt(), 0), inside

@@ -1,0 +1,342 @@
+"""The classes with p > 0, found exactly and without a solve over all of them.
+
+With z = (α−1)θ, a_j = q_j^{α−1}, β = 1/(α−1) and d_j = a_j (z_j − t)₊, the posterior is p_j = d_j^β, and t is the one
+root of F(t) = Σ_j d_j^β = 1. A class is active iff z_j > t. Three facts make that cheap for 1 < α:
+
+1. The root over any subset of the classes is a lower bound of the root over all. Among the maxima of groups of 64
+   columns are the likely winners: one pass over the logits gives a bound, and a group whose maximum is not above it
+   holds no active class.
+2. For β ≥ 1, F^{1/β} is a norm of convex non-negative functions, hence convex, and decreasing. So Newton on
+   F^{1/β} = 1 climbs from any lower bound and never overshoots, and every iterate is a lower bound:
+
+        t ← t + (F − F^{2−α}) / Σ_j a_j d_j^{β−1}.
+
+   For one class F^{1/β} is a straight line, for many it is far straighter than F: two to eight steps suffice where
+   Newton on F = 1 takes four to eleven, the fewer the closer α is to 1.
+3. Where all d_j ≤ 1, a larger exponent only removes mass. So β rounded up to a whole number, which is cheap to raise
+   to, also gives a lower bound; for α > 2, where F is not convex, it is that of sparsemax, β = 1.
+
+Certificate. What was left out lies below the bound, so the bound must not exceed the root: F ≥ 1 there, over the kept
+classes, which the first step of the last solve evaluates anyway. Rows where it fails (NaN among them) send the batch to
+the plain solver; `COUNTS` says how often.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from alpha_sv.functional.reference import NEAR_ONE, Solution, solve
+
+GROUP = 64  # columns in a group: a row of the vector unit's favourite length, and few enough to look through
+_GROUP_BITS = 6
+_SMALL = 4 * GROUP  # fewer classes than this are looked at one by one
+_BOUND_STEPS = 3
+_SLACK = 1e-5  # in units of 1/a_j, where one class alone has mass 1: above the rounding, below what adds candidates
+_MAX_STEPS = 100
+_CUDA_STEPS = 8  # between two looks at the convergence, each of which waits for the device
+
+COUNTS = {"solves": 0, "fallbacks": 0}
+"""Solves by the fast path since the process began, and how many of them went on to the plain solver."""
+
+
+@dataclass(frozen=True)
+class Active:
+    """The classes that may have p > 0, n of them over all N rows, row by row.
+
+    Attributes
+    ----------
+    rows, flat : int64 [n]
+        Row of each, and its position row·C + class; rows ascend. A repeated position has p = 0 in all but one place.
+    offsets : int64 [N + 1]
+        Row i has the entries offsets[i] to offsets[i + 1].
+    p, base : float64 [n]
+        Posterior, and b_j = (1 + (α−1)(θ_j − τ))₊.
+    at : int64 [N] or None
+        Entry of each row's target, which always has one.
+    target_gap : float64 [N] or None
+        θ_y − τ, in nats, also where p_y = 0.
+    """
+
+    rows: Tensor
+    flat: Tensor
+    offsets: Tensor
+    p: Tensor
+    base: Tensor
+    at: Tensor | None
+    target_gap: Tensor | None
+
+    def row_sums(self, values: Tensor) -> Tensor:
+        """[n] → [N]."""
+        return row_sums(values, self.offsets)
+
+
+def find_active(
+    values: Tensor,
+    alpha: float,
+    scale: float = 1.0,
+    target: Tensor | None = None,
+    target_value: Tensor | None = None,
+    log_q: Tensor | float | None = None,
+) -> Active:
+    """Solve for the rows of θ = scale·values.
+
+    Parameters
+    ----------
+    values : Tensor [N, C]
+        Cosines or logits, float32 or float64.
+    alpha : float
+        Order, > 1.
+    scale : float
+        > 0.
+    target : int64 Tensor [N], optional
+        The class y of each row.
+    target_value : Tensor [N]
+        Stands in place of values[i, y] (a margin is in it); with `target`.
+    log_q : Tensor [N, C] or float, optional
+        ln q of every class, or of the target alone.
+    """
+    COUNTS["solves"] += 1
+    if alpha >= NEAR_ONE:
+        kept, bound = _candidates(values, alpha, scale, target, target_value, log_q)
+        active = finish(kept, bound, alpha, values.dtype)
+        if active is not None:
+            return active
+        COUNTS["fallbacks"] += 1
+    logits, measure = scale * values, log_q if isinstance(log_q, Tensor) else None
+    if target is not None:
+        index = target.unsqueeze(1)
+        logits = logits.scatter(1, index, scale * target_value.unsqueeze(1))
+        if log_q is not None and measure is None:
+            measure = torch.zeros_like(logits).scatter_(1, index, log_q)
+    return _from_plain(solve(logits, alpha, measure), target)
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Entries as of `Active`, with z from the row's shift, and the weights a_j (None: all one)."""
+
+    rows: Tensor
+    flat: Tensor
+    offsets: Tensor
+    z: Tensor
+    a: Tensor | None
+    at: Tensor | None
+
+
+def _candidates(values, alpha, scale, target, target_value, log_q) -> tuple[Candidates, Tensor]:
+    rows, classes = values.shape
+    kappa = (alpha - 1) * scale
+    measure = torch.exp((alpha - 1) * log_q) if isinstance(log_q, Tensor) else None
+    grouped = classes >= _SMALL and measure is None
+    top = group_maxima(values) if grouped else values
+    subset, slot, wanted, a, a_target = top, None, None, measure, 1.0
+    if target is not None:
+        slot = (target >> _GROUP_BITS if grouped else target).unsqueeze(1)
+        wanted = torch.arange(0, rows * classes, classes, device=values.device).add_(target)
+        # in the target's group stands the target itself: still a subset of the classes
+        subset = top.scatter(1, slot, target_value.unsqueeze(1))
+        if measure is None and log_q:
+            a_target = math.exp((alpha - 1) * log_q)
+            a = torch.ones_like(subset).scatter_(1, slot, a_target)
+    shift, bound = lower_bound(subset, a, kappa, alpha, a_target if measure is None else None)
+    level = torch.add(shift, bound, alpha=1 / kappa)
+    if grouped:
+        row, flat, kept, at = survivors(values, level, top, slot, target_value, wanted)
+    else:
+        mask = subset > level
+        if slot is not None:
+            mask.scatter_(1, slot, True)
+        flat = mask.view(-1).nonzero().squeeze(1)
+        row = torch.div(flat, classes, rounding_mode="floor")
+        kept = subset.reshape(-1).index_select(0, flat)
+        at = None if target is None else torch.searchsorted(flat, wanted)
+    shift = shift.squeeze(1).double()
+    z = (kept - shift.index_select(0, row)).mul_(kappa)
+    if measure is not None:
+        a = measure.view(-1).index_select(0, flat).double()
+    elif a is not None:
+        a = torch.ones_like(z).index_fill_(0, at, a_target)
+    offsets = torch.searchsorted(row, torch.arange(rows + 1, device=row.device))
+    return Candidates(row, flat, offsets, z, a, at), bound.squeeze(1).double()
+
+
+def group_maxima(values: Tensor) -> Tensor:
+    """Maximum of every GROUP consecutive columns, [N, ⌈C / GROUP⌉]; the last group may be smaller."""
+    rows, classes = values.shape
+    whole = classes // GROUP * GROUP
+    maxima = values[:, :whole].unflatten(1, (-1, GROUP)).amax(2)
+    return maxima if whole == classes else torch.cat([maxima, values[:, whole:].amax(1, keepdim=True)], 1)
+
+
+def lower_bound(
+    subset: Tensor, a: Tensor | None, kappa: float, alpha: float, smallest_a: float | None = None
+) -> tuple[Tensor, Tensor]:
+    """(shift, bound), each [N, 1]: the root over all classes is at least κ·shift + bound.
+
+    `subset` [N, T] holds values (z = κ·value) of some of the classes, `a` their weights. `smallest_a` says that these
+    are at most 1 and at least this; it saves looking.
+    """
+    shift = subset.amax(1, keepdim=True)
+    z, slack = (subset - shift).mul_(kappa), _SLACK
+    if smallest_a is None:  # one class alone has mass 1 at z_j − 1/a_j
+        bound, slack = (z - a.reciprocal()).amax(1, keepdim=True), _SLACK / a.amax(1, keepdim=True)
+    else:
+        bound = torch.full_like(shift, -1 / smallest_a)
+    if a is not None:
+        z.mul_(a)
+    beta = math.ceil(1 / (alpha - 1) - 1e-9)  # fact 3
+    for _ in range(_BOUND_STEPS):
+        factor, power = _powers(_distance(z, a, bound), beta)
+        slope = factor if a is None else factor * a
+        bound = _step(bound, power.sum(1, keepdim=True), slope.sum(1, keepdim=True), 1 + 1 / beta)
+    return shift, bound.sub_(slack)
+
+
+def finish(kept: Candidates, bound: Tensor, alpha: float, dtype: torch.dtype) -> Active | None:
+    """Solve over the candidates, from a lower bound [N]; None if it was none, or a row has no finite solution."""
+    z = kept.z if kept.a is None else kept.z * kept.a
+    if alpha > 2:
+        return _finish_plain(kept, z, bound, alpha)
+    beta, t, start, previous = 1 / (alpha - 1), bound, None, math.inf
+    tolerance = 1e-7 if dtype == torch.float32 else 16 * torch.finfo(dtype).eps
+    for step in range(_MAX_STEPS):
+        d = _distance(z, kept.a, t.index_select(0, kept.rows))
+        factor, power = _powers(d, beta)
+        mass = row_sums(power, kept.offsets)
+        low, high = torch.aminmax(mass)
+        start = low if start is None else start
+        if not z.is_cuda or step % _CUDA_STEPS == _CUDA_STEPS - 1:
+            start, low, high = torch.stack((start, low, high)).tolist() if z.is_cuda else (start, float(low), float(high))
+            if not (start >= 1 and low > 0.999 and high < math.inf):
+                return None
+            if high <= 1 + tolerance or high >= previous:  # the latter: only rounding is left
+                break
+            previous = high
+        t = _step(t, mass, row_sums(factor if kept.a is None else factor * kept.a, kept.offsets), alpha)
+    base = d if kept.a is None else d / kept.a
+    gap = None if kept.at is None else (kept.z.index_select(0, kept.at) - t - 1).div_(alpha - 1)
+    return _active(kept, power, base, gap)
+
+
+def raise_bound(kept: Candidates, bound: Tensor, alpha: float) -> Tensor:
+    """A few steps from one lower bound [N] to a higher one, over the candidates."""
+    z = kept.z if kept.a is None else kept.z * kept.a
+    beta = max(1 / (alpha - 1), 1.0)  # fact 3
+    for _ in range(_BOUND_STEPS):
+        factor, power = _powers(_distance(z, kept.a, bound.index_select(0, kept.rows)), beta)
+        slope = row_sums(factor if kept.a is None else factor * kept.a, kept.offsets)
+        bound = _step(bound, row_sums(power, kept.offsets), slope, 1 + 1 / beta)
+    return bound - _SLACK
+
+
+def row_sums(values: Tensor, offsets: Tensor) -> Tensor:
+    """Sums of the rows of a ragged array, float64 [n] → [N]; it adds one number after the other."""
+    return torch.segment_reduce(values, "sum", offsets=offsets, initial=0, unsafe=True)
+
+
+def _distance(z_weighted: Tensor, a: Tensor | None, t: Tensor) -> Tensor:
+    """d = a (z − t)₊, given a·z."""
+    return (z_weighted - t if a is None else torch.addcmul(z_weighted, a, t, value=-1)).clamp_(min=0)
+
+
+def _powers(d: Tensor, beta: float) -> tuple[Tensor, Tensor]:
+    """(d^{β−1}, d^β), the first 0 where d = 0."""
+    if beta == 1:
+        return (d > 0).to(d.dtype), d
+    factor = d if beta == 2 else d.pow(beta - 1)
+    return factor, factor * d
+
+
+def _step(t: Tensor, mass: Tensor, slope: Tensor, alpha: float) -> Tensor:
+    """Newton's step on F^{1/β} = 1; `slope` is Σ a d^{β−1}."""
+    return torch.addcdiv(t, mass - mass.pow(2 - alpha), slope)
+
+
+def survivors(
+    values: Tensor,
+    level: Tensor,
+    top: Tensor,
+    slot: Tensor | None = None,
+    target_value: Tensor | None = None,
+    wanted: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Rows, flat positions and values of the classes above `level` [N, 1], C ≥ GROUP, and where the targets are.
+
+    `top` are the group maxima. The targets, at flat positions `wanted` [N] in the groups `slot` [N, 1], are kept whatever
+    their value, which `target_value` [N] replaces.
+    """
+    classes, groups = values.shape[1], top.shape[1]
+    mask = top > level
+    if slot is not None:
+        mask.scatter_(1, slot, True)
+    pairs = mask.view(-1).nonzero().squeeze(1)
+    row = torch.div(pairs, groups, rounding_mode="floor")
+    first = torch.add(pairs * GROUP, row, alpha=classes - groups * GROUP)
+    start = first
+    if classes % GROUP:  # a smaller last group is looked at through a window that reaches back into the one before
+        start = torch.minimum(first, (row * classes).add_(classes - GROUP))
+    members = values.reshape(-1).unfold(0, GROUP, 1).index_select(0, start)
+    above = members > level.view(-1).index_select(0, row).unsqueeze(1)
+    at = None
+    if slot is not None:
+        group = torch.searchsorted(first, wanted, right=True).sub_(1)
+        place = (wanted - start.index_select(0, group)).add_(group, alpha=GROUP)
+        members.view(-1).index_copy_(0, place, target_value)
+        above.view(-1).index_fill_(0, place, True)
+    found = _true_positions(above)
+    if slot is not None:
+        at = torch.searchsorted(found, place)
+    number = found >> _GROUP_BITS
+    flat = start.index_select(0, number).add_(found & (GROUP - 1))
+    kept = members.view(-1).index_select(0, found)
+    if classes % GROUP:
+        kept.masked_fill_(flat < first.index_select(0, number), -torch.inf)  # of the group before, which has them too
+    return row.index_select(0, number), flat, kept, at
+
+
+def _true_positions(mask: Tensor) -> Tensor:
+    """Flat positions where `mask` [m, GROUP] is True; on the CPU read eight to the word first."""
+    if mask.is_cuda:
+        return mask.view(-1).nonzero().squeeze(1)
+    words = mask.view(torch.int64).view(-1).nonzero().squeeze(1)
+    found = mask.view(-1, 8).index_select(0, words).view(-1).nonzero().squeeze(1)
+    return words.index_select(0, found >> 3).mul_(8).add_(found & 7)
+
+
+def _active(kept: Candidates, p: Tensor, base: Tensor, target_gap: Tensor | None) -> Active:
+    return Active(kept.rows, kept.flat, kept.offsets, p, base, kept.at, target_gap)
+
+
+def _finish_plain(kept: Candidates, z: Tensor, bound: Tensor, alpha: float) -> Active | None:
+    """α > 2: the plain solver, on the candidates alone, padded to one width."""
+    d = _distance(z, kept.a, bound.index_select(0, kept.rows))
+    if not bool((row_sums(d.pow(1 / (alpha - 1)), kept.offsets) >= 1).all()):
+        return None
+    rows, width = len(kept.offsets) - 1, int(kept.offsets.diff().max())
+    place = torch.arange(len(kept.rows), device=z.device) - kept.offsets.index_select(0, kept.rows) + kept.rows * width
+    theta, log_q = z.new_full((rows, width), -torch.inf), None
+    theta.view(-1).index_copy_(0, place, kept.z / (alpha - 1))
+    if kept.a is not None:
+        log_q = torch.zeros_like(theta)
+        log_q.view(-1).index_copy_(0, place, kept.a.log() / (alpha - 1))
+    solution = solve(theta, alpha, log_q)
+    p, base, gap = (part.view(-1).index_select(0, place) for part in (solution.p, solution.base, solution.gap))
+    return _active(kept, p, base, None if kept.at is None else gap.index_select(0, kept.at))
+
+
+def _from_plain(solution: Solution, target: Tensor | None) -> Active:
+    rows, classes = solution.p.shape
+    kept, at = solution.p != 0, None  # NaN stays
+    if target is not None:
+        kept.scatter_(1, target.unsqueeze(1), True)
+    flat = kept.view(-1).nonzero().squeeze(1)
+    row = torch.div(flat, classes, rounding_mode="floor")
+    offsets = torch.searchsorted(row, torch.arange(rows + 1, device=row.device))
+    p, base, gap = (part.view(-1).index_select(0, flat).double() for part in (solution.p, solution.base, solution.gap))
+    if target is not None:
+        at = torch.searchsorted(flat, torch.arange(0, rows * classes, classes, device=row.device).add_(target))
+    return Active(row, flat, offsets, p, base, at, None if at is None else gap.index_select(0, at))

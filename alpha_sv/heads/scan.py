@@ -1,0 +1,138 @@
+"""One pass over the prototypes in chunks that finds the active classes of a batch, exactly.
+
+A class once below a lower bound of the threshold stays inactive whatever else is seen, so only survivors are carried
+from chunk to chunk, and the bound grows with them: after the 1st, 2nd, 4th, 8th … chunk it is raised over all survivors
+so far. One chunk of cosines is all that is ever held.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from alpha_sv.functional.active import (
+    COUNTS,
+    GROUP,
+    Active,
+    Candidates,
+    find_active,
+    finish,
+    group_maxima,
+    lower_bound,
+    raise_bound,
+    survivors,
+)
+from alpha_sv.losses import MarginLoss
+
+_CPU_CELLS, _CUDA_CELLS = 1 << 19, 1 << 24  # cosines in a chunk: 2 MB stay in the cache of a core, 64 MB fill a GPU
+_PLAIN_CELLS = 1 << 24
+
+
+def chunk_size(rows: int, classes: int, device: torch.device) -> int:
+    """Prototypes in a chunk for a batch of `rows`, a multiple of GROUP."""
+    cells = _CPU_CELLS if device.type == "cpu" else _CUDA_CELLS
+    return min(max(cells // max(rows, 1) // GROUP, 4), -(-classes // GROUP)) * GROUP
+
+
+def scan_prototypes(embeddings: Tensor, weight: Tensor, targets: Tensor, value: Tensor, loss: MarginLoss) -> Active:
+    """Active classes of unit embeddings [N, D] against prototypes [C, D] of any length.
+
+    Parameters
+    ----------
+    targets : int64 [N]
+        Labels.
+    value : Tensor [N]
+        Cosine of each target, with the margin in it.
+    loss : MarginLoss
+        With α > 1.
+    """
+    COUNTS["solves"] += 1
+    pool = Pool(targets, value, len(weight), loss)
+    step = chunk_size(len(targets), len(weight), weight.device)
+    buffer = embeddings.new_empty(len(targets) * step)
+    chunks = range(0, len(weight), step)
+    for number, start in enumerate(chunks, start=1):
+        block = weight[start : start + step]
+        cosines = buffer[: len(targets) * len(block)].view(len(targets), len(block))
+        torch.mm(embeddings, block.T, out=cosines)
+        cosines.mul_(torch.linalg.vector_norm(block, dim=1).clamp_(min=1e-12).reciprocal_())
+        pool.add(cosines, start)
+        if number & (number - 1) == 0 or number == len(chunks):
+            pool.settle()
+    found = finish(pool.kept, pool.bound, loss.alpha, weight.dtype)
+    if found is None:
+        COUNTS["fallbacks"] += 1
+        found = _row_by_row(embeddings, weight, targets, value, loss)
+    return found
+
+
+class Pool:
+    """The survivors so far, and the level [N, 1] of cosine that a class must exceed to be active."""
+
+    def __init__(self, targets: Tensor, value: Tensor, classes: int, loss: MarginLoss):
+        self.targets, self.value, self.classes = targets.unsqueeze(1), value.unsqueeze(1), classes
+        self.alpha, self.kappa = loss.alpha, (loss.alpha - 1) * loss.scale
+        self.a_target = math.exp((loss.alpha - 1) * loss.log_q_target)
+        self.level = None
+        # the targets survive whatever their cosine
+        first = torch.arange(len(targets), device=targets.device)
+        self._parts = [(first, targets, value)]
+
+    def add(self, cosines: Tensor, start: int) -> None:
+        """Take in the cosines [N, n] of prototypes start … start + n − 1; they are overwritten."""
+        rows, count = cosines.shape
+        place = self.targets - start
+        inside = (place >= 0) & (place < count)
+        place = place.clamp_(0, count - 1)
+        cosines.scatter_(1, place, torch.where(inside, -torch.inf, cosines.gather(1, place)))  # it has its own entry
+        grouped = count >= GROUP
+        top = group_maxima(cosines) if grouped else cosines
+        if self.level is None:
+            a = torch.ones_like(top[:, :1]).expand(rows, top.shape[1] + 1).contiguous()
+            a[:, -1] = self.a_target
+            subset = torch.cat([top, self.value], 1)
+            self.shift, bound = lower_bound(subset, a, self.kappa, self.alpha, self.a_target)
+            self.level = torch.add(self.shift, bound, alpha=1 / self.kappa)
+        if grouped:
+            row, flat, kept, _ = survivors(cosines, self.level, top)
+        else:
+            flat = (cosines > self.level).view(-1).nonzero().squeeze(1)
+            row, kept = torch.div(flat, count, rounding_mode="floor"), cosines.view(-1).index_select(0, flat)
+        self._parts.append((row, flat - row * count + start, kept))
+
+    def settle(self) -> None:
+        """Raise the bound over all survivors, and drop those that are not."""
+        row, cls, value = (torch.cat(part) for part in zip(*self._parts, strict=True))
+        own = torch.arange(len(row), device=row.device) < len(self.targets)
+        stay = ((value > self.level.view(-1).index_select(0, row)) | own).nonzero().squeeze(1)
+        row, order = row.index_select(0, stay).sort(stable=True)  # stable: a row's target comes first
+        stay = stay.index_select(0, order)
+        cls, value = cls.index_select(0, stay), value.index_select(0, stay)
+        offsets = torch.searchsorted(row, torch.arange(len(self.targets) + 1, device=row.device))
+        at, shift = offsets[:-1], self.shift.view(-1).double()
+        z = (value - shift.index_select(0, row)).mul_(self.kappa)
+        a = None if self.a_target == 1.0 else torch.ones_like(z).index_fill_(0, at, self.a_target)
+        self.kept = Candidates(row, row * self.classes + cls, offsets, z, a, at)
+        self.bound = raise_bound(self.kept, self.kappa * (self.level.view(-1) - shift), self.alpha)
+        self.level = (shift + self.bound / self.kappa).to(value.dtype).unsqueeze(1)
+        # the targets first again
+        rest = torch.ones_like(row, dtype=torch.bool).index_fill_(0, at, False).nonzero().squeeze(1)
+        self._parts = [tuple(x.index_select(0, torch.cat([at, rest])) for x in (row, cls, value))]
+
+
+def _row_by_row(embeddings, weight, targets, value, loss) -> Active:
+    """Over all classes, a few rows at a time; for batches with a row that has no solution (NaN)."""
+    unit, parts, entries = F.normalize(weight), [], 0
+    count = max(_PLAIN_CELLS // len(weight), 1)
+    for start in range(0, len(targets), count):
+        part = slice(start, start + count)
+        cosines = embeddings[part] @ unit.T
+        found = find_active(cosines, loss.alpha, loss.scale, targets[part], value[part], loss.log_q_target)
+        shifted = (found.rows + start, found.flat + start * len(weight), found.offsets[1:] + entries)
+        parts.append((*shifted, found.p, found.base, found.at + entries, found.target_gap))
+        entries += len(found.p)
+    rows, flat, offsets, p, base, at, gap = (torch.cat(x) for x in zip(*parts, strict=True))
+    return Active(rows, flat, F.pad(offsets, (1, 0)), p, base, at, gap)
