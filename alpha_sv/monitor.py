@@ -66,7 +66,7 @@ class SparsityMonitor:
     def due(self) -> bool:
         """Count one batch; whether to look at it."""
         self._calls += 1
-        return self._calls % self.EVERY == 1
+        return (self._calls - 1) % self.EVERY == 0
 
     def look(self, found: Active) -> None:
         self.figures = sparsity_figures(found)

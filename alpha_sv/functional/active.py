@@ -190,9 +190,9 @@ def lower_bound(
         z.mul_(a)
     beta = math.ceil(1 / (alpha - 1) - 1e-9)  # fact 3
     for _ in range(_BOUND_STEPS):
-        factor, power = _powers(_distance(z, a, bound), beta)
+        factor, power = powers(distance(z, a, bound), beta)
         slope = factor if a is None else factor * a
-        bound = _step(bound, power.sum(1, keepdim=True), slope.sum(1, keepdim=True), 1 + 1 / beta)
+        bound = newton_step(bound, power.sum(1, keepdim=True), slope.sum(1, keepdim=True), 1 + 1 / beta)
     return shift, bound.sub_(slack)
 
 
@@ -202,24 +202,31 @@ def finish(kept: Candidates, bound: Tensor, alpha: float, dtype: torch.dtype) ->
     if alpha > 2:
         return _finish_plain(kept, z, bound, alpha)
     beta, t, start, previous = 1 / (alpha - 1), bound, None, math.inf
-    tolerance = 1e-7 if dtype == torch.float32 else 16 * torch.finfo(dtype).eps
+    tolerance = mass_tolerance(dtype)
     for step in range(_MAX_STEPS):
-        d = _distance(z, kept.a, t.index_select(0, kept.rows))
-        factor, power = _powers(d, beta)
+        d = distance(z, kept.a, t.index_select(0, kept.rows))
+        factor, power = powers(d, beta)
         mass = row_sums(power, kept.offsets)
         low, high = torch.aminmax(mass)
         start = low if start is None else start
         if not z.is_cuda or step % _CUDA_STEPS == _CUDA_STEPS - 1:
-            start, low, high = torch.stack((start, low, high)).tolist() if z.is_cuda else (start, float(low), float(high))
+            start, low, high = (
+                torch.stack((start, low, high)).tolist() if z.is_cuda else (start, float(low), float(high))
+            )
             if not (start >= 1 and low > 0.999 and high < math.inf):
                 return None
             if high <= 1 + tolerance or high >= previous:  # the latter: only rounding is left
                 break
             previous = high
-        t = _step(t, mass, row_sums(factor if kept.a is None else factor * kept.a, kept.offsets), alpha)
+        t = newton_step(t, mass, row_sums(factor if kept.a is None else factor * kept.a, kept.offsets), alpha)
     base = d if kept.a is None else d / kept.a
     gap = None if kept.at is None else (kept.z.index_select(0, kept.at) - t - 1).div_(alpha - 1)
     return _active(kept, power, base, gap)
+
+
+def mass_tolerance(dtype: torch.dtype) -> float:
+    """How far above 1 the mass may end, for logits of this type."""
+    return 1e-7 if dtype == torch.float32 else 16 * torch.finfo(dtype).eps
 
 
 def raise_bound(kept: Candidates, bound: Tensor, alpha: float) -> Tensor:
@@ -227,9 +234,9 @@ def raise_bound(kept: Candidates, bound: Tensor, alpha: float) -> Tensor:
     z = kept.z if kept.a is None else kept.z * kept.a
     beta = max(1 / (alpha - 1), 1.0)  # fact 3
     for _ in range(_BOUND_STEPS):
-        factor, power = _powers(_distance(z, kept.a, bound.index_select(0, kept.rows)), beta)
+        factor, power = powers(distance(z, kept.a, bound.index_select(0, kept.rows)), beta)
         slope = row_sums(factor if kept.a is None else factor * kept.a, kept.offsets)
-        bound = _step(bound, row_sums(power, kept.offsets), slope, 1 + 1 / beta)
+        bound = newton_step(bound, row_sums(power, kept.offsets), slope, 1 + 1 / beta)
     return bound - _SLACK
 
 
@@ -238,12 +245,12 @@ def row_sums(values: Tensor, offsets: Tensor) -> Tensor:
     return torch.segment_reduce(values, "sum", offsets=offsets, initial=0, unsafe=True)
 
 
-def _distance(z_weighted: Tensor, a: Tensor | None, t: Tensor) -> Tensor:
+def distance(z_weighted: Tensor, a: Tensor | None, t: Tensor) -> Tensor:
     """d = a (z − t)₊, given a·z."""
     return (z_weighted - t if a is None else torch.addcmul(z_weighted, a, t, value=-1)).clamp_(min=0)
 
 
-def _powers(d: Tensor, beta: float) -> tuple[Tensor, Tensor]:
+def powers(d: Tensor, beta: float) -> tuple[Tensor, Tensor]:
     """(d^{β−1}, d^β), the first 0 where d = 0."""
     if beta == 1:
         return (d > 0).to(d.dtype), d
@@ -251,7 +258,7 @@ def _powers(d: Tensor, beta: float) -> tuple[Tensor, Tensor]:
     return factor, factor * d
 
 
-def _step(t: Tensor, mass: Tensor, slope: Tensor, alpha: float) -> Tensor:
+def newton_step(t: Tensor, mass: Tensor, slope: Tensor, alpha: float) -> Tensor:
     """Newton's step on F^{1/β} = 1; `slope` is Σ a d^{β−1}."""
     return torch.addcdiv(t, mass - mass.pow(2 - alpha), slope)
 
@@ -266,8 +273,8 @@ def survivors(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """Rows, flat positions and values of the classes above `level` [N, 1], C ≥ GROUP, and where the targets are.
 
-    `top` are the group maxima. The targets, at flat positions `wanted` [N] in the groups `slot` [N, 1], are kept whatever
-    their value, which `target_value` [N] replaces.
+    `top` are the group maxima. The targets, at flat positions `wanted` [N] in the groups `slot` [N, 1], are kept
+    whatever their value, which `target_value` [N] replaces.
     """
     classes, groups = values.shape[1], top.shape[1]
     mask = top > level
@@ -313,7 +320,7 @@ def _active(kept: Candidates, p: Tensor, base: Tensor, target_gap: Tensor | None
 
 def _finish_plain(kept: Candidates, z: Tensor, bound: Tensor, alpha: float) -> Active | None:
     """α > 2: the plain solver, on the candidates alone, padded to one width."""
-    d = _distance(z, kept.a, bound.index_select(0, kept.rows))
+    d = distance(z, kept.a, bound.index_select(0, kept.rows))
     if not bool((row_sums(d.pow(1 / (alpha - 1)), kept.offsets) >= 1).all()):
         return None
     rows, width = len(kept.offsets) - 1, int(kept.offsets.diff().max())

@@ -50,6 +50,16 @@ def scan_prototypes(embeddings: Tensor, weight: Tensor, targets: Tensor, value: 
         With α > 1.
     """
     COUNTS["solves"] += 1
+    pool = scan(embeddings, weight, targets, value, loss)
+    found = finish(pool.kept, pool.bound, loss.alpha, weight.dtype)
+    if found is None:
+        COUNTS["fallbacks"] += 1
+        found = _row_by_row(embeddings, weight, targets, value, loss)
+    return found
+
+
+def scan(embeddings: Tensor, weight: Tensor, targets: Tensor, value: Tensor, loss: MarginLoss) -> Pool:
+    """The classes that may be active. Targets outside [0, C) are of other prototypes, but count for the bound."""
     pool = Pool(targets, value, len(weight), loss)
     step = chunk_size(len(targets), len(weight), weight.device)
     buffer = embeddings.new_empty(len(targets) * step)
@@ -62,18 +72,18 @@ def scan_prototypes(embeddings: Tensor, weight: Tensor, targets: Tensor, value: 
         pool.add(cosines, start)
         if number & (number - 1) == 0 or number == len(chunks):
             pool.settle()
-    found = finish(pool.kept, pool.bound, loss.alpha, weight.dtype)
-    if found is None:
-        COUNTS["fallbacks"] += 1
-        found = _row_by_row(embeddings, weight, targets, value, loss)
-    return found
+    return pool
 
 
 class Pool:
-    """The survivors so far, and the level [N, 1] of cosine that a class must exceed to be active."""
+    """The survivors so far, and the level [N, 1] of cosine that a class must exceed to be active.
+
+    After `settle`, `kept` are the candidates with their classes `cls` and cosines `value`, the target of a row first,
+    and κ·`shift` + `bound` is a lower bound of each row's root.
+    """
 
     def __init__(self, targets: Tensor, value: Tensor, classes: int, loss: MarginLoss):
-        self.targets, self.value, self.classes = targets.unsqueeze(1), value.unsqueeze(1), classes
+        self.targets, self.target_value, self.classes = targets.unsqueeze(1), value.unsqueeze(1), classes
         self.alpha, self.kappa = loss.alpha, (loss.alpha - 1) * loss.scale
         self.a_target = math.exp((loss.alpha - 1) * loss.log_q_target)
         self.level = None
@@ -93,7 +103,7 @@ class Pool:
         if self.level is None:
             a = torch.ones_like(top[:, :1]).expand(rows, top.shape[1] + 1).contiguous()
             a[:, -1] = self.a_target
-            subset = torch.cat([top, self.value], 1)
+            subset = torch.cat([top, self.target_value], 1)
             self.shift, bound = lower_bound(subset, a, self.kappa, self.alpha, self.a_target)
             self.level = torch.add(self.shift, bound, alpha=1 / self.kappa)
         if grouped:
@@ -110,7 +120,7 @@ class Pool:
         stay = ((value > self.level.view(-1).index_select(0, row)) | own).nonzero().squeeze(1)
         row, order = row.index_select(0, stay).sort(stable=True)  # stable: a row's target comes first
         stay = stay.index_select(0, order)
-        cls, value = cls.index_select(0, stay), value.index_select(0, stay)
+        cls, value = self.cls, self.value = cls.index_select(0, stay), value.index_select(0, stay)
         offsets = torch.searchsorted(row, torch.arange(len(self.targets) + 1, device=row.device))
         at, shift = offsets[:-1], self.shift.view(-1).double()
         z = (value - shift.index_select(0, row)).mul_(self.kappa)

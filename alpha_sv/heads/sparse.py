@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from alpha_sv.functional.active import Active
 from alpha_sv.functional.checks import check_labels
 from alpha_sv.functional.fenchel_young import loss_of
 from alpha_sv.functional.reference import NEAR_ONE
 from alpha_sv.heads.cosine import CosineHead
+from alpha_sv.heads.gradient import prototype_gradients
 from alpha_sv.heads.scan import scan_prototypes
 from alpha_sv.monitor import sparsity_figures
-
-_BLOCK = 8192  # (sample, speaker) pairs whose prototypes are gathered at a time
 
 
 class SparseHead(CosineHead):
@@ -80,11 +79,7 @@ class SparseHead(CosineHead):
 
 
 class _SparseLoss(torch.autograd.Function):
-    """Per-example loss of unit embeddings e [N, D] and prototypes w [C, D].
-
-    With g_ij = ∂loss_i/∂c_ij = s (p_ij − [j = y_i]), zero but for the active classes:  ∂e_i = Σ_j g_ij ŵ_j  and
-    ∂w_j = (I − ŵ_j ŵ_jᵀ) Σ_i g_ij e_i / |w_j|.
-    """
+    """Per-example loss of unit embeddings [N, D] and prototypes [C, D]; ∂loss/∂cosine = s (p − e_y)."""
 
     @staticmethod
     def forward(ctx, embeddings, weight, targets, loss, watch):
@@ -94,7 +89,7 @@ class _SparseLoss(torch.autograd.Function):
         found = scan_prototypes(embeddings, weight, targets, value, loss)
         if watch is not None:
             watch(found)
-        residual = found.p.to(weight.dtype).index_add_(0, found.at, -torch.ones_like(cosine)).mul_(loss.scale)
+        residual = found.p.to(weight.dtype).index_add(0, found.at, -torch.ones_like(cosine)).mul_(loss.scale)
         if slope is not None:
             residual.index_copy_(0, found.at, residual.index_select(0, found.at) * slope)
         kept = residual.nonzero().squeeze(1)
@@ -108,22 +103,7 @@ class _SparseLoss(torch.autograd.Function):
     def backward(ctx, grad):
         embeddings, weight, rows, classes, residual = ctx.saved_tensors
         residual = residual * grad.index_select(0, rows)
-        touched, place = classes.unique(return_inverse=True)
-        grad_embeddings = torch.zeros_like(embeddings)
-        pulled = embeddings.new_zeros(len(touched), embeddings.shape[1])
-        for part in zip(*(x.split(_BLOCK) for x in (rows, classes, place, residual)), strict=True):
-            row, cls, at, g = *part[:3], part[3].unsqueeze(1)
-            grad_embeddings.index_add_(0, row, _unit(weight.index_select(0, cls)).mul_(g))
-            pulled.index_add_(0, at, embeddings.index_select(0, row).mul_(g))
-        for start in range(0, len(touched), _BLOCK):
-            own, block = weight.index_select(0, touched[start : start + _BLOCK]), pulled[start : start + _BLOCK]
-            norm = torch.linalg.vector_norm(own, dim=1, keepdim=True).clamp_(min=1e-12)
-            own.div_(norm)
-            block.addcmul_(own, (own * block).sum(1, keepdim=True), value=-1).div_(norm)
-        grad_weight = torch.sparse_coo_tensor(
-            touched.unsqueeze(0), pulled, weight.shape, is_coalesced=True, check_invariants=False
-        )
-        return grad_embeddings, grad_weight, None, None, None
+        return *prototype_gradients(embeddings, weight, rows, classes, residual), None, None, None
 
 
 def _unit(rows: Tensor) -> Tensor:

@@ -29,19 +29,15 @@ from alpha_sv.scoring import cosine_scores
 
 logger = logging.getLogger(__name__)
 
-STARVED = 0.9
-"""Fraction of zero-loss samples from which sparse training was published to starve (arXiv 2606.31664)."""
-
 
 class SpeakerBrain(sb.Brain):
     """Trains `modules["embedder"]` and `modules["head"]` on batches (waveforms [N, T], labels [N]).
 
     `hparams` needs: seed, steps_per_epoch, log_interval, training_log (TrainingLog), valid_set (ValidationSet), and may
-    have lr_schedule (called before each step with the optimizer and the step's number, from 1) and margin_schedule
-    (MarginSchedule).
+    have lr_schedule (called before each step with the optimizer and the step's number, from 1), margin_schedule
+    (MarginSchedule), reinitialiser (Reinitialiser) and, for prototypes that are trained apart, prototype_opt_class;
+    their learning rate then keeps its ratio to that of the rest.
     """
-
-    warned = False
 
     def compute_forward(self, batch, stage):
         return self.modules.embedder(batch[0].to(self.device))
@@ -55,6 +51,20 @@ class SpeakerBrain(sb.Brain):
     def _logs_next_step(self) -> bool:
         return (self.optimizer_step + 1) % self.hparams.log_interval == 0
 
+    def init_optimizers(self):
+        prototype_opt_class = getattr(self.hparams, "prototype_opt_class", None)
+        if prototype_opt_class is None:
+            super().init_optimizers()
+            self.prototype_optimizer = self.optimizer
+            return
+        self.optimizer = self.opt_class(self.modules.embedder.parameters())
+        self.prototype_optimizer = prototype_opt_class(self.head.parameters())
+        self.optimizers_dict = {"opt_class": self.optimizer, "prototypes": self.prototype_optimizer}
+        self.lr_ratio = self.prototype_optimizer.param_groups[0]["lr"] / self.optimizer.param_groups[0]["lr"]
+        if self.checkpointer is not None:
+            self.checkpointer.add_recoverable("optimizer", self.optimizer)
+            self.checkpointer.add_recoverable("prototype_optimizer", self.prototype_optimizer)
+
     def on_fit_batch_start(self, batch, should_step):
         torch.manual_seed(self.hparams.seed + 1_000_003 * self.optimizer_step + self.step)
         if getattr(self.hparams, "margin_schedule", None) is not None:
@@ -62,6 +72,9 @@ class SpeakerBrain(sb.Brain):
             self.head.loss.margin = self.hparams.margin_schedule(epoch)
         if getattr(self.hparams, "lr_schedule", None) is not None and should_step:
             self.hparams.lr_schedule(self.optimizer, self.optimizer_step + 1)
+            if self.prototype_optimizer is not self.optimizer:
+                lr = self.optimizer.param_groups[0]["lr"]
+                self.prototype_optimizer.param_groups[0]["lr"] = self.lr_ratio * lr
 
     def on_fit_batch_end(self, batch, outputs, loss, should_step):
         if not should_step or self.optimizer_step % self.hparams.log_interval:
@@ -79,14 +92,6 @@ class SpeakerBrain(sb.Brain):
         }
         if if_main_process():
             self.hparams.training_log.append(record)
-        if self.statistics["zero_loss"] > STARVED and not self.warned:
-            self.warned = True
-            logger.warning(
-                "step %d: %.0f %% of the samples have zero loss, so no gradient, and the embedder hardly learns "
-                "(gradient starvation). Lower scale·(alpha − 1), raise the margin, or augment more",
-                self.optimizer_step,
-                100 * self.statistics["zero_loss"],
-            )
 
     @property
     def head(self):
@@ -96,6 +101,8 @@ class SpeakerBrain(sb.Brain):
     def on_stage_start(self, stage, epoch):
         if stage == sb.Stage.VALID:
             self.valid_embeddings = {}
+        elif stage == sb.Stage.TRAIN and getattr(self.hparams, "reinitialiser", None) is not None:
+            self.hparams.reinitialiser(self, epoch)
 
     @torch.no_grad()
     def evaluate_batch(self, batch, stage):
@@ -127,8 +134,26 @@ class SpeakerBrain(sb.Brain):
                 )
 
 
-class ValidationSet(torch.utils.data.Dataset):
-    """Development trials and the utterances they name: map-style dataset of (waveform, utterance number).
+class WholeUtterances(torch.utils.data.Dataset):
+    """Utterances as they are, whole and without augmentation: map-style dataset of (waveform, utterance number)."""
+
+    def __init__(self, utterances: Sequence[Utterance], sample_rate: int = 16000):
+        self.utterances, self.sample_rate = list(utterances), sample_rate
+
+    def __len__(self) -> int:
+        return len(self.utterances)
+
+    def __getitem__(self, number: int) -> tuple[np.ndarray, int]:
+        return read_whole(self.utterances[number], self.sample_rate), number
+
+    def batches(self, batch_size: int) -> list[list[int]]:
+        """Numbers of utterances of equal length, at most `batch_size` together."""
+        lengths = [whole_length(utterance.num_samples, self.sample_rate) for utterance in self.utterances]
+        return [rows.tolist() for rows in length_batches(lengths, batch_size)]
+
+
+class ValidationSet(WholeUtterances):
+    """Development trials and the utterances they name.
 
     Parameters
     ----------
@@ -147,21 +172,11 @@ class ValidationSet(torch.utils.data.Dataset):
             raise ValueError(
                 f"{len(missing)} utterances of the development trials are not in the manifest: {', '.join(missing[:5])}"
             )
-        self.utterances, self.sample_rate = [by_id[utt_id] for utt_id in used], sample_rate
+        super().__init__([by_id[utt_id] for utt_id in used], sample_rate)
         number = {utt_id: i for i, utt_id in enumerate(used)}
         self.enroll = np.array([number[utt_id] for utt_id in trials.enroll.tolist()])
         self.test = np.array([number[utt_id] for utt_id in trials.test.tolist()])
         self.labels = np.asarray(trials.labels, dtype=bool)
-
-    def __len__(self) -> int:
-        return len(self.utterances)
-
-    def __getitem__(self, number: int) -> tuple[np.ndarray, int]:
-        return read_whole(self.utterances[number], self.sample_rate), number
-
-    def batches(self, batch_size: int) -> list[list[int]]:
-        lengths = [whole_length(utterance.num_samples, self.sample_rate) for utterance in self.utterances]
-        return [rows.tolist() for rows in length_batches(lengths, batch_size)]
 
     def evaluate(self, embeddings: dict[int, np.ndarray]) -> dict[str, float]:
         """EER and minDCF(0.01) of cosine scores, from utterance number → embedding."""

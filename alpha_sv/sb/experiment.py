@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 from collections.abc import Sequence
@@ -20,9 +21,16 @@ from alpha_sv.data.files import atomic_write, sha256_file
 from alpha_sv.data.manifest import manifest_hash, read_manifest
 from alpha_sv.data.trees import prepare_tree
 from alpha_sv.data.trials import read_trials
+from alpha_sv.heads import CosineHead, PrototypeSGD, SparseHead
 from alpha_sv.losses import MarginLoss
 from alpha_sv.sb.brain import SpeakerBrain, TrainingLog, ValidationSet
 from alpha_sv.sb.recipe_yaml import compose_recipe
+from alpha_sv.sb.reinit import Reinitialiser
+
+HEADS = {"dense": CosineHead, "sparse": SparseHead}
+_PROTOTYPE_LR = (
+    0.1  # a row's gradient is of the order scale / batch size; with momentum 0.9 that turns it by ~0.1 a step
+)
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +82,7 @@ def build_brain(hparams: dict, run_opts: dict, manifest: Path) -> SpeakerBrain:
     train = [utterance for utterance in utterances if utterance.split == "train"]
     speakers = sorted({utterance.speaker for utterance in train})
     labels = {speaker: label for label, speaker in enumerate(speakers)}
+    classes = max(len(speakers), hparams.get("num_prototypes") or 0)
     output = Path(hparams["output_folder"])
     steps = len(train) // hparams["batch_size"]
     if steps == 0:
@@ -92,7 +101,7 @@ def build_brain(hparams: dict, run_opts: dict, manifest: Path) -> SpeakerBrain:
         json.dump(labels, file, indent=0)
     rate = hparams["sample_rate"]
     accumulation = int(run_opts.get("grad_accumulation_factor") or 1)  # schedules count optimizer steps
-    head = hparams["head"](num_classes=len(speakers))
+    head = HEADS[hparams["head"]](embedding_dim=hparams["embedding_dim"], num_classes=classes, loss=hparams["loss"])
     state = {
         "train_set": RandomChunks(
             train, labels, hparams["chunk_seconds"], rate, hparams.get("augment"), hparams["seed"]
@@ -100,7 +109,10 @@ def build_brain(hparams: dict, run_opts: dict, manifest: Path) -> SpeakerBrain:
         "valid_set": ValidationSet(utterances, read_trials(trials_file), rate),
         "training_log": TrainingLog(output / "train_log.jsonl"),
         "steps_per_epoch": max(steps // accumulation, 1),
+        "prototype_opt_class": hparams.get("prototype_opt_class"),
     }
+    if hparams["head"] == "sparse" and state["prototype_opt_class"] is None:  # its gradient needs one that can
+        state["prototype_opt_class"] = functools.partial(PrototypeSGD, lr=_PROTOTYPE_LR)
     if hparams.get("lr_schedule") is not None:
         state["lr_schedule"] = hparams["lr_schedule"](
             warmup=round(state["steps_per_epoch"] * hparams["warmup_epochs"]),
@@ -112,6 +124,9 @@ def build_brain(hparams: dict, run_opts: dict, manifest: Path) -> SpeakerBrain:
     checkpointer.add_recoverables(
         {**modules, "training_log": state["training_log"], "counter": hparams["epoch_counter"]}
     )
+    if hparams.get("reinit_epoch"):
+        state["reinitialiser"] = Reinitialiser(hparams["reinit_epoch"], train, labels, hparams["batch_size"], rate)
+        checkpointer.add_recoverable("reinitialiser", state["reinitialiser"])
     logger.info(
         "%d training speakers, %d utterances, %d steps an epoch; %d development trials",
         len(speakers),
@@ -169,6 +184,8 @@ def _check(hparams: dict, run_opts: dict) -> None:
             f"loss is {hparams['loss']!r}, not a loss of alpha_sv; write "
             "--loss='!new:alpha_sv.losses.A3M {alpha: 1.5}'"
         )
+    if hparams["head"] not in HEADS:
+        raise ValueError(f"head must be {' or '.join(HEADS)}, got {hparams['head']!r}")
     if hparams["number_of_epochs"] < 1:
         raise ValueError(f"number_of_epochs must be at least 1, got {hparams['number_of_epochs']}")
     device = str(run_opts.get("device") or "cpu")

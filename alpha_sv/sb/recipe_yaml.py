@@ -19,7 +19,7 @@ CONSTRUCTIBLE = {
     "alpha_sv": {
         "embedding.embedders.SpeakerEmbedder",
         "data.chunks.Augmenter",
-        "heads.CosineHead",
+        "heads.PrototypeSGD",
         "losses.NormSoftmax",
         "losses.AMSoftmax",
         "losses.AAMSoftmax",

@@ -93,8 +93,12 @@ def test_recipe_trains_validates_and_saves_a_model(model, tree, tmp_path, monkey
     assert not {"spk8", "spk9"} & labels.keys()
 
 
-def test_kill_9_in_mid_epoch_and_resume_takes_the_same_steps(tree, tmp_path):
-    same = {"ckpt_interval_steps": 2, "ckpt_interval_minutes": 0, "num_workers": 1, "number_of_epochs": 3}
+SPARSE = {"head": "sparse", "reinit_epoch": 2, "loss": "!new:alpha_sv.losses.A3M"}
+
+
+@pytest.mark.parametrize("overrides", [{}, SPARSE], ids=["dense", "sparse with A3M-I"])
+def test_kill_9_in_mid_epoch_and_resume_takes_the_same_steps(overrides, tree, tmp_path):
+    same = {"ckpt_interval_steps": 2, "ckpt_interval_minutes": 0, "num_workers": 1, "number_of_epochs": 3, **overrides}
     whole = start(tree, tmp_path / "whole", **same)
     finish(whole)
     expected = log_of(tmp_path / "whole")
@@ -174,11 +178,13 @@ def test_schedules_count_optimizer_steps_under_gradient_accumulation(tree, tmp_p
 
 def test_starved_training_is_warned_about_once(tree, tmp_path, monkeypatch):
     monkeypatch.chdir(RECIPE)
+    monkeypatch.setattr("alpha_sv.monitor.SparsityMonitor.EVERY", 1)
+    monkeypatch.setattr("alpha_sv.monitor.SparsityMonitor.LOOKS", 2)
     for limit, warnings in (
         (1.0, 0),
         (-1.0, 1),
     ):  # no batch is above the first, every batch is above the second
-        monkeypatch.setattr("alpha_sv.sb.brain.STARVED", limit)
+        monkeypatch.setattr("alpha_sv.monitor.STARVED", limit)
         run(arguments(tree, tmp_path / str(limit), number_of_epochs=1))
         text = (tmp_path / str(limit) / "log.txt").read_text()
         assert text.count("gradient starvation") == warnings
@@ -194,6 +200,7 @@ def test_starved_training_is_warned_about_once(tree, tmp_path, monkeypatch):
         ({"loss": "A3M"}, "not a loss of alpha_sv"),
         ({"loss": "!new:alpha_sv.losses.A3M {alfa: 1.5}"}, "alfa"),
         ({"number_of_epochs": 0}, "at least 1, got 0"),
+        ({"head": "thick"}, "head must be dense or sparse, got 'thick'"),
         pytest.param(
             {"device": "cuda"},
             "--device=cpu",

@@ -1,0 +1,105 @@
+"""SGD with momentum that touches only prototypes with a gradient, and owes the others what momentum would have done.
+
+Dense SGD moves a row on after its gradient has stopped: k steps later its velocity is μ^k v, and it has moved by
+lr·v·(μ + μ² + … + μ^k). Here a row without gradient is left alone, and that much is made up for in one go when it next
+has one. So with gradients that do not depend on it, a row that is touched is where dense SGD would have it (at a
+constant learning rate); in between it lags by less than lr·v·μ/(1 − μ). A row that is never touched costs nothing.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class PrototypeSGD(torch.optim.Optimizer):
+    """Row-sparse SGD + momentum for the weight of a head.
+
+    There is no weight decay: prototypes are normalised before use, so it would only change their length.
+
+    Parameters
+    ----------
+    params : iterable of Parameter [C, D]
+        Gradients may be sparse (the rows given are touched) or dense (the rows that are not all zero are).
+    lr : float
+        Learning rate, > 0.
+    momentum : float
+        μ in [0, 1). With 0 there is no state at all.
+
+    Example
+    -------
+    >>> weight = torch.nn.Parameter(torch.zeros(3, 1))
+    >>> optimizer = PrototypeSGD([weight], lr=1.0, momentum=0.5)
+    >>> weight.grad = torch.tensor([[1.0], [0.0], [0.0]]).to_sparse(1)
+    >>> optimizer.step()
+    >>> weight.data.flatten().tolist()
+    [-1.0, 0.0, 0.0]
+    """
+
+    def __init__(self, params, lr: float, momentum: float = 0.9):
+        if not lr > 0:
+            raise ValueError(f"lr must be positive, got {lr}")
+        if not 0 <= momentum < 1:
+            raise ValueError(f"momentum must lie in [0, 1), got {momentum}")
+        super().__init__(params, {"lr": lr, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        """One step over the rows that have a gradient."""
+        if closure is not None:
+            raise ValueError("PrototypeSGD takes no closure")
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.grad is not None:
+                    self._update(weight, *_touched(weight.grad), group["lr"], group["momentum"])
+
+    @torch.no_grad()
+    def catch_up(self) -> None:
+        """Move every row to where dense SGD would have it by now."""
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if "velocity" in self.state[weight]:
+                    rows = torch.arange(len(weight), device=weight.device)
+                    weight.sub_(self._owed(weight, rows, group["momentum"]), alpha=group["lr"])
+
+    def load_state_dict(self, state_dict):
+        super().load_state_dict(state_dict)
+        for state in self.state.values():  # PyTorch casts all state to the type of the weight
+            if "current" in state:
+                state["current"] = state["current"].round().long()
+
+    def _update(self, weight: Tensor, rows: Tensor, grad: Tensor, lr: float, momentum: float) -> None:
+        if momentum == 0:
+            weight.index_add_(0, rows, grad, alpha=-lr)
+            return
+        state = self.state[weight]
+        if not state:
+            # zeros come from the system untouched: rows that never have a gradient cost no memory
+            state["velocity"] = torch.zeros_like(weight, memory_format=torch.contiguous_format)
+            state["current"] = torch.zeros(len(weight), dtype=torch.int64, device=weight.device)
+            state["step"] = 0
+        step = self._owed(weight, rows, momentum)
+        state["step"] += 1
+        velocity = state["velocity"].index_select(0, rows).mul_(momentum).add_(grad)
+        state["velocity"].index_copy_(0, rows, velocity)
+        state["current"].index_fill_(0, rows, state["step"])
+        weight.index_add_(0, rows, step.add_(velocity), alpha=-lr)
+
+    def _owed(self, weight: Tensor, rows: Tensor, momentum: float) -> Tensor:
+        """What momentum has not yet moved the rows by, in units of lr; settles their velocity."""
+        state = self.state[weight]
+        steps = (state["step"] - state["current"].index_select(0, rows)).unsqueeze(1)
+        decay = torch.pow(torch.full_like(steps, momentum, dtype=weight.dtype), steps)
+        velocity = state["velocity"].index_select(0, rows)
+        state["velocity"].index_copy_(0, rows, velocity * decay)
+        state["current"].index_fill_(0, rows, state["step"])
+        return velocity.mul_((1 - decay).mul_(momentum / (1 - momentum)))
+
+
+def _touched(grad: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows with a gradient, and their gradients."""
+    if grad.is_sparse:
+        grad = grad.coalesce()
+        return grad.indices()[0], grad.values()
+    rows = grad.any(1).nonzero().squeeze(1)
+    return rows, grad.index_select(0, rows)

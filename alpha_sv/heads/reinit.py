@@ -1,0 +1,61 @@
+"""A3M-I: prototypes set anew, once in mid-training, to the mean direction of their speakers' embeddings.
+
+A3M can drive p_y to exactly 0 while the prototypes are poor: the target no longer takes part in the posterior. The
+published cure (Mošner et al., Odyssey 2026) puts each prototype where its speaker is: at the L2-normalised mean of the
+speaker's L2-normalised embeddings, of the current network and without augmentation, and forgets the prototypes'
+optimiser state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@torch.no_grad()
+def class_means(batches: Iterable[tuple[Tensor, Tensor]], num_classes: int) -> tuple[Tensor, Tensor]:
+    """Mean directions, from batches of (embeddings [N, D], labels [N]).
+
+    Returns
+    -------
+    (Tensor [S, D], int64 [S])
+        Unit vectors, and the classes they belong to: those that had samples and whose embeddings do not cancel out.
+
+    Raises
+    ------
+    ValueError
+        There is no batch, or an embedding is not finite.
+
+    Example
+    -------
+    >>> means, classes = class_means([(torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([3, 3]))], num_classes=5)
+    >>> classes.tolist(), [round(x, 4) for x in means[0].tolist()]
+    ([3], [0.7071, 0.7071])
+    """
+    sums = None
+    for embeddings, labels in batches:
+        if not embeddings.isfinite().all():
+            raise ValueError(
+                "class_means: an embedding is not finite; the network has diverged, lower the learning rate"
+            )
+        if sums is None:
+            sums = torch.zeros(num_classes, embeddings.shape[1], dtype=torch.float64)
+        sums.index_add_(0, labels.cpu(), F.normalize(embeddings.double().cpu()))
+    if sums is None:
+        raise ValueError("class_means: there is no batch")
+    classes = (torch.linalg.vector_norm(sums, dim=1) > 1e-6).nonzero().squeeze(1)
+    return F.normalize(sums[classes]), classes
+
+
+@torch.no_grad()
+def reinitialise(head, optimizer: torch.optim.Optimizer, means: Tensor, classes: Tensor) -> None:
+    """Set the prototypes of `classes` to `means`, and drop what `optimizer` remembers of the head's weight.
+
+    A class without a mean keeps its prototype.
+    """
+    weight = head.weight
+    weight.index_copy_(0, classes.to(weight.device), means.to(weight))
+    optimizer.state.pop(weight, None)

@@ -1,0 +1,165 @@
+"""SparseHead with its prototypes split over the ranks of torch.distributed: no rank sees another's prototypes.
+
+Every rank embeds its own samples. The embeddings and labels of all ranks are gathered; each rank scans its prototypes
+for all of them (`alpha_sv.heads.scan`) and keeps its candidates. The maximum over ranks of their lower bounds is still
+a lower bound of the common root, from which all climb together, with one all-reduce of two scalars a row (mass and
+slope) in each step. docs/heads.md counts the bytes.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from alpha_sv.functional.active import distance, mass_tolerance, newton_step, powers, row_sums
+from alpha_sv.functional.checks import check_labels
+from alpha_sv.functional.reference import NEAR_ONE
+from alpha_sv.heads.gradient import prototype_gradients
+from alpha_sv.heads.scan import scan
+from alpha_sv.losses import MarginLoss, QMargin
+
+_MAX_STEPS = 100
+
+
+def shard_range(num_classes: int, ranks: int, rank: int) -> range:
+    """Classes of one rank: contiguous, the first ranks have one more if they do not divide.
+
+    >>> [len(shard_range(10, 3, rank)) for rank in range(3)]
+    [4, 3, 3]
+    """
+    size, more = divmod(num_classes, ranks)
+    start = rank * size + min(rank, more)
+    return range(start, start + size + (rank < more))
+
+
+class ShardedHead(nn.Module):
+    """Equal to `SparseHead` over all samples of all ranks, with C/ranks prototypes on each.
+
+    `forward` returns the mean over this rank's samples. Averaged over ranks that is the loss of the whole batch, and
+    the gradients are those of this average: the embeddings' as DistributedDataParallel expects them (it divides the
+    embedder's by the number of ranks), the prototypes' complete. So keep this head out of DistributedDataParallel.
+
+    Parameters
+    ----------
+    embedding_dim : int
+        D.
+    num_classes : int
+        C, over all ranks; at least the number of ranks.
+    loss : MarginLoss, optional
+        With 1.02 ≤ α ≤ 2. Default QMargin().
+    group : ProcessGroup, optional
+        The ranks to split over; default all.
+
+    Attributes
+    ----------
+    weight : Parameter [C of this rank, D]
+        Prototypes of the classes `self.classes`.
+
+    Raises
+    ------
+    ValueError
+        An α out of range, labels outside [0, C), batches of different size on the ranks.
+    """
+
+    def __init__(self, embedding_dim: int, num_classes: int, loss: MarginLoss | None = None, group=None):
+        super().__init__()
+        if not dist.is_initialized():
+            raise ValueError("ShardedHead needs torch.distributed: start with torchrun and init_process_group first")
+        self.loss, self.group, self.num_classes = QMargin() if loss is None else loss, group, num_classes
+        self.ranks, self.rank = dist.get_world_size(group), dist.get_rank(group)
+        if num_classes < self.ranks:
+            raise ValueError(f"{num_classes} classes cannot be split over {self.ranks} ranks; use SparseHead")
+        self.classes = shard_range(num_classes, self.ranks, self.rank)
+        self.weight = nn.Parameter(torch.randn(len(self.classes), embedding_dim) / embedding_dim**0.5)
+
+    def forward(self, embeddings: Tensor, targets: Tensor) -> Tensor:
+        """Mean loss of this rank's embeddings [n, D] with labels [n] in [0, C); every rank must call it."""
+        if not NEAR_ONE <= self.loss.alpha <= 2:
+            raise ValueError(f"ShardedHead solves for {NEAR_ONE} <= alpha <= 2, got {self.loss.alpha}; use CosineHead")
+        embeddings = (embeddings.squeeze(1) if embeddings.ndim == 3 else embeddings).to(self.weight.dtype)
+        targets = targets.reshape(-1)
+        check_labels(targets, embeddings.shape[:1], self.num_classes)
+        self.loss.check_growth()
+        sizes = self.gather(torch.tensor([len(targets)], device=targets.device))
+        if len(set(sizes.tolist())) > 1:
+            raise ValueError(
+                f"the ranks have batches of different size, {sizes.tolist()}: drop the last batch of an epoch"
+            )
+        with torch.autocast(embeddings.device.type, enabled=False):
+            return _ShardedLoss.apply(F.normalize(embeddings), self.weight, targets.long(), self).mean()
+
+    def gather(self, values: Tensor) -> Tensor:
+        """[n, …] of every rank → [ranks·n, …]."""
+        parts = [torch.empty_like(values) for _ in range(self.ranks)]
+        dist.all_gather(parts, values.contiguous(), group=self.group)
+        return torch.cat(parts)
+
+    def reduce(self, values: Tensor, op=dist.ReduceOp.SUM) -> Tensor:
+        dist.all_reduce(values, op=op, group=self.group)
+        return values
+
+
+class _ShardedLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, embeddings, weight, targets, head):
+        loss, alpha, count = head.loss, head.loss.alpha, len(embeddings)
+        embeddings, targets = head.gather(embeddings), head.gather(targets) - head.classes.start
+        here = (targets >= 0) & (targets < len(weight))
+        own = F.normalize(weight.index_select(0, targets.clamp(0, len(weight) - 1)))
+        cosine = head.reduce(torch.where(here, (embeddings * own).sum(1), 0))
+        value, slope = loss.target_cosine(cosine), loss.target_slope(cosine)
+        pool = scan(embeddings, weight, targets, value, loss)
+        level = head.reduce(pool.level.view(-1).double(), dist.ReduceOp.MAX)
+
+        # this rank's candidates; a row's target is its first entry, and stays on the rank that has it
+        kappa, a_target = (alpha - 1) * loss.scale, math.exp((alpha - 1) * loss.log_q_target)
+        first = torch.zeros_like(pool.cls, dtype=torch.bool).index_fill_(0, pool.kept.at, True)
+        rows = pool.kept.rows
+        stay = torch.where(first, here.index_select(0, rows), pool.value > level.index_select(0, rows))
+        stay = stay.nonzero().squeeze(1)
+        rows, classes, first = rows[stay], pool.cls[stay], first[stay]
+        offsets = torch.searchsorted(rows, torch.arange(len(targets) + 1, device=rows.device))
+        a = torch.where(first, a_target, 1.0).double()
+        z = (pool.value[stay] - level.index_select(0, rows)).mul_(kappa)
+        t, d, p = _climb_together(z, a, rows, offsets, alpha, head, mass_tolerance(weight.dtype))
+
+        target_gap = ((value - level).mul_(kappa) - t - 1).div_(alpha - 1)
+        spread = head.reduce(row_sums((d / a - 1).mul_(p), offsets))
+        vertex = math.expm1((1 - alpha) * loss.log_q_target) / (alpha * (alpha - 1))
+        losses = torch.sub(spread / alpha, target_gap).add_(vertex).clamp_(min=0).to(weight.dtype)
+
+        residual = p.to(weight.dtype).sub(first.to(weight.dtype)).mul_(loss.scale)
+        if slope is not None:
+            residual = torch.where(first, residual * slope.index_select(0, rows), residual)
+        ctx.save_for_backward(embeddings, weight, rows, classes, residual)
+        ctx.head, ctx.mine = head, slice(head.rank * count, (head.rank + 1) * count)
+        return losses[ctx.mine]
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad):
+        embeddings, weight, rows, classes, residual = ctx.saved_tensors
+        residual = residual * ctx.head.gather(grad).index_select(0, rows)
+        grad_embeddings, grad_weight = prototype_gradients(embeddings, weight, rows, classes, residual)
+        # of the average over ranks
+        return ctx.head.reduce(grad_embeddings)[ctx.mine], grad_weight * (1 / ctx.head.ranks), None, None
+
+
+def _climb_together(z, a, rows, offsets, alpha, head, tolerance) -> tuple[Tensor, Tensor, Tensor]:
+    """The common root t [N], from 0, and d, p of this rank's candidates; all ranks see the same sums and stop alike."""
+    t, previous, weighted = z.new_zeros(len(offsets) - 1), math.inf, z * a
+    for step in range(_MAX_STEPS):
+        d = distance(weighted, a, t.index_select(0, rows))
+        factor, p = powers(d, 1 / (alpha - 1))
+        mass, slope = head.reduce(torch.stack([row_sums(p, offsets), row_sums(factor * a, offsets)]))
+        high = float(mass.amax())
+        if step == 0 and not bool((mass >= 1).all() | mass.isnan().any()):
+            raise RuntimeError("a bound was above the root: please report this batch")
+        if not math.isfinite(high) or high <= 1 + tolerance or high >= previous:
+            break
+        previous, t = high, newton_step(t, mass, slope, alpha)
+    return t, d, p

@@ -1,0 +1,123 @@
+"""Checkpoints of split prototypes: one file a rank, read back by any number of ranks, or by a head on one machine.
+
+A folder holds shard-<save>-<first>-<last>.pt for classes first … last, and index.json, which is written last and names
+the files that belong together: a save that was cut short leaves the previous one in force.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+_OPTIMISER = ("velocity", "current")
+
+
+def save_shards(folder: str | os.PathLike, head, optimizer: torch.optim.Optimizer | None = None) -> None:
+    """Write this rank's prototypes, and the state of its `PrototypeSGD`; every rank must call it.
+
+    Parameters
+    ----------
+    folder : path-like
+        Seen by all ranks; made if it is not there.
+    head : ShardedHead or SparseHead
+    optimizer : PrototypeSGD, optional
+    """
+    folder, classes = Path(folder), _classes(head)
+    folder.mkdir(parents=True, exist_ok=True)
+    state = optimizer.state.get(head.weight, {}) if optimizer is not None else {}
+    tensors = {"weight": head.weight.detach(), **{name: state[name] for name in _OPTIMISER if name in state}}
+    # numbered by save, so that the files of the last whole save are never overwritten
+    index = _read_index(folder, missing_ok=True)
+    number = index.get("save", 0) + 1
+    _write(folder / _name(number, classes), {"step": state.get("step", 0), **tensors})
+    names = [_name(number, classes)]
+    if _ranks(head) > 1:
+        names = [""] * _ranks(head)
+        dist.all_gather_object(names, _name(number, classes), group=head.group)
+    if _rank(head) == 0:
+        total = sum(_span(name)[1] - _span(name)[0] for name in names)
+        temporary = folder / "index.json.part"
+        temporary.write_text(json.dumps({"save": number, "num_classes": total, "files": names}), encoding="utf-8")
+        os.replace(temporary, folder / "index.json")
+        for old in set(folder.glob("shard-*.pt")) - {folder / name for name in names}:
+            old.unlink()
+    if _ranks(head) > 1:
+        dist.barrier(group=head.group)
+
+
+def load_shards(folder: str | os.PathLike, head, optimizer: torch.optim.Optimizer | None = None) -> None:
+    """Read the classes of this rank from a folder of `save_shards`, whoever wrote it; arguments as there.
+
+    Raises
+    ------
+    ValueError
+        There is no whole save, or it is of another number of classes or dimensions.
+    """
+    folder, classes = Path(folder), _classes(head)
+    index, total = _read_index(folder), head.num_classes if hasattr(head, "num_classes") else len(head.weight)
+    if index["num_classes"] != total:
+        raise ValueError(f"{folder} holds {index['num_classes']} prototypes, this head has {total}")
+    for name in index["files"]:
+        first, stop = _span(name)
+        low, high = max(first, classes.start), min(stop, classes.stop)
+        if low >= high:
+            continue
+        shard = torch.load(folder / name, map_location="cpu", mmap=True, weights_only=True)
+        if shard["weight"].shape[1] != head.weight.shape[1]:
+            raise ValueError(
+                f"{folder / name} has dimension {shard['weight'].shape[1]}, this head {head.weight.shape[1]}"
+            )
+        here, there = slice(low - classes.start, high - classes.start), slice(low - first, high - first)
+        with torch.no_grad():
+            head.weight[here] = shard["weight"][there].to(head.weight)
+        if optimizer is not None and "velocity" in shard:
+            state = optimizer.state[head.weight]
+            if not state:
+                state["velocity"] = torch.zeros_like(head.weight.detach())
+                state["current"] = torch.zeros(len(classes), dtype=torch.int64, device=head.weight.device)
+            for name_of in _OPTIMISER:
+                state[name_of][here] = shard[name_of][there].to(state[name_of])
+            state["step"] = shard["step"]
+
+
+def _classes(head) -> range:
+    return getattr(head, "classes", range(len(head.weight)))
+
+
+def _ranks(head) -> int:
+    return getattr(head, "ranks", 1)
+
+
+def _rank(head) -> int:
+    return getattr(head, "rank", 0)
+
+
+def _name(number: int, classes: range) -> str:
+    return f"shard-{number}-{classes.start}-{classes.stop - 1}.pt"
+
+
+def _span(name: str) -> tuple[int, int]:
+    _, _, first, last = name.removesuffix(".pt").split("-")
+    return int(first), int(last) + 1
+
+
+def _read_index(folder: Path, missing_ok: bool = False) -> dict:
+    try:
+        return json.loads((folder / "index.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if missing_ok:
+            return {}
+        raise ValueError(f"{folder} has no index.json: no save was completed there") from None
+
+
+def _write(path: Path, value: dict) -> None:
+    temporary = path.with_suffix(".part")
+    with open(temporary, "wb") as file:
+        torch.save(value, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
