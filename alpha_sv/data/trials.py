@@ -1,118 +1,39 @@
-"""Trial lists and score files: which pairs are compared, what they scored, and which are the same speaker.
+"""Trial lists and score files: read, written, and joined.
 
-A label is True for a target trial (same speaker). Files may have any layout of `alpha_sv.data.layouts`, found
-from the whole file. An exact repeat of a line is kept, because published lists are scored as published; one
-(enroll, test) pair with two different labels is an error.
+Files may have any layout of `alpha_sv.data.layouts`, found from the whole file. An exact repeat of a line is
+kept, because published lists are scored as published; one (enroll, test) pair with two different labels is an
+error.
 """
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from typing import TextIO
 
 import numpy as np
 
 from alpha_sv.data.files import atomic_write
 from alpha_sv.data.layouts import SCORE_LAYOUTS, TRIAL_LAYOUTS, TextTable
+from alpha_sv.data.tables import ScoreTable, Trials
 
 
-@dataclass(frozen=True, eq=False)
-class Trials:
-    """Pairs to compare, in list order.
-
-    Parameters
-    ----------
-    enroll, test : array of str, shape [N]
-        Utterance identifiers of the two sides.
-    labels : array of bool, shape [N], or None
-        True for a target trial; None when unknown.
-
-    Raises
-    ------
-    ValueError
-        The arrays differ in length, or a label is neither 0 nor 1.
-    """
-
-    enroll: np.ndarray
-    test: np.ndarray
-    labels: np.ndarray | None = None
-
-    def __post_init__(self) -> None:
-        _normalise_fields(self)
-
-    def __len__(self) -> int:
-        return len(self.enroll)
-
-
-@dataclass(frozen=True, eq=False)
-class ScoreTable:
-    """One score a trial, higher for "same speaker"; the other fields are those of `Trials`.
-
-    Parameters
-    ----------
-    scores : array of float64, shape [N]
-        In the unit of the scorer (a cosine in [-1, 1], standard deviations after AS-norm, ...).
-
-    Example
-    -------
-    >>> table = ScoreTable(["a", "a"], ["b", "c"], [0.8, 0.1], [True, False])
-    >>> table.target_scores.tolist(), table.nontarget_scores.tolist()
-    ([0.8], [0.1])
-    """
-
-    enroll: np.ndarray
-    test: np.ndarray
-    scores: np.ndarray
-    labels: np.ndarray | None = None
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "scores", np.asarray(self.scores, dtype=np.float64))
-        _normalise_fields(self)
-
-    def __len__(self) -> int:
-        return len(self.enroll)
-
-    @property
-    def target_scores(self) -> np.ndarray:
-        """Scores of the target trials, float64 [n_target]."""
-        return self.scores[self._known_labels()]
-
-    @property
-    def nontarget_scores(self) -> np.ndarray:
-        """Scores of the nontarget trials, float64 [n_nontarget]."""
-        return self.scores[~self._known_labels()]
-
-    def _known_labels(self) -> np.ndarray:
-        if self.labels is None:
-            raise ValueError("the score table has no labels; attach them with label_scores(table, trials)")
-        return self.labels
-
-
-def _normalise_fields(table: Trials | ScoreTable) -> None:
-    fields = {"enroll": np.asarray(table.enroll, dtype=str), "test": np.asarray(table.test, dtype=str)}
-    if table.labels is not None:
-        labels = np.asarray(table.labels)
-        if labels.dtype != bool and not np.isin(labels, (0, 1)).all():
-            raise ValueError(f"labels must be booleans or 0 / 1 (1 = target), got dtype {labels.dtype}")
-        fields["labels"] = labels.astype(bool)
-    for name, value in fields.items():
-        object.__setattr__(table, name, value)
-    if isinstance(table, ScoreTable):
-        fields["scores"] = table.scores
-    shapes = {name: value.shape for name, value in fields.items()}
-    if set(shapes.values()) != {(len(fields["enroll"]),)}:
-        raise ValueError(f"all columns need one value a trial, got shapes {shapes}")
-
-
-def read_trials(path: str | os.PathLike, layout: str | None = None) -> Trials:
+def read_trials(source: str | os.PathLike | TextIO, layout: str | None = None) -> Trials:
     """Read a trial list in any layout of `alpha_sv.data.layouts`.
 
     Parameters
     ----------
-    path : path-like
+    source : path-like, or an open text stream
         UTF-8 text; blank lines are skipped.
     layout : {"voxceleb", "kaldi", "unlabeled"}, optional
         Found from the file when None.
+
+    Returns
+    -------
+    Trials
+        In file order; columns that a header names beyond label, enroll, test are its `conditions`.
 
     Raises
     ------
@@ -122,53 +43,77 @@ def read_trials(path: str | os.PathLike, layout: str | None = None) -> Trials:
 
     Example
     -------
-    >>> import os, tempfile
-    >>> path = os.path.join(tempfile.mkdtemp(), "trials.txt")
-    >>> write_trials(path, Trials(["a.wav", "a.wav"], ["b.wav", "c.wav"], [True, False]))
-    >>> print(open(path).read(), end="")
-    1 a.wav b.wav
-    0 a.wav c.wav
-    >>> read_trials(path).labels.tolist()
-    [True, False]
+    >>> import io
+    >>> trials = read_trials(io.StringIO("label enroll test gender\\n1 a.wav b.wav f\\n0 a.wav c.wav f\\n"))
+    >>> trials.labels.tolist(), trials.conditions["gender"].tolist()
+    ([True, False], ['f', 'f'])
     """
-    text = TextTable.read(path)
-    columns = text.split(TRIAL_LAYOUTS, layout, otherwise="a file with a score column is for read_scores")
-    return _checked(path, Trials(columns["enroll"], columns["test"], columns.get("labels")))
+    text = TextTable.read(source)
+    otherwise = "a file with a score column is for read_scores"
+    columns = text.split(TRIAL_LAYOUTS, layout, otherwise)
+    if "scores" in columns:
+        raise ValueError(f"{text.path}: the header names a score column; {otherwise}")
+    trials = Trials(columns["enroll"], columns["test"], columns.get("labels"), columns["conditions"])
+    return _checked(text.path, trials)
 
 
-def read_scores(path: str | os.PathLike, layout: str | None = None) -> ScoreTable:
+def read_scores(source: str | os.PathLike | TextIO, layout: str | None = None) -> ScoreTable:
     """Read a score file in any layout of `alpha_sv.data.layouts`; arguments and errors as `read_trials`.
 
     Parameters
     ----------
-    layout : {"speechbrain", "wespeaker", "unlabeled"}, optional
+    layout : {"speechbrain", "wespeaker", "voxsrc", "unlabeled"}, optional
         Found from the file when None.
 
     Raises
     ------
     ValueError
-        As `read_trials`; also a score that is no number, NaN or infinite (named file:line).
+        As `read_trials`; also a score that is no number, NaN or infinite (named file:line), or a header with
+        columns beyond label, enroll, test, score: those belong into the trial list.
+
+    Example
+    -------
+    >>> import io
+    >>> read_scores(io.StringIO("0.71 a.wav b.wav\\n-0.02 a.wav c.wav\\n")).scores.tolist()  # VoxSRC
+    [0.71, -0.02]
     """
-    text = TextTable.read(path)
-    columns = text.split(SCORE_LAYOUTS, layout, otherwise="a list without scores is for read_trials")
-    return _checked(path, ScoreTable(columns["enroll"], columns["test"], columns["scores"], columns.get("labels")))
+    text = TextTable.read(source)
+    otherwise = "a list without scores is for read_trials"
+    columns = text.split(SCORE_LAYOUTS, layout, otherwise)
+    if "scores" not in columns:
+        raise ValueError(f"{text.path}: the header names no score column; {otherwise}")
+    if columns["conditions"]:
+        raise ValueError(
+            f"{text.path}: {', '.join(columns['conditions'])} are no columns of a score file; keep them in the trial "
+            "list, whose trials are matched with the scores"
+        )
+    table = ScoreTable(columns["enroll"], columns["test"], columns["scores"], columns.get("labels"))
+    return _checked(text.path, table)
 
 
-def write_trials(path: str | os.PathLike, trials: Trials) -> None:
-    """Write `label enroll test` (VoxCeleb's layout, label 1 | 0), or `enroll test` without labels; atomic."""
-    _check_ids(path, trials)
-    pairs = zip(trials.enroll.tolist(), trials.test.tolist(), strict=True)
-    with atomic_write(path) as file:
-        if trials.labels is None:
-            file.writelines(f"{enroll} {test}\n" for enroll, test in pairs)
-        else:
-            labels = trials.labels.tolist()
-            file.writelines(f"{y:d} {enroll} {test}\n" for y, (enroll, test) in zip(labels, pairs, strict=True))
+def write_trials(target: str | os.PathLike | TextIO, trials: Trials) -> None:
+    """Write `label enroll test` (VoxCeleb's layout, label 1 | 0), or `enroll test` without labels; with a header
+    and further columns if there are conditions. A path is written atomically, a text stream as it is.
+
+    Example
+    -------
+    >>> import sys
+    >>> write_trials(sys.stdout, Trials(["a.wav", "a.wav"], ["b.wav", "c.wav"], [True, False]))
+    1 a.wav b.wav
+    0 a.wav c.wav
+    """
+    columns = {"enroll": trials.enroll.tolist(), "test": trials.test.tolist()}
+    if trials.labels is not None:
+        columns = {"label": map(str, trials.labels.astype(int).tolist()), **columns}
+    conditions = {name: values.tolist() for name, values in trials.conditions.items()}
+    _check_words(target, columns["enroll"], columns["test"], conditions, *conditions.values())
+    header = [tuple([*columns, *conditions])] if conditions else []
+    _write_rows(target, itertools.chain(header, zip(*columns.values(), *conditions.values(), strict=True)))
 
 
-def write_scores(path: str | os.PathLike, table: ScoreTable) -> None:
+def write_scores(target: str | os.PathLike | TextIO, table: ScoreTable) -> None:
     """Write `enroll test score target|nontarget` (WeSpeaker's layout), or `enroll test score` without labels;
-    atomic.
+    a path is written atomically, a text stream as it is.
 
     Scores have as many digits as it takes to read back the same float64, so what is normalised or evaluated
     from the file equals what was scored.
@@ -179,19 +124,18 @@ def write_scores(path: str | os.PathLike, table: ScoreTable) -> None:
         A score is NaN or infinite, or an identifier is empty or contains white space: neither could be read
         back.
     """
-    _check_ids(path, table)
+    columns = [table.enroll.tolist(), table.test.tolist(), map(repr, table.scores.tolist())]
+    _check_words(target, *columns[:2])
     bad = np.flatnonzero(~np.isfinite(table.scores))
     if bad.size:
         row = bad[0]
         raise ValueError(
-            f"{path}: {bad.size} of {len(table)} scores are NaN or infinite, first {table.enroll[row]} "
+            f"{_name(target)}: {bad.size} of {len(table)} scores are NaN or infinite, first {table.enroll[row]} "
             f"{table.test[row]} {table.scores[row]}; check the embeddings of these utterances"
         )
-    columns = [table.enroll.tolist(), table.test.tolist(), map(repr, table.scores.tolist())]
     if table.labels is not None:
         columns.append(np.where(table.labels, "target", "nontarget").tolist())
-    with atomic_write(path) as file:
-        file.writelines(f"{line}\n" for line in map(" ".join, zip(*columns, strict=True)))
+    _write_rows(target, zip(*columns, strict=True))
 
 
 def count_duplicates(trials: Trials | ScoreTable) -> int:
@@ -245,7 +189,7 @@ def label_scores(table: ScoreTable, trials: Trials) -> ScoreTable:
     return ScoreTable(trials.enroll, trials.test, [score_of[pair] for pair in wanted], trials.labels)
 
 
-def _checked(path: str | os.PathLike, table: Trials | ScoreTable) -> Trials | ScoreTable:
+def _checked(path: str, table: Trials | ScoreTable) -> Trials | ScoreTable:
     if table.labels is not None:
         try:
             _one_value_a_pair(_pairs(table), table.labels.astype(int).tolist(), "labels", "keep the right line only")
@@ -272,10 +216,19 @@ def _examples(pairs: list[str]) -> str:
     return f" (such as {', '.join(repr(pair) for pair in pairs[:3])})" if pairs else ""
 
 
-def _check_ids(path: str | os.PathLike, trials: Trials | ScoreTable) -> None:
-    for identifier in set(trials.enroll.tolist()).union(trials.test.tolist()):
-        if identifier.split() != [identifier]:
+def _check_words(target: str | os.PathLike | TextIO, *columns: Iterable[str]) -> None:
+    for word in set().union(*columns):
+        if word.split() != [word]:
             raise ValueError(
-                f"{path}: identifier {identifier!r} is empty or contains white space, which separates the "
+                f"{_name(target)}: identifier {word!r} is empty or contains white space, which separates the "
                 "columns; rename the file"
             )
+
+
+def _write_rows(target: str | os.PathLike | TextIO, rows: Iterable[Sequence[str]]) -> None:
+    with contextlib.nullcontext(target) if hasattr(target, "write") else atomic_write(target) as file:
+        file.writelines(f"{' '.join(row)}\n" for row in rows)
+
+
+def _name(target: str | os.PathLike | TextIO) -> str:
+    return getattr(target, "name", "<stream>") if hasattr(target, "write") else os.fspath(target)

@@ -9,8 +9,8 @@ pairs:
     (z + t) / 2                   both                                                  (S-norm)
 
 AS-norm is S-norm with the statistics of each side over its own `top_n` most similar cohort speakers only. The
-statistics belong to an utterance, not to a trial: `normalize_table` finds them once for each utterance and
-gathers them, so the cost is utterances x cohort instead of trials x cohort.
+statistics belong to an utterance, not to a trial: `normalize_table` gathers them (`trial_statistics`), so the
+cost is utterances x cohort instead of trials x cohort.
 
 References
 ----------
@@ -21,17 +21,16 @@ Interspeech 2017 (S, AS).
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 
 from alpha_sv.data.trials import ScoreTable
-from alpha_sv.scoring.cohort import cohort_statistics
-from alpha_sv.scoring.cosine import Store, store_rows
-
-_ROWS = 8192  # utterances gathered from the store at a time
-_Stats = tuple[np.ndarray, np.ndarray]
+from alpha_sv.scoring.cosine import Store
+from alpha_sv.scoring.statistics import Stats, trial_statistics
 
 
-def z_norm(scores: np.ndarray, enroll_stats: _Stats) -> np.ndarray:
+def z_norm(scores: np.ndarray, enroll_stats: Stats) -> np.ndarray:
     """(scores - mean) / std with the cohort statistics of the enrolment side.
 
     Parameters
@@ -59,12 +58,12 @@ def z_norm(scores: np.ndarray, enroll_stats: _Stats) -> np.ndarray:
     return _standardise(scores, enroll_stats, "enroll_stats")
 
 
-def t_norm(scores: np.ndarray, test_stats: _Stats) -> np.ndarray:
+def t_norm(scores: np.ndarray, test_stats: Stats) -> np.ndarray:
     """(scores - mean) / std with the cohort statistics of the test side; otherwise as `z_norm`."""
     return _standardise(scores, test_stats, "test_stats")
 
 
-def s_norm(scores: np.ndarray, enroll_stats: _Stats, test_stats: _Stats) -> np.ndarray:
+def s_norm(scores: np.ndarray, enroll_stats: Stats, test_stats: Stats) -> np.ndarray:
     """Mean of `z_norm` and `t_norm`, with statistics over the whole cohort (`top_n=None`); arguments as
     there.
 
@@ -74,7 +73,7 @@ def s_norm(scores: np.ndarray, enroll_stats: _Stats, test_stats: _Stats) -> np.n
     return 0.5 * (z_norm(scores, enroll_stats) + t_norm(scores, test_stats))
 
 
-def as_norm(scores: np.ndarray, enroll_stats: _Stats, test_stats: _Stats) -> np.ndarray:
+def as_norm(scores: np.ndarray, enroll_stats: Stats, test_stats: Stats) -> np.ndarray:
     """Mean of `z_norm` and `t_norm`, with statistics of each side over its own top_n cohort speakers.
 
     The formula is that of `s_norm`; the adaptation is in the statistics (`cohort_statistics` with a `top_n`).
@@ -86,7 +85,13 @@ def as_norm(scores: np.ndarray, enroll_stats: _Stats, test_stats: _Stats) -> np.
 
 
 def normalize_table(
-    table: ScoreTable, store: Store, cohort: np.ndarray, method: str = "as-norm", top_n: int = 300
+    table: ScoreTable,
+    store: Store,
+    cohort: np.ndarray,
+    method: str = "as-norm",
+    top_n: int = 300,
+    cache: str | os.PathLike | None = None,
+    progress: bool = True,
 ) -> ScoreTable:
     """Normalise a table of cosine scores against a cohort.
 
@@ -102,6 +107,8 @@ def normalize_table(
         Only AS-norm uses `top_n`; the others use the whole cohort.
     top_n : int
         Cohort entries for each utterance.
+    cache, progress
+        As `trial_statistics`: with a cache folder, a run that was killed continues.
 
     Returns
     -------
@@ -111,8 +118,7 @@ def normalize_table(
     Raises
     ------
     ValueError
-        Unknown method, scores that are not cosines, an utterance that is not in the store, or as
-        `cohort_statistics`.
+        Unknown method, scores that are not cosines, or as `trial_statistics`.
 
     Example
     -------
@@ -122,7 +128,7 @@ def normalize_table(
     ...         return np.array([self.ids.index(i) for i in ids])
     >>> raw = ScoreTable(["a"], ["b"], [0.6], [True])
     >>> cohort = np.array([[0.8, 0.6], [0.0, 1.0], [-1.0, 0.0]])
-    >>> normalize_table(raw, Store(), cohort, top_n=2).scores.round(4).tolist()
+    >>> normalize_table(raw, Store(), cohort, top_n=2, progress=False).scores.round(4).tolist()
     [-1.5]
     """
     if method not in ("as-norm", "s-norm", "z-norm", "t-norm"):
@@ -132,25 +138,14 @@ def normalize_table(
             "normalize_table: the cohort statistics are of cosines, but some scores are outside [-1, 1]; "
             "give the raw cosine scores (these may be normalised already)"
         )
-    enroll, test = table.enroll.tolist(), table.test.tolist()
-    sides = {"z-norm": [enroll], "t-norm": [test]}.get(method, [enroll, test])
-    utterances = list(dict.fromkeys(utterance for side in sides for utterance in side))
-    rows = store_rows(store, utterances)
-    top_n = top_n if method == "as-norm" else None
-    mean, std = np.empty(len(rows)), np.empty(len(rows))
-    for start in range(0, len(rows), _ROWS):
-        part = slice(start, start + _ROWS)
-        mean[part], std[part] = cohort_statistics(store.matrix[rows[part]], cohort, top_n, ids=utterances[part])
-    position = {utterance: index for index, utterance in enumerate(utterances)}
-    stats = []
-    for side in sides:
-        gather = np.fromiter(map(position.__getitem__, side), dtype=np.int64, count=len(side))
-        stats.append((mean[gather], std[gather]))
+    sides = {"z-norm": ["enroll"], "t-norm": ["test"]}.get(method, ["enroll", "test"])
+    top = top_n if method == "as-norm" else None
+    stats = trial_statistics(table, store, cohort, top, sides, cache, progress)
     normalise = {"z-norm": z_norm, "t-norm": t_norm, "s-norm": s_norm, "as-norm": as_norm}[method]
     return ScoreTable(table.enroll, table.test, normalise(table.scores, *stats), table.labels)
 
 
-def _standardise(scores: np.ndarray, stats: _Stats, what: str) -> np.ndarray:
+def _standardise(scores: np.ndarray, stats: Stats, what: str) -> np.ndarray:
     scores = np.asarray(scores, dtype=np.float64)
     mean, std = (np.asarray(values, dtype=np.float64) for values in stats)
     if not scores.shape == mean.shape == std.shape:

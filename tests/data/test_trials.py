@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 
@@ -34,6 +36,8 @@ def given(tmp_path):
         ("a b target\na c nontarget\n", [True, False]),
         ("a b 1\na c 0\n", [True, False]),
         ("a b\na c\n", None),
+        ("test enroll\nb a\nc a\n", None),
+        ("label enroll test\n1 a b\n0 a c\n", [True, False]),
         (
             "\ufeff1 a b\r\n\r\n0\ta  c",
             [True, False],
@@ -52,6 +56,8 @@ def test_trial_layouts(given, text, labels):
         ("a b 1 0.5\na c 0 -1e-3\n", [True, False]),
         ("a b 0.5 target\na c -1e-3 nontarget\n", [True, False]),
         ("a b 0.5\na c -1e-3\n", None),
+        ("0.5 a b\n-1e-3 a c\n", None),  # VoxSRC
+        ("score label enroll test\n0.5 1 a b\n-1e-3 0 a c\n", [True, False]),
     ],
 )
 def test_score_layouts(given, text, labels):
@@ -76,6 +82,9 @@ def test_the_layout_is_that_of_the_whole_file(given):
         (read_scores, "a b 1 0\na c 0 1\n", "wespeaker", "enroll"),
         (read_scores, "a b 1 0\na c 0 1\n", "speechbrain", "enroll"),
         (read_scores, "a b 1\na c 0\n", "unlabeled", "enroll"),
+        (read_scores, "1 a b\n0 a c\n", "voxsrc", "enroll"),
+        (read_scores, "12 34 0.5\n12 35 0.25\n", "unlabeled", "enroll"),  # identifiers that are numbers
+        (read_scores, "12 34 0.5\n12 35 0.25\n", "voxsrc", "enroll"),
     ],
 )
 def test_an_ambiguous_file_needs_the_layout(given, read, text, layout, column):
@@ -108,11 +117,66 @@ def test_an_ambiguous_file_needs_the_layout(given, read, text, layout, column):
         (read_scores, "a b 1 0.5\na c 3 0.1\n", "list.txt:2: label '3'"),
         (read_scores, "a b target\na c nontarget\n", "list.txt:1: .*read_trials"),
         (read_scores, "a b\n", "list.txt:1: 2 columns fit no layout .*read_trials"),
+        (read_scores, "0.5 a b\nx a c\n", "list.txt:2: score 'x' is not a number"),
+        (read_scores, "0.5 a b\ninf a c\n", "list.txt:2: score 'inf' is not finite"),
+        (read_trials, "1 a b f\n0 a c m\n", "list.txt:1: 4 columns fit no layout .*header line"),
+        (read_trials, "label enroll test\n", "list.txt: a header line but no trials"),
+        (read_trials, "enroll test age age\na b 1 2\n", "list.txt: the header names a column twice"),
+        (read_trials, "enroll test score\na b 0.5\n", "list.txt: the header names a score column.*read_scores"),
+        (read_trials, "\nlabel enroll test\n1 a b\n7 a c\n", "list.txt:4: label '7'"),
+        (read_scores, "enroll test label\na b 1\n", "list.txt: the header names no score column.*read_trials"),
+        (read_scores, "enroll test score age\na b 1 2\n", "list.txt: age are no columns of a score file.*trial list"),
     ],
 )
 def test_a_malformed_line_is_named(given, read, text, expected):
     with pytest.raises(ValueError, match=expected):
         read(given(text))
+
+
+def test_further_columns_are_conditions(given, tmp_path):
+    trials = read_trials(given("gender label enroll test nationality\nf 1 a b UK\nm 0 a c IN\n"))
+    assert trials.labels.tolist() == [True, False] and trials.test.tolist() == ["b", "c"]
+    assert {name: values.tolist() for name, values in trials.conditions.items()} == {
+        "gender": ["f", "m"],
+        "nationality": ["UK", "IN"],
+    }
+    for some in (trials, Trials(trials.enroll, trials.test, None, trials.conditions)):
+        write_trials(tmp_path / "out.txt", some)
+        back = read_trials(tmp_path / "out.txt")
+        assert back.enroll.tolist() == ["a", "a"] and (back.labels is None) == (some.labels is None)
+        assert back.conditions["nationality"].tolist() == ["UK", "IN"]
+    assert read_trials(given("1 a b\n0 a c\n")).conditions == {}
+
+
+def test_conditions_fit_the_trials(tmp_path):
+    with pytest.raises(ValueError, match="one value a trial"):
+        Trials(["a", "b"], ["c", "d"], None, {"gender": ["f"]})
+    with pytest.raises(ValueError, match="cannot be called 'label'"):
+        Trials(["a"], ["b"], None, {"label": ["1"]})
+    for conditions in ({"spoken language": ["x"]}, {"language": ["Scots Gaelic"]}):
+        with pytest.raises(ValueError, match="contains white space"):
+            write_trials(tmp_path / "out.txt", Trials(["a"], ["b"], None, conditions))
+
+
+def test_a_header_and_a_layout_do_not_go_together(given):
+    with pytest.raises(ValueError, match="list.txt has a header .*layout="):
+        read_trials(given("label enroll test\n1 a b\n"), layout="voxceleb")
+
+
+def test_streams_are_read_and_written_like_files():
+    table = ScoreTable(["a", "a"], ["b", "c"], [0.1, 1 / 3], [True, False])
+    stream = io.StringIO()
+    write_scores(stream, table)
+    stream.seek(0)
+    back = read_scores(stream)
+    assert back.scores.tobytes() == table.scores.tobytes() and not stream.closed
+    assert read_trials(io.StringIO("\ufeff1 a b\n0 a c")).labels.tolist() == [True, False]
+    with pytest.raises(ValueError, match="<stream>:2: label '2'"):
+        read_trials(io.StringIO("1 a b\n2 a c"))
+    with pytest.raises(ValueError, match="<stream>: not UTF-8"):
+        read_trials(io.TextIOWrapper(io.BytesIO(b"1 \xff b\n"), encoding="utf-8"))
+    with pytest.raises(ValueError, match="<stream>: identifier ''"):
+        write_trials(stream, Trials([""], ["b"]))
 
 
 def test_a_missing_label_is_an_error_not_a_guess(given):

@@ -13,10 +13,10 @@ from alpha_sv.scoring import (
     cohort,
     cohort_statistics,
     cosine_scores,
-    normalize,
     normalize_table,
     s_norm,
     speaker_means,
+    statistics,
     t_norm,
     z_norm,
 )
@@ -41,7 +41,7 @@ def small_blocks(monkeypatch):
     """Blocks of a few rows, so that small arrays cross many block borders."""
     monkeypatch.setattr(cohort, "_ROWS", 4)
     monkeypatch.setattr(cohort, "_COLUMNS", 7)
-    monkeypatch.setattr(normalize, "_ROWS", 5)
+    monkeypatch.setattr(statistics, "_ROWS", 5)
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ def test_each_utterance_meets_the_cohort_once(world, monkeypatch):
         seen.extend(ids)
         return cohort_statistics(embeddings, *args, ids=ids, **kwargs)
 
-    monkeypatch.setattr(normalize, "cohort_statistics", counting)
+    monkeypatch.setattr(statistics, "cohort_statistics", counting)
     normalize_table(table, store, cohort_rows, "as-norm", top_n=5)
     assert sorted(seen) == sorted({*table.enroll.tolist(), *table.test.tolist()})
 
@@ -172,7 +172,7 @@ def test_zero_variance_is_refused_by_name(world):
             cohort_statistics(store.matrix, copies, top_n)
     with pytest.raises(ValueError, match="zero variance over 1 cohort rows.*top_n >= 2"):
         cohort_statistics(store.matrix, cohort_rows, 1)
-    with pytest.raises(ValueError, match=f"'{table.enroll[0]}' have zero variance"):
+    with pytest.raises(ValueError, match="'u0' have zero variance"):
         normalize_table(table, store, copies, "s-norm")
 
 
@@ -236,12 +236,6 @@ def test_normalising_twice_or_by_an_unknown_method_is_refused(world):
         normalize_table(once, store, cohort_rows, top_n=10)
     with pytest.raises(ValueError, match="unknown method 'asnorm'"):
         normalize_table(table, store, cohort_rows, "asnorm")
-
-
-def test_an_utterance_that_is_not_in_the_store_is_named(world):
-    store, cohort_rows, _ = world
-    with pytest.raises(ValueError, match="1 of the 2 utterances .*'nobody'"):
-        normalize_table(ScoreTable(["u0"], ["nobody"], [0.1]), store, cohort_rows, top_n=10)
 
 
 def test_speaker_means_give_every_utterance_one_vote(monkeypatch):
