@@ -1,6 +1,30 @@
-"""Error rates of a set of target and nontarget scores; numpy and scipy only."""
+"""Error rates of a set of target and nontarget scores, with intervals; numpy and scipy only."""
 
+from alpha_sv.metrics.bootstrap import speaker_bootstrap
+from alpha_sv.metrics.calibration import cllr
+from alpha_sv.metrics.compare import compare_systems
+from alpha_sv.metrics.dcf import act_dcf, c_primary, min_dcf
 from alpha_sv.metrics.det import DetCurve, det_curve
-from alpha_sv.metrics.errors import eer, evaluate, fnr_at_fpr, min_dcf
+from alpha_sv.metrics.errors import eer, fnr_at_fpr, tar_at_far
+from alpha_sv.metrics.hull import eer_rocch, min_cllr
+from alpha_sv.metrics.intervals import SpeakerBootstrap
+from alpha_sv.metrics.summary import evaluate, evaluate_conditions
 
-__all__ = ["DetCurve", "det_curve", "eer", "evaluate", "fnr_at_fpr", "min_dcf"]
+__all__ = [
+    "DetCurve",
+    "SpeakerBootstrap",
+    "act_dcf",
+    "c_primary",
+    "cllr",
+    "compare_systems",
+    "det_curve",
+    "eer",
+    "eer_rocch",
+    "evaluate",
+    "evaluate_conditions",
+    "fnr_at_fpr",
+    "min_cllr",
+    "min_dcf",
+    "speaker_bootstrap",
+    "tar_at_far",
+]

@@ -5,10 +5,14 @@ change only at a score that occurs: between two neighbouring scores every thresh
 of equal score are accepted or rejected together. So the curve has one vertex for each *distinct* score
 (threshold = that score), and one more that rejects every trial. Ties are merged by construction; the order of
 the trials cannot matter.
+
+Trials may carry weights (a trial of weight 2 counts as two): the sort, `RankedTrials`, is kept, and each set
+of weights costs one pass over the trials. That is what makes a bootstrap of a long list cheap.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,18 +28,24 @@ class DetCurve:
         The K distinct scores; the last one is the float64 just above the highest score, which rejects every
         trial (finite, so that it can be written as JSON; compare it in float64).
     misses : int64 [K + 1], non-decreasing
-        Target trials with score < threshold; from 0 to num_target.
+        Target trials with score < threshold; from 0 to num_target. float64 sums of weights if there are any.
     false_accepts : int64 [K + 1], non-increasing
-        Nontarget trials with score >= threshold; from num_nontarget to 0.
-    num_target, num_nontarget : int
-        Trials of each kind, both positive.
+        Nontarget trials with score >= threshold; from num_nontarget to 0. As misses if weighted.
     """
 
     thresholds: np.ndarray
     misses: np.ndarray
     false_accepts: np.ndarray
-    num_target: int
-    num_nontarget: int
+
+    @property
+    def num_target(self) -> int | float:
+        """Target trials (the sum of their weights), positive."""
+        return self.misses[-1].item()
+
+    @property
+    def num_nontarget(self) -> int | float:
+        """Nontarget trials (the sum of their weights), positive."""
+        return self.false_accepts[0].item()
 
     @property
     def p_miss(self) -> np.ndarray:
@@ -46,6 +56,77 @@ class DetCurve:
     def p_fa(self) -> np.ndarray:
         """Fraction of the nontarget trials that are accepted, float64 [K + 1], from 1 to 0."""
         return self.false_accepts / self.num_nontarget
+
+    def vertex(self, threshold: float | np.ndarray) -> np.ndarray:
+        """Index of the vertex that decides every trial as `threshold` does, of the shape of `threshold`."""
+        return np.minimum(np.searchsorted(self.thresholds, threshold), self.thresholds.size - 1)
+
+    def take(self, vertices: np.ndarray) -> DetCurve:
+        """The curve through some of the vertices; the first and the last must be among them."""
+        return DetCurve(self.thresholds[vertices], self.misses[vertices], self.false_accepts[vertices])
+
+
+@dataclass(frozen=True, eq=False)
+class RankedTrials:
+    """The one sort: for each trial, the step of the curve at which it is rejected.
+
+    Parameters
+    ----------
+    thresholds : float64 [K + 1]
+        As `DetCurve`.
+    target_steps, nontarget_steps : int64 [n_target], [n_nontarget]
+        Trial i is accepted at vertices 0 ... step[i] and rejected above.
+    """
+
+    thresholds: np.ndarray
+    target_steps: np.ndarray
+    nontarget_steps: np.ndarray
+
+    def curve(self, target_weights: np.ndarray | None = None, nontarget_weights: np.ndarray | None = None) -> DetCurve:
+        """The curve of these trials, each counted once or with its weight (>= 0, of positive sum a side)."""
+        steps = self.thresholds.size - 1
+        targets = np.bincount(self.target_steps, target_weights, steps)
+        nontargets = np.bincount(self.nontarget_steps, nontarget_weights, steps)
+        return DetCurve(
+            self.thresholds,
+            np.concatenate([[0], np.cumsum(targets)]),
+            np.concatenate([np.cumsum(nontargets[::-1])[::-1], [0]]),
+        )
+
+    def merged(self, keep: Sequence[float] = ()) -> RankedTrials:
+        """The same polyline with fewer vertices, whatever the weights: runs of one kind become one step.
+
+        Along a run of steps that hold target trials only p_fa stands still, along one of nontarget trials
+        p_miss does: the curve draws an axis-parallel segment, and vertices inside it lie on the segment
+        between its ends. What is read off the line stays: the EER; any minimum of a p_miss + b p_fa and the
+        convex hull (both live on the ends); the least p_miss with p_fa <= fpr (p_miss is constant where p_fa
+        falls). Thresholds and counts at a fixed p_fa do not stay, nor decisions at a given threshold
+        unless `keep` lists it.
+        """
+        steps = self.thresholds.size - 1
+        has_target, has_nontarget = (
+            np.bincount(side, minlength=steps) > 0 for side in (self.target_steps, self.nontarget_steps)
+        )
+        starts = np.ones(steps, dtype=bool)
+        mixed = has_target & has_nontarget
+        starts[1:] = (has_target[1:] != has_target[:-1]) | mixed[1:] | mixed[:-1]
+        kept = np.searchsorted(self.thresholds, keep)
+        starts[kept[kept < steps]] = True
+        run = np.cumsum(starts) - 1
+        return RankedTrials(
+            np.append(self.thresholds[:-1][starts], self.thresholds[-1]),
+            run[self.target_steps],
+            run[self.nontarget_steps],
+        )
+
+
+def rank_trials(target_scores: np.ndarray, nontarget_scores: np.ndarray) -> RankedTrials:
+    """Sort the trials, O(N log N) time and O(N) memory; arguments and errors as `det_curve`."""
+    target = checked_scores("target_scores", target_scores)
+    nontarget = checked_scores("nontarget_scores", nontarget_scores)
+    distinct, steps = np.unique(np.concatenate([target, nontarget]), return_inverse=True)
+    thresholds = np.append(distinct, np.nextafter(distinct[-1], np.inf))
+    return RankedTrials(thresholds, steps[: target.size], steps[target.size :])
 
 
 def det_curve(target_scores: np.ndarray, nontarget_scores: np.ndarray) -> DetCurve:
@@ -71,23 +152,11 @@ def det_curve(target_scores: np.ndarray, nontarget_scores: np.ndarray) -> DetCur
     >>> curve.p_fa.tolist()
     [1.0, 0.5, 0.0, 0.0]
     """
-    target = _one_side("target_scores", target_scores)
-    nontarget = _one_side("nontarget_scores", nontarget_scores)
-    scores = np.concatenate([target, nontarget])
-    order = np.argsort(scores)
-    scores = scores[order]
-
-    # position of the first trial of each distinct score = number of trials strictly below it
-    below = np.flatnonzero(np.concatenate([[True], scores[1:] != scores[:-1]]))
-    thresholds = np.append(scores[below], np.nextafter(scores[-1], np.inf))
-    below = np.append(below, scores.size)
-    targets_up_to = np.concatenate([[0], np.cumsum(order < target.size)])
-    misses = targets_up_to[below]
-    false_accepts = nontarget.size - (below - misses)
-    return DetCurve(thresholds, misses, false_accepts, target.size, nontarget.size)
+    return rank_trials(target_scores, nontarget_scores).curve()
 
 
-def _one_side(name: str, scores: np.ndarray) -> np.ndarray:
+def checked_scores(name: str, scores: np.ndarray) -> np.ndarray:
+    """The scores as float64 [N]; ValueError, with `name`, unless they are finite numbers, at least one."""
     array = np.asarray(scores)
     if array.ndim != 1:
         raise ValueError(f"{name} must be one-dimensional, one score a trial, got shape {array.shape}; flatten it")
@@ -95,7 +164,7 @@ def _one_side(name: str, scores: np.ndarray) -> np.ndarray:
         raise ValueError(f"{name} is empty; error rates need at least one target and one nontarget trial")
     if array.dtype.kind not in "fiu":
         raise ValueError(f"{name} must be real numbers, got dtype {array.dtype}; convert the scores to float")
-    array = array.astype(np.float64)
+    array = array.astype(np.float64) + 0.0  # -0.0 + 0.0 = 0.0: one spelling of zero, whichever comes first
     bad = np.flatnonzero(~np.isfinite(array))
     if bad.size:
         raise ValueError(

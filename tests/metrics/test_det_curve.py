@@ -8,14 +8,11 @@ import numpy as np
 import pytest
 
 from alpha_sv.metrics import det_curve
-
-
-def random_sides(seed, n_target=40, n_nontarget=70, levels=None):
-    rng = np.random.default_rng(seed)
-    target, nontarget = rng.normal(1, 1, n_target), rng.normal(0, 1, n_nontarget)
-    if levels:  # few distinct values: many ties, within a side and across
-        target, nontarget = np.round(target * levels) / levels, np.round(nontarget * levels) / levels
-    return target, nontarget
+from alpha_sv.metrics.dcf import act_dcf_of, min_dcf_of
+from alpha_sv.metrics.det import rank_trials
+from alpha_sv.metrics.errors import eer_of, fpr_vertex
+from alpha_sv.metrics.hull import convex_hull, min_cllr_of
+from tests.metrics.sides import random_sides
 
 
 @pytest.mark.parametrize("levels", [None, 1, 3])
@@ -68,6 +65,43 @@ def test_memory_is_linear_in_the_trials():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 200 * 40_000
+
+
+@pytest.mark.parametrize("levels", [None, 1, 3])
+def test_a_trial_of_weight_w_is_w_trials(levels):
+    rng = np.random.default_rng(5)
+    target, nontarget = random_sides(5, levels=levels)
+    weights = [rng.integers(0, 4, side.size) for side in (target, nontarget)]
+    weighted = rank_trials(target, nontarget).curve(*weights)
+    copies = det_curve(np.repeat(target, weights[0]), np.repeat(nontarget, weights[1]))
+    assert (weighted.num_target, weighted.num_nontarget) == (copies.num_target, copies.num_nontarget)
+    # thresholds of trials of weight 0 are vertices that repeat a neighbour
+    at = weighted.vertex(copies.thresholds)
+    np.testing.assert_array_equal(weighted.misses[at], copies.misses)
+    np.testing.assert_array_equal(weighted.false_accepts[at], copies.false_accepts)
+    assert set(zip(weighted.p_miss, weighted.p_fa, strict=True)) == set(zip(copies.p_miss, copies.p_fa, strict=True))
+
+
+@pytest.mark.parametrize("levels", [None, 1, 3])
+@pytest.mark.parametrize("seed", [6, 7, 8])
+def test_merging_runs_of_one_kind_leaves_what_is_read_off_the_line(seed, levels):
+    rng = np.random.default_rng(seed)
+    target, nontarget = random_sides(seed, 300, 500, levels=levels)
+    ranked = rank_trials(target, nontarget)
+    bayes = [-0.3, 0.7]
+    merged = ranked.merged(keep=bayes)
+    assert merged.thresholds.size < ranked.thresholds.size or levels
+    weights = [rng.integers(0, 3, side.size) for side in (target, nontarget)]
+    long, short = ranked.curve(*weights), merged.curve(*weights)
+    assert eer_of(short)[0] == pytest.approx(eer_of(long)[0], abs=1e-14)
+    for p_target in (0.01, 0.3, 0.9):
+        assert min_dcf_of(short, p_target)[0] == min_dcf_of(long, p_target)[0]
+    for fpr in (0, 0.01, 0.1, 0.77):
+        assert short.p_miss[fpr_vertex(short, fpr)] == long.p_miss[fpr_vertex(long, fpr)]
+    assert min_cllr_of(convex_hull(short)) == pytest.approx(min_cllr_of(convex_hull(long)), abs=1e-14)
+    for threshold in bayes:
+        p_target = 1 / (1 + np.exp(threshold))
+        assert act_dcf_of(short, p_target)[0] == act_dcf_of(long, p_target)[0]
 
 
 @pytest.mark.parametrize(
