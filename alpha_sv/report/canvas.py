@@ -22,12 +22,14 @@ import warnings
 from collections.abc import Iterator, Sequence
 
 import matplotlib
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 INK, MUTED = "#24292f", "#5b646e"
-_WIDTH, _LEFT, _RIGHT = 5.4, 0.72, 0.12  # inches: at the width of a phone the labels are still readable
+_WIDTH, _LEFT, _RIGHT = 5.4, 0.72, 0.2  # inches: at the width of a phone the labels are still readable
 AXES_WIDTH = _WIDTH - _LEFT - _RIGHT
+KEY_ROW = 0.22  # inches, a line of a legend above the axes
 _RC = {
     "svg.hashsalt": "alpha_sv", "svg.fonttype": "none", "text.parse_math": False,
     "font.family": ["DejaVu Sans"],
@@ -62,6 +64,20 @@ def stack(heights: Sequence[float], top: float, bottom: float, gap: float = 0.0,
     for ax in axes[:-1] if sharex else ():
         ax.tick_params(labelbottom=False)
     return figure, axes
+
+
+def look(index: int) -> tuple[str, str]:
+    """Colour and marker of a system, the same in every figure and another for each of the first 49."""
+    return PALETTE[index % 7], "osDPXpH"[(index + index // 7) % 7]
+
+
+def key(figure: Figure, marks: Sequence[Artist], names: Sequence[str], corner: tuple[float, float], **layout) -> None:
+    """A legend whose upper left corner is at `corner`, in fractions of the figure."""
+    place = {"loc": "upper left", "borderaxespad": 0.0, "handlelength": 1.8}
+    # names are set afterwards: Legend leaves out labels that begin with an underscore
+    legend = figure.legend(marks, ["-"] * len(names), bbox_to_anchor=corner, **place, **layout)
+    for text, name in zip(legend.get_texts(), names, strict=True):
+        text.set_text(name)
 
 
 def svg(figure: Figure, kind: str, description: str) -> str:

@@ -7,16 +7,10 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-FORMAT = "alpha_sv.metrics/1"
+from alpha_sv.report.schema import COMPARISON, Nullable, problem, system_problem
+
+FORMAT = "alpha_sv.metrics/2"
 _REMEDY = "run `alpha-sv evaluate` again"
-_KEYS = {
-    "trials": ("target", "nontarget"),
-    "eer": ("value", "threshold"),
-    "min_dcf": ("p_target", "c_miss", "c_fa", "value", "threshold"),
-    "fnr_at_fpr": ("fpr", "fnr", "threshold", "false_accepts", "misses", "supported"),
-    "det": ("p_fa", "p_miss"),
-    "histogram": ("edges", "target", "nontarget"),
-}
 
 
 def load_metrics(path: str | os.PathLike) -> dict:
@@ -25,15 +19,15 @@ def load_metrics(path: str | os.PathLike) -> dict:
     Returns
     -------
     dict
-        ``{"format": "alpha_sv.metrics/1", "systems": [...]}``, where a system is the result of
-        `alpha_sv.metrics.evaluate` plus its ``name``.
+        ``{"format": "alpha_sv.metrics/2", "systems": [...], "comparison": ...}`` as `alpha_sv.report.schema` has it.
 
     Raises
     ------
     FileNotFoundError
         There is no such file.
     ValueError
-        Not JSON (with the line), another format, no system, two of one name, or one that lacks something.
+        Not JSON (with the line), another or an older format, no system, two of one name, or one that lacks
+        something or holds something else than it should (with the field).
     """
     text = _read(path, "make it with `alpha-sv evaluate`")
     try:
@@ -77,21 +71,24 @@ def check_metrics(metrics: object, where: str) -> None:
     if found != FORMAT:
         raise ValueError(f'{where}: expected "format": "{FORMAT}", found {found!r}; {_REMEDY}')
     systems = metrics.get("systems") or ()
-    names = [system.get("name") for system in systems]
+    names = [system.get("name") if isinstance(system, Mapping) else None for system in systems]
     if not names or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
         raise ValueError(f'{where}: "systems" must hold at least one system, each with its own name, found {names}')
     for system in systems:
-        for key, wanted in _KEYS.items():
-            value = system.get(key)
-            entries = value if isinstance(value, list) and value else [value]
-            lacking = {name for e in entries for name in wanted if not isinstance(e, Mapping) or name not in e}
-            if lacking:
-                names = ", ".join(sorted(lacking))
-                raise ValueError(f"{where}: system {system['name']!r}: {key!r} lacks {names}; {_REMEDY}")
-        det, histogram = system["det"], system["histogram"]
-        counts = [len(histogram[side]) + 1 for side in ("target", "nontarget")]
-        if len(det["p_fa"]) != len(det["p_miss"]) or counts != [len(histogram["edges"])] * 2:
-            raise ValueError(f"{where}: system {system['name']!r}: lists of different lengths; {_REMEDY}")
+        if found := system_problem(system):
+            raise ValueError(f"{where}: system {system['name']!r}: {found}; {_REMEDY}")
+    if found := problem(metrics.get("comparison"), Nullable(COMPARISON), "comparison"):
+        raise ValueError(f"{where}: {found}; {_REMEDY}")
+
+
+def main_system(metrics: Mapping, name: str | None) -> Mapping:
+    """The system called `name`, the first one for None; ValueError, with the names there are, if there is none."""
+    systems = metrics["systems"]
+    chosen = [s for s in systems if name is None or s["name"] == name]
+    if not chosen:
+        names = ", ".join(repr(s["name"]) for s in systems)
+        raise ValueError(f"no system is called {name!r}; pass main= one of {names}")
+    return chosen[0]
 
 
 def _row_problem(row: object) -> str:

@@ -1,0 +1,102 @@
+"""The report as Markdown, to be pasted into a paper or an issue: all of the page but its figures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from html import escape
+from pathlib import Path
+
+from alpha_sv.data.files import atomic_write
+from alpha_sv.report.comparison import comparison_basis, comparison_tables
+from alpha_sv.report.read import check_metrics, main_system
+from alpha_sv.report.sections import Section, comparison_section, table_sections
+from alpha_sv.report.summary import basis, exact, one_line, verdict
+from alpha_sv.report.tables import Cell, Table, error_table
+
+
+def to_markdown(metrics: Mapping) -> str:
+    """The table of all systems in Markdown, a line a system.
+
+    Example
+    -------
+    >>> system = {"name": "cosine", "eer": {"value": 0.05}, "min_dcf": [{"p_target": 0.01, "value": 0.4}],
+    ...           "fnr_at_fpr": [{"fpr": 0.01, "fnr": 0.125, "false_accepts": 9, "supported": False}],
+    ...           "intervals": None}
+    >>> print(to_markdown({"systems": [system]}))
+    | system | EER % | minDCF 0.01 | FNR % @ FPR 1e-2 (false accepts) |
+    |:--|--:|--:|--:|
+    | cosine | 5.000 | 0.4000 | n/a (9 false accepts) |
+    <BLANKLINE>
+    """
+    return _table(error_table(metrics["systems"]))
+
+
+def comparison_markdown(comparison: Mapping) -> str:
+    """The sentences and tables of a comparison (compare.json, or ``comparison`` of metrics.json) in Markdown."""
+    tables = "\n".join(f"{_text(table.title)}\n\n{_table(table)}" for table in comparison_tables(comparison))
+    return f"{_text(comparison_basis(comparison))}\n\n{tables}"
+
+
+def write_markdown(
+    path: str | os.PathLike,
+    metrics: Mapping,
+    title: str = "Speaker verification report",
+    facts: Mapping[str, str] | None = None,
+    notes: Iterable[str] = (),
+    main: str | None = None,
+) -> Path:
+    """Write the report as one Markdown file; equal input, equal bytes.
+
+    Parameters and errors are those of `alpha_sv.report.write_report`, less the training log, which is all curves.
+    Folded tables use ``<details>``, which GitHub and GitLab fold and others show as they are.
+    """
+    check_metrics(metrics, "metrics")
+    systems, system = metrics["systems"], main_system(metrics, main)
+    parts = [f"# {_text(title)}", f"**{_text(verdict(system))}**"]
+    parts.append(_text(f"System {system['name']}: {basis(system)}"))
+    sections = table_sections(systems, system)
+    if metrics.get("comparison"):
+        sections.insert(0, comparison_section(metrics["comparison"]))
+    parts += [_section(section) for section in sections]
+    if facts:
+        parts.append("## Facts\n\n" + "\n".join(f"* {_text(key)}: {_text(value)}" for key, value in facts.items()))
+    if paragraphs := [_text(note) for note in notes]:
+        parts.append("## Notes\n\n" + "\n\n".join(paragraphs))
+    with atomic_write(path) as file:
+        file.write("\n\n".join(part.rstrip() for part in parts) + "\n")
+    return Path(path)
+
+
+def _section(section: Section) -> str:
+    parts = [f"## {section.heading}", _text(section.about)]
+    for table in section.tables:
+        title, body = _text(table.title), _table(table)
+        if table.folded:
+            parts.append(f"<details><summary>{title}</summary>\n\n{body}\n</details>")
+        else:
+            parts.append(f"{title}\n\n{body}" if title else body)
+    for of, command in section.commands:
+        lines = exact(command).split("\n")
+        parts.append(f"Command of {_text(of)}:\n\n" + "\n".join(f"    {line}" for line in lines))
+    return "\n\n".join(part.rstrip() for part in parts)
+
+
+def _table(table: Table) -> str:
+    lines = ["| " + " | ".join(_cell(cell) for cell in row) + " |" for row in (table.header, *table.rows)]
+    rule = "|" + ":--|" * table.words + "--:|" * (len(table.header) - table.words)
+    return "\n".join([lines[0], rule, *lines[1:]]) + "\n"
+
+
+def _cell(cell: Cell) -> str:
+    return _text(cell if isinstance(cell, str) else " ".join(part for part in cell if part))
+
+
+def _text(text: str) -> str:
+    r"""One line in which nothing is markup or a column's end.
+
+    >>> _text("a|b <i> *.txt [x](y)")
+    'a\\|b &lt;i&gt; \\*.txt [x]\\(y)'
+    """
+    line = escape(one_line(text), quote=False)
+    return "".join(f"\\{c}" if c in "\\|*`" else c for c in line).replace("](", "]\\(")

@@ -1,0 +1,161 @@
+"""What metrics.json and compare.json must hold, written down as data, and the check against it.
+
+A schema is a type (``float`` takes any finite number), a dict of the keys an object must have (others are let
+through), a list of one schema for a list of any length, a tuple for a list of just that length, or ``Nullable``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+
+class Nullable(NamedTuple):
+    """Null, or what `schema` says."""
+
+    schema: object
+
+
+_PAIR = (float, float)
+_DCF = {"p_target": float, "c_miss": float, "c_fa": float, "value": float, "threshold": float}
+_COUNTS = {"target": int, "nontarget": int}
+_GROUP = {
+    "trials": _COUNTS,
+    "eer": {"value": float, "threshold": float, "rocch": float},
+    "min_dcf": [_DCF],
+    "fnr_at_fpr": [
+        {"fpr": float, "fnr": float, "threshold": float, "false_accepts": int, "misses": int, "supported": bool}
+    ],
+    "min_cllr": float,
+    "cllr": Nullable(float),
+}
+_HARDEST = [{"enroll": str, "test": str, "score": float}]
+_RESAMPLED = {"resampled": str, "speakers": int, "replicates": int, "level": float, "seed": int}
+SYSTEM = {
+    **_GROUP,
+    "trials": {**_COUNTS, "repeated": int},
+    "c_primary": {"min": float, "act": Nullable(float)},
+    "act_dcf": Nullable([_DCF]),
+    "det": {"p_fa": [float], "p_miss": [float]},
+    "histogram": {"edges": [float], "target": [float], "nontarget": [float]},
+    "calibration": Nullable(
+        {
+            "prior_log_odds": [float],
+            "act": [float],
+            "min": [float],
+            "reliability": {"llr": [float], "empirical": [Nullable(float)], "count": [float]},
+        }
+    ),
+    "intervals": Nullable(
+        {
+            **_RESAMPLED,
+            "eer": _PAIR,
+            "min_dcf": [_PAIR],
+            "fnr_at_fpr": [Nullable(_PAIR)],
+            "min_cllr": _PAIR,
+            "cllr": Nullable(_PAIR),
+            "act_dcf": Nullable([_PAIR]),
+            "undefined": int,
+        }
+    ),
+    "conditions": [{"column": str, "value": str, "trials": _COUNTS, "eer": Nullable(dict)}],
+    "hardest": {"misses": _HARDEST, "false_accepts": _HARDEST},
+    "sources": dict,
+}
+SOURCES = ("scores", "trials", "model", "cohort")  # each one {"file", "sha256"}, any of them may be missing
+_SOURCE = Nullable({"file": str, "sha256": str})
+COMPARISON = {
+    **_RESAMPLED,
+    "baseline": str,
+    "pairs": [
+        {
+            "system": str,
+            "metrics": [
+                {
+                    "metric": str,
+                    "baseline": float,
+                    "system": float,
+                    "difference": float,
+                    "interval": _PAIR,
+                    "sign": float,
+                }
+            ],
+        }
+    ],
+}
+
+
+def problem(value: object, schema: object, path: str = "") -> str:
+    """The first way in which `value` is not what `schema` asks for; "" if there is none.
+
+    Example
+    -------
+    >>> problem({"a": [1, None]}, {"a": [float]})
+    "'a[1]' must be a number, found None"
+    >>> problem({"a": {}}, {"a": {"x": int, "y": int}})
+    "'a' lacks x, y"
+    >>> problem({"a": [1, 2.5]}, {"a": [Nullable(float)]})
+    ''
+    """
+    if isinstance(schema, Nullable):
+        return "" if value is None else problem(value, schema.schema, path)
+    kind = {list: list, tuple: list, dict: dict}.get(type(schema), schema)
+    if not _is(value, kind):
+        return f"{path!r} must be {_NOUNS[kind]}, found {str(value)[:60]!s}"
+    if isinstance(schema, dict):
+        if lacking := sorted(key for key in schema if key not in value):
+            return f"{path!r} lacks {', '.join(lacking)}" if path else f"lacks {', '.join(map(repr, lacking))}"
+        parts = ((value[key], part, f"{path}.{key}" if path else key) for key, part in schema.items())
+    elif isinstance(schema, (list, tuple)):
+        if isinstance(schema, tuple) and len(value) != len(schema):
+            return f"{path!r} must hold {len(schema)} values, found {len(value)}"
+        each = schema if isinstance(schema, tuple) else schema * len(value)
+        parts = ((item, part, f"{path}[{i}]") for i, (item, part) in enumerate(zip(value, each, strict=True)))
+    else:
+        return ""
+    return next((found for part in parts if (found := problem(*part))), "")
+
+
+def system_problem(system: Mapping) -> str:
+    """The same for one system, with what a schema alone cannot say: optional parts, lists of one length."""
+    if found := problem(system, SYSTEM):
+        return found
+    if empty := [key for key in ("min_dcf", "fnr_at_fpr") if not system[key]]:
+        return f"{empty[0]!r} is empty"
+    for index, group in enumerate(system["conditions"]):
+        # a group without both kinds of trials has nothing but its counts
+        if group["eer"] is not None and (found := problem(group, _GROUP, f"conditions[{index}]")):
+            return found
+    sources = {key: system["sources"].get(key) for key in SOURCES}
+    if found := problem(sources, dict.fromkeys(SOURCES, _SOURCE), "sources"):
+        return found
+    if found := problem(system["sources"].get("command"), Nullable(str), "sources.command"):
+        return found
+    unequal = [names for names, *lists in _aligned(system) if len({len(part) for part in lists}) > 1]
+    return f"{unequal[0]}: lists of different lengths" if unequal else ""
+
+
+def _aligned(system: Mapping):
+    det, histogram = system["det"], system["histogram"]
+    yield "det", det["p_fa"], det["p_miss"]
+    yield "histogram", histogram["edges"][1:], histogram["target"], histogram["nontarget"]
+    if calibration := system["calibration"]:
+        yield "calibration", calibration["prior_log_odds"], calibration["act"], calibration["min"]
+        yield "calibration.reliability", *(calibration["reliability"][key] for key in ("llr", "empirical", "count"))
+    if intervals := system["intervals"]:
+        for key in ("min_dcf", "fnr_at_fpr"):
+            yield f"intervals.{key}", intervals[key], system[key]
+        if system["act_dcf"] is not None and intervals["act_dcf"] is not None:
+            yield "intervals.act_dcf", intervals["act_dcf"], system["act_dcf"]
+
+
+def _is(value: object, kind: type) -> bool:
+    if kind is float:
+        return type(value) is int or (type(value) is float and math.isfinite(value))
+    return type(value) is kind or (kind is dict and isinstance(value, Mapping))
+
+
+_NOUNS = {
+    float: "a number", int: "a whole number", bool: "true or false", str: "text", list: "a list", dict: "an object",
+}  # fmt: skip
