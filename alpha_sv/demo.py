@@ -10,14 +10,18 @@ import os
 import time
 from pathlib import Path
 
-from alpha_sv.data.files import sha256_file
 from alpha_sv.data.manifest import read_manifest
 from alpha_sv.data.synthetic import build_corpus
-from alpha_sv.data.trials import read_trials, write_scores
+from alpha_sv.data.trials import read_trials
 from alpha_sv.embedding.embedders import SpeakerEmbedder
 from alpha_sv.embedding.extract import extract
-from alpha_sv.pipeline import cohort_matrix, evaluate_files, score_store, trial_speakers, write_metrics
+from alpha_sv.pipeline.calibration import fit_calibrator
+from alpha_sv.pipeline.evaluation import evaluate_files, write_json
+from alpha_sv.pipeline.scores import cohort_matrix, cohort_source, embedder_source, score_store, trial_speakers
+from alpha_sv.pipeline.sources import save_scores, source
+from alpha_sv.pipeline.speakers import sides_speakers
 from alpha_sv.report import load_log, to_markdown, write_report
+from alpha_sv.report.comparison import sentence
 from alpha_sv.sb.experiment import run
 
 LOSSES = {
@@ -30,7 +34,7 @@ TOP_N = 30  # of the training speakers, the cohort
 
 
 def run_demo(loss: str = "q_margin", output: str | os.PathLike | None = None, seed: int = 1234) -> Path:
-    """Corpus → training → embeddings → scores → AS-norm → metrics → report; returns the path of the report.
+    """Corpus → training → embeddings → scores → AS-norm → LLRs → metrics → report; returns the path of the report.
 
     Parameters
     ----------
@@ -78,21 +82,32 @@ def run_demo(loss: str = "q_margin", output: str | os.PathLike | None = None, se
         progress=False,
     )
 
-    print("4/5  Scores, AS-norm, metrics", flush=True)
-    trials = read_trials(corpus / "trials.txt")
-    cohort = cohort_matrix(store, "train", trial_speakers(store, trials))
-    files = {
-        "as-norm": (
-            folder / "scores_as_norm.txt",
-            score_store(store, trials, cohort, top_n=TOP_N, progress=False),
-        ),
-        "cosine": (folder / "scores.txt", score_store(store, trials, progress=False)),
-        "mean fbank": (folder / "scores_mean_fbank.txt", score_store(baseline_store, trials, progress=False)),
+    print("4/5  Scores, AS-norm, calibration, metrics", flush=True)
+    command = "alpha-sv demo" + ("" if loss == "q_margin" else f" --loss {loss}")
+    trials_file, dev_file = corpus / "trials.txt", folder / "valid_trials.txt"
+    trials, dev_trials = read_trials(trials_file), read_trials(dev_file)
+    cohort = cohort_matrix(store, "train", trial_speakers(store, trials) | trial_speakers(store, dev_trials))
+    normed, dev_normed = (score_store(store, t, cohort, top_n=TOP_N, progress=False) for t in (trials, dev_trials))
+    calibrator, _ = fit_calibrator(dev_normed, sides_speakers(dev_normed), provenance={"trials": source(dev_file)})
+    calibrator.save(folder / "calibrator.json")
+    listed = {"trials": source(trials_file)}
+    ours = {**listed, "model": embedder_source(model)}
+    with_cohort = {**ours, "cohort": cohort_source(store, "train")}
+    systems = {
+        "as-norm": ("scores_as_norm.txt", normed, with_cohort),
+        "cosine": ("scores.txt", score_store(store, trials, progress=False), ours),
+        "mean fbank": ("scores_mean_fbank.txt", score_store(baseline_store, trials, progress=False), listed),
+        "calibrated": ("llrs.txt", calibrator.apply(normed), with_cohort),
     }
-    for path, table in files.values():
-        write_scores(path, table)
-    metrics = evaluate_files([(name, str(path)) for name, (path, _) in files.items()])
-    write_metrics(folder / "metrics.json", metrics)
+    for file, table, sources in systems.values():
+        save_scores(folder / file, table, sources, [command])
+    metrics = evaluate_files(
+        [(name, str(folder / file)) for name, (file, _, _) in systems.items()],
+        llr=["calibrated"],
+        baseline="cosine",
+        progress=False,
+    )
+    write_json(folder / "metrics.json", metrics)
 
     print("5/5  Report", flush=True)
     report = write_report(
@@ -101,16 +116,16 @@ def run_demo(loss: str = "q_margin", output: str | os.PathLike | None = None, se
         load_log(folder / "train_log.jsonl"),
         title="Demo: speaker verification on a synthetic corpus",
         facts={
-            "Command": "alpha-sv demo" + ("" if loss == "q_margin" else f" --loss {loss}"),
             "Loss": LOSSES[loss].removeprefix("!new:alpha_sv.losses."),
             "Embedder": f"ECAPA-TDNN, {sum(p.numel() for p in embedder.parameters()):,} parameters",
             "Cohort": f"means of {len(cohort)} training speakers, top {TOP_N}",
             "Seed": str(seed),
-            "Model SHA-256": sha256_file(model / "embedder.safetensors"),
-            "Trials SHA-256": sha256_file(corpus / "trials.txt"),
+            "Calibration": f"fitted to {len(dev_trials):,} trials of the development speakers, AS-normed",
         },
         notes=["The speakers are synthetic: the figures show that the chain works, not how it does on human speech."],
     )
     print(to_markdown(metrics))
+    for pair in metrics["comparison"]["pairs"]:
+        print(sentence("cosine", pair))
     print(f"{time.monotonic() - started:.0f} s. Open {report}")
     return report

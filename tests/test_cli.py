@@ -1,6 +1,12 @@
-"""The command line as a user types it: every arrow once, then every way to hold it wrong."""
+"""The command line as a user types it: from speech to the report, then every way to hold it wrong.
 
+tests/pipeline/test_verbs.py has the verbs of the evaluation one by one.
+"""
+
+import hashlib
 import json
+import re
+import shlex
 import subprocess
 import sys
 
@@ -11,6 +17,8 @@ from alpha_sv.cli import build_parser, main
 from alpha_sv.data.trials import read_scores
 from alpha_sv.embedding import SpeakerEmbedder
 from tests.corpus import make_tree
+
+VERBS = ("prepare", "train", "extract", "score", "normalize", "calibrate", "evaluate", "compare", "report", "demo")
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +55,12 @@ def chain(tmp_path_factory):
             "evaluate",
             str(root / "scores.txt"),
             f"AS-norm={root / 'asnorm.txt'}",
+            "--replicates",
+            "50",
             "-o",
             str(root / "metrics.json"),
         ],
-        ["report", str(root / "metrics.json"), "-o", str(root / "report.html"), "--fact", "Model=mean fbank"],
+        ["report", str(root / "metrics.json"), "-o", str(root / "report.html"), "--fact", "Front end=mean fbank"],
     ):
         assert main(command) == 0, command
     return root
@@ -90,41 +100,61 @@ def test_as_norm_equals_the_per_trial_formula(chain):
         assert normed.scores[i] == pytest.approx(np.mean(sides), abs=1e-6)
 
 
-def test_two_runs_give_the_same_bytes(chain, tmp_path):
-    for name in ("scores.txt", "asnorm.txt"):
-        extra = ["--norm", "as-norm", "--top-n", "3"] if name == "asnorm.txt" else []
-        main(["score", str(chain / "emb"), str(chain / "trials.txt"), *extra, "-o", str(tmp_path / name)])
-        assert (tmp_path / name).read_bytes() == (chain / name).read_bytes()
-    main(
-        [
-            "evaluate",
-            str(tmp_path / "scores.txt"),
-            f"AS-norm={tmp_path / 'asnorm.txt'}",
-            "-o",
-            str(tmp_path / "m.json"),
-        ]
-    )
-    assert (tmp_path / "m.json").read_bytes() == (chain / "metrics.json").read_bytes()
+def test_the_model_is_known_at_the_end_of_the_chain(chain):
+    digest = hashlib.sha256((chain / "model/embedder.safetensors").read_bytes()).hexdigest()
+    for system in json.loads((chain / "metrics.json").read_text())["systems"]:
+        assert system["sources"]["model"] == {"file": "model/embedder.safetensors", "sha256": digest}
+        commands = system["sources"]["command"].splitlines()
+        assert [command.split()[1] for command in commands] == ["extract", "score", "evaluate"]
+
+
+def test_two_runs_give_the_same_bytes(chain, tmp_path, monkeypatch):
+    found = []
+    for run in ("first", "second"):
+        (tmp_path / run).mkdir()
+        monkeypatch.chdir(tmp_path / run)  # commands are kept as they were typed
+        emb, trials = str(chain / "emb"), str(chain / "trials.txt")
+        assert main(["score", emb, trials, "-o", "scores.txt"]) == 0
+        assert main(["score", emb, trials, "--norm", "as-norm", "--top-n", "3", "-o", "normed.txt"]) == 0
+        assert main(["evaluate", "scores.txt", "normed.txt", "--replicates", "50", "-o", "metrics.json"]) == 0
+        found.append([(tmp_path / run / name).read_bytes() for name in ("scores.txt", "normed.txt", "metrics.json")])
+    assert found[0] == found[1]
+    assert found[0][:2] == [(chain / name).read_bytes() for name in ("scores.txt", "asnorm.txt")]
 
 
 def test_evaluate_takes_anybodys_scores_file(tmp_path, capsys):
     layouts = {
         "speechbrain": ["a b 1 0.9", "a c 0 0.2", "d b 1 0.7", "d c 0 0.1"],
         "wespeaker": ["a b 0.9 target", "a c 0.2 nontarget", "d b 0.7 target", "d c 0.1 nontarget"],
+        "kaldi": ["a b 0.9", "a c 0.2", "d b 0.7", "d c 0.1"],
+        "voxsrc": ["0.9 a b", "0.2 a c", "0.7 d b", "0.1 d c"],
     }
+    (tmp_path / "trials.txt").write_text("a b target\na c nontarget\nd b target\nd c nontarget\n")
     tables = []
     for name, lines in layouts.items():
         (tmp_path / "scores.txt").write_text("\n".join(lines) + "\n")
-        assert main(["evaluate", f"x={tmp_path / 'scores.txt'}"]) == 0, name
+        trials = ["--trials", str(tmp_path / "trials.txt")] if name in ("kaldi", "voxsrc") else []
+        assert main(["evaluate", f"x={tmp_path / 'scores.txt'}", "--replicates", "0", *trials]) == 0, name
         tables.append(capsys.readouterr().out)
-    assert tables[0] == tables[1] and "0.000" in tables[0]
+    assert set(tables) == {tables[0]} and "| x | 0.000 |" in tables[0]
+
+
+def test_a_file_of_two_layouts_needs_a_word(tmp_path, capsys):
+    file = tmp_path / "numbers.txt"
+    file.write_text("11 12 0.9\n11 13 0.2\n")  # Kaldi's order, or that of VoxSRC?
+    (tmp_path / "trials.txt").write_text("11 12 target\n11 13 nontarget\n")
+    command = ["evaluate", str(file), "--trials", str(tmp_path / "trials.txt"), "--replicates", "0"]
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert "voxsrc and unlabeled" in error and "layout" in error
+    assert main([*command, "--layout", "unlabeled"]) == 0
 
 
 def test_file_names_may_hold_an_equals_sign(tmp_path, capsys):
     file = tmp_path / "lr=0.1.txt"
     file.write_text("a b 0.9 target\na c 0.2 nontarget\n")
     for given, name in ((str(file), "lr=0.1"), (f"mine={file}", "mine")):
-        assert main(["evaluate", given]) == 0
+        assert main(["evaluate", given, "--replicates", "0"]) == 0
         assert name in capsys.readouterr().out
 
 
@@ -135,7 +165,8 @@ def test_unlabelled_scores_take_their_labels_from_the_trials(chain, tmp_path, ca
     assert main(["evaluate", str(tmp_path / "bare.txt")]) == 2
     assert "--trials" in capsys.readouterr().err
     output = tmp_path / "m.json"
-    assert main(["evaluate", str(tmp_path / "bare.txt"), "--trials", str(chain / "trials.txt"), "-o", str(output)]) == 0
+    trials = ["--trials", str(chain / "trials.txt"), "--replicates", "5"]
+    assert main(["evaluate", str(tmp_path / "bare.txt"), *trials, "-o", str(output)]) == 0
     expected = json.loads((chain / "metrics.json").read_text())["systems"][0]
     assert json.loads(output.read_text())["systems"][0]["eer"] == expected["eer"]
 
@@ -164,6 +195,22 @@ def test_unlabelled_scores_take_their_labels_from_the_trials(chain, tmp_path, ca
             "strangers",
         ),
         (["report", "{c}/metrics.json", "--fact", "foo", "-o", "x"], "'foo'"),
+        (["report", "{c}/metrics.json", "--log", "{t}/nan.txt", "-o", "x.md"], "--log"),
+        (["evaluate", "{t}/odd_names.txt"], "--replicates 0"),
+        (["evaluate", "{t}/odd_names.txt"], "--speakers"),
+        (["evaluate", "{c}/scores.txt", "--speakers", "{t}/utt2spk"], "utt2spk does not say who speaks in 8"),
+        (["evaluate", "{c}/scores.txt", "{t}/odd_names.txt"], "odd_names.txt"),
+        (["evaluate", "{c}/scores.txt", "--llr", "LLR"], "'LLR'"),
+        (["evaluate", "{c}/scores.txt", "--baseline", "x"], "'x'"),
+        (["evaluate", "{c}/scores.txt", "--trials", "{t}/unlabeled.txt"], "no labels"),
+        (["compare", "{c}/scores.txt"], "nothing to be compared with"),
+        (["calibrate", "{t}/bare.txt", "-o", "x"], "--trials"),
+        (["calibrate", "{t}/odd_names.txt", "-o", "x"], "--speakers"),
+        (["calibrate", "{c}/scores.txt", "-o", "x"], "folds"),
+        (["calibrate", "{c}/scores.txt", "--calibrator", "{c}/metrics.json", "-o", "x"], "not a whole calibrator"),
+        (["calibrate", "{c}/scores.txt", "--qualities", "{c}/emb", "--qualities", "{c}/emb", "-o", "x"], "one embed"),
+        (["normalize", "{c}/asnorm.txt", "--embeddings", "{c}/emb", "--top-n", "3", "-o", "x"], "cosine"),
+        (["score", "{c}/emb", "{c}/trials.txt", "--models", "{t}/utt2spk", "-o", "x"], "models"),
     ],
 )
 def test_wrong_use_is_one_line_that_names_the_culprit(command, message, chain, tmp_path, capsys):
@@ -171,16 +218,32 @@ def test_wrong_use_is_one_line_that_names_the_culprit(command, message, chain, t
     (tmp_path / "one_sided.txt").write_text("a b 0.1 target\na c 0.2 target\n")
     (tmp_path / "nan.txt").write_text("a b 0.1 target\na c nan nontarget\n")
     (tmp_path / "conflict.txt").write_text("a b 0.1 target\na b 0.1 nontarget\n")
+    (tmp_path / "odd_names.txt").write_text("a-1 a-2 0.9 target\na-1 b-1 0.1 nontarget\n")
+    (tmp_path / "unlabeled.txt").write_text("a-1 a-2\na-1 b-1\n")
+    (tmp_path / "bare.txt").write_text("a-1 a-2 0.9\na-1 b-1 0.1\n")
+    (tmp_path / "utt2spk").write_text("a-1 a\na-2 a\n")
     assert main([part.format(c=chain, t=tmp_path) for part in command]) == 2
     error = capsys.readouterr().err
     assert message in error and error.strip().splitlines()[-1].startswith("alpha-sv: error:")
 
 
-def test_help_teaches_and_does_not_import_torch():
+def test_help_teaches_and_does_not_import_what_takes_time():
     code = (
-        "import sys; from alpha_sv.cli import build_parser as b; b().format_help(); assert 'torch' not in sys.modules"
+        "import sys; from alpha_sv.cli import build_parser as b; b().format_help()\n"
+        "assert not {'torch', 'numpy', 'scipy', 'matplotlib'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
     text = build_parser().format_help()
-    for verb in ("prepare", "train", "extract", "score", "evaluate", "report", "demo"):
-        assert f"alpha-sv {verb}" in text or f"  {verb} " in text
+    for verb in VERBS:
+        assert f"  {verb} " in text or f"  {verb}\n" in text
+
+
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "train"])
+def test_the_example_of_each_verb_parses(verb, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([verb, "--help"])
+    text = capsys.readouterr().out
+    examples = re.findall(rf"^  alpha-sv ({verb} .*)$", text, flags=re.M)
+    assert stop.value.code == 0 and examples
+    for example in examples:
+        assert build_parser().parse_args(shlex.split(example)).verb == verb

@@ -23,7 +23,7 @@ def test_leaves_a_report_and_an_error_that_shows_something(demo):
         assert 0.02 <= systems[name]["eer"]["value"] <= 0.15
     assert systems["mean fbank"]["eer"]["value"] > 0.3, "the channel must not give the speaker away"
     html = demo.read_text()
-    assert html.count("<svg") == 4 and "http" not in html.replace("http://www.w3.org", "")
+    assert html.count("<svg") == 6 and "http" not in html.replace("http://www.w3.org", "")
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ Beside the losses stand the same network untrained and the mean log spectrum. An
 from __future__ import annotations
 
 import argparse
+import itertools
 import re
 from pathlib import Path
 
@@ -19,10 +20,12 @@ from speechbrain.utils import seed_everything
 
 from alpha_sv.data.files import atomic_write
 from alpha_sv.data.manifest import read_manifest
-from alpha_sv.data.trials import read_trials, write_scores
+from alpha_sv.data.trials import read_trials
 from alpha_sv.embedding.embedders import SpeakerEmbedder
 from alpha_sv.embedding.extract import extract
-from alpha_sv.pipeline import cohort_matrix, evaluate_files, score_store, trial_speakers, write_metrics
+from alpha_sv.pipeline.evaluation import compare_files, evaluate_files, write_json
+from alpha_sv.pipeline.scores import cohort_matrix, cohort_source, embedder_source, score_store, trial_speakers
+from alpha_sv.pipeline.sources import save_scores, source
 from alpha_sv.report import load_log, write_report
 from alpha_sv.sb.experiment import run
 
@@ -33,6 +36,8 @@ LOSSES = {
     "AM (CosFace)": "!new:alpha_sv.losses.AMSoftmax {scale: 30.0}",
     "AAM (ArcFace)": "!new:alpha_sv.losses.AAMSoftmax {scale: 30.0}",
 }
+AS_NORM = " + AS-norm"
+OURS, BASELINES = ("Q-Margin", "A3M"), ("AM (CosFace)", "AAM (ArcFace)")
 
 
 def main() -> None:
@@ -64,24 +69,30 @@ def main() -> None:
 
     manifest = output / slug("Q-Margin") / "manifest.csv"
     utterances = [u for u in read_manifest(manifest) if u.split in ("train", "test")]
-    metrics = {corpus.name: [] for corpus in corpora}
+    files = {corpus.name: [] for corpus in corpora}
     for name, embedder in embedders.items():
         folder = output / slug(name)
         store = extract(embedder, utterances, folder / "embeddings")
         for corpus in corpora:
             trials = read_trials(corpus / "trials_dev.txt")
             cohort = cohort_matrix(store, "train", trial_speakers(store, trials))
-            for suffix, used in (("", None), (" + AS-norm", cohort)):
+            sources = {"trials": source(corpus / "trials_dev.txt")}
+            if name in models:
+                sources["model"] = embedder_source(models[name])
+            for suffix, used in (("", None), (AS_NORM, cohort)):
                 path = folder / f"scores_{corpus.name}{'_as_norm' if suffix else ''}.txt"
-                write_scores(path, score_store(store, trials, used, top_n=arguments.top_n, progress=False))
-                metrics[corpus.name].append((name + suffix, str(path)))
+                scores = score_store(store, trials, used, top_n=arguments.top_n, progress=False)
+                save_scores(path, scores, sources | ({"cohort": cohort_source(store, "train")} if suffix else {}))
+                files[corpus.name].append((name + suffix, str(path)))
     logs = {name: load_log(output / slug(name) / "train_log.jsonl") for name in LOSSES}
-    results = {corpus: evaluate_files(files) for corpus, files in metrics.items()}
+    results = {corpus: evaluate_files(systems, baseline=BASELINES[0]) for corpus, systems in files.items()}
     for corpus, result in results.items():
-        write_metrics(output / f"metrics_{corpus}.json", result)
-        shown = {**result, "systems": [s for s in result["systems"] if "AS-norm" not in s["name"]]}
+        write_json(output / f"metrics_{corpus}.json", result)
+        shown = {**result, "systems": [s for s in result["systems"] if AS_NORM not in s["name"]]}
+        pairs = [pair for pair in result["comparison"]["pairs"] if AS_NORM not in pair["system"]]
+        shown["comparison"] = {**result["comparison"], "pairs": pairs}
         write_report(output / f"report_{corpus}.html", shown, logs["Q-Margin"], title=f"Several losses on {corpus}")
-    text = f"{table(results)}\n{learning_table(logs)}"
+    text = f"{table(results)}\n{difference_table(files)}\n{learning_table(logs)}"
     print(text)
     if arguments.write:
         old = arguments.write.read_text(encoding="utf-8")
@@ -111,21 +122,41 @@ def slug(name: str) -> str:
 
 
 def table(results: dict) -> str:
-    """Markdown: a row a system; EER in percent, minDCF(0.01), FNR at FPR 1 % in percent, raw → AS-norm."""
+    """Markdown: a row a system; EER % with its interval, minDCF(0.01), FNR at FPR 1 % in percent, raw → AS-norm."""
     corpora = list(results)
     lines = ["| system | " + " | ".join(f"{c}: EER % | minDCF | FNR@1 % FPR" for c in corpora) + " |"]
     lines.append("|---|" + "--:|" * (3 * len(corpora)))
     systems = {c: {s["name"]: s for s in result["systems"]} for c, result in results.items()}
     for name in systems[corpora[0]]:
-        if name.endswith(" + AS-norm"):
+        if name.endswith(AS_NORM):
             continue
         cells = []
         for corpus in corpora:
-            pair = systems[corpus][name], systems[corpus][name + " + AS-norm"]
-            cells.append(" → ".join(f"{100 * s['eer']['value']:.2f}" for s in pair))
+            pair = systems[corpus][name], systems[corpus][name + AS_NORM]
+            eers = [(s["eer"]["value"], *s["intervals"]["eer"]) for s in pair]
+            cells.append(" → ".join("{:.2f} [{:.1f}-{:.1f}]".format(*(100 * e for e in eer)) for eer in eers))
             cells.append(" → ".join(f"{s['min_dcf'][0]['value']:.3f}" for s in pair))
             cells.append(" → ".join(f"{100 * s['fnr_at_fpr'][0]['fnr']:.1f}" for s in pair))
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def difference_table(files: dict[str, list[tuple[str, str]]]) -> str:
+    """Markdown: each of our losses minus CosFace and minus ArcFace, in points with the 95 % interval (paired)."""
+    head = " | ".join(f"{corpus}: EER | FNR@1 % FPR" for corpus in files)
+    lines = [f"| difference, points | {head} |", "|---|" + "--:|" * (2 * len(files))]
+    for suffix, baseline in itertools.product(("", AS_NORM), BASELINES):
+        rows = {ours: [] for ours in OURS}
+        for systems in files.values():
+            paths = dict(systems)
+            found = compare_files([(name, paths[name + suffix]) for name in (baseline, *OURS)])
+            for pair in found["pairs"]:
+                by_name = {entry["metric"]: entry for entry in pair["metrics"]}
+                for metric in ("eer", "fnr at fpr 1e-2"):
+                    entry = by_name.get(metric)
+                    numbers = [100 * x for x in (entry["difference"], *entry["interval"])] if entry else []
+                    rows[pair["system"]].append("{:+.2f} [{:+.1f}, {:+.1f}]".format(*numbers) if entry else "n/a")
+        lines += [f"| {ours} − {baseline}{suffix} | {' | '.join(cells)} |" for ours, cells in rows.items()]
     return "\n".join(lines) + "\n"
 
 

@@ -1,0 +1,92 @@
+"""The command line: one verb for each arrow between two files.
+
+speech ─prepare→ manifest.csv ─train→ model/ ─extract→ embeddings/
+embeddings/ ─score→ scores.txt ─normalize→ scores.txt ─calibrate→ llrs.txt ─evaluate→ metrics.json ─report→ report.html
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from alpha_sv import __version__
+from alpha_sv.cli import evaluation, scoring, training
+from alpha_sv.cli.streams import standard_input
+
+EXAMPLES = """\
+the whole chain:
+  alpha-sv prepare wav/ --trials trials.txt --num-valid-speakers 20 -o exp/
+  alpha-sv train recipes/SpeakerTree/hparams/ecapa.yaml --data_folder=wav/ --trials=trials.txt --output_folder=exp/
+  alpha-sv extract exp/model exp/manifest.csv -o exp/embeddings
+  alpha-sv score exp/embeddings trials.txt -o exp/scores.txt
+  alpha-sv normalize exp/scores.txt --embeddings exp/embeddings -o exp/scores_as_norm.txt
+  alpha-sv evaluate exp/scores.txt exp/scores_as_norm.txt -o exp/metrics.json
+  alpha-sv report exp/metrics.json --log exp/train_log.jsonl -o exp/report.html
+
+calibrated scores (natural-log likelihood ratios):
+  alpha-sv calibrate dev_scores.txt --trials dev_trials.txt -o calibrator.json
+  alpha-sv calibrate exp/scores.txt --calibrator calibrator.json -o exp/llrs.txt
+  alpha-sv evaluate exp/scores.txt exp/llrs.txt --llr llrs
+
+only scores files (SpeechBrain, WeSpeaker, Kaldi and VoxSRC layouts are told apart by themselves):
+  alpha-sv evaluate scores.txt --trials trials.txt
+  alpha-sv compare cosface.txt q_margin.txt
+
+- stands for standard input or output of every text file:
+  alpha-sv score exp/embeddings trials.txt -o - | alpha-sv evaluate -
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `alpha-sv`; returns the exit status. Errors of use are one line on standard error."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv[:1] == ["train"] and not {"-h", "--help"} & set(argv):  # every key of the recipe is an option there
+        return _guarded(lambda: training.train(argv[1:]))
+    arguments = build_parser().parse_args(argv)
+    arguments.argv = argv
+
+    def run() -> None:
+        with standard_input(arguments):
+            arguments.run(arguments)
+
+    return _guarded(run)
+
+
+def _guarded(run: Callable[[], None]) -> int:
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("speechbrain.utils.quirks").setLevel(logging.WARNING)  # it would speak first, about itself
+    try:
+        run()
+        sys.stdout.flush()
+    except ModuleNotFoundError:
+        raise  # a broken installation: the traceback says where
+    except BrokenPipeError:  # the reader of the pipe has had enough; Python must not complain again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # 128 + SIGPIPE, what other tools end with
+    except (ValueError, OSError, ImportError) as error:
+        print(f"alpha-sv: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("alpha-sv: interrupted; run the same command again to continue", file=sys.stderr)
+        return 130
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of every verb; importing torch waits until a verb runs, so `--help` answers at once."""
+    parser = argparse.ArgumentParser(
+        prog="alpha-sv",
+        description="Speaker verification with α-divergence losses. Each verb reads one file and writes one.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"alpha-sv {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    training.add_chain(verbs)
+    scoring.add_verbs(verbs)
+    evaluation.add_verbs(verbs)
+    training.add_demo(verbs)
+    return parser

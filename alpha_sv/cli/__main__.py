@@ -1,0 +1,7 @@
+"""`python -m alpha_sv.cli`."""
+
+import sys
+
+from alpha_sv.cli import main
+
+sys.exit(main())

@@ -1,0 +1,123 @@
+"""The verbs up to the embeddings, prepare, train and extract, and the demo."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from alpha_sv.cli.verbs import positive, typed, verb
+
+
+def add_chain(verbs: argparse._SubParsersAction) -> None:
+    """prepare, train, extract."""
+    sub = verb(
+        verbs,
+        "prepare",
+        _prepare,
+        "scan and check trees of speech, write a manifest",
+        "alpha-sv prepare wav/ --trials trials.txt --num-valid-speakers 20 -o exp/",
+        "A tree is <folder>/<speaker>/<session>/<utterance>.wav (or flac, ogg, opus). Speakers of the\n"
+        "trials never enter training. Damaged files are listed in audit.csv and left out.",
+    )
+    sub.add_argument("data_folder", nargs="+", help="one or more trees; utterance ids are paths relative to them")
+    sub.add_argument("-o", "--output", required=True, help="folder for manifest.csv, audit.csv, valid_trials.txt")
+    sub.add_argument("--trials", action="append", default=[], help="test trial list; may be repeated")
+    sub.add_argument(
+        "--exclude-speakers", action="append", default=[], help="a speaker, or a file with one a line, to leave out"
+    )
+    sub.add_argument(
+        "--num-valid-speakers", type=int, default=0, help="training speakers held out to make development trials from"
+    )
+    sub.add_argument("--sample-rate", type=int, default=16000, help="Hz that every file must have")
+    sub.add_argument(
+        "--audit", choices=("full", "headers"), default="full", help="decode every file, or only read headers"
+    )
+    sub.add_argument("--seed", type=int, default=1234, help="of the choice of development speakers and trials")
+
+    sub = verb(
+        verbs,
+        "train",
+        lambda arguments: None,  # `main` calls `train`, because every key of the recipe is an option
+        "train an embedder from a recipe",
+        "alpha-sv train recipes/SpeakerTree/hparams/ecapa.yaml --data_folder=wav/ --trials=trials.txt "
+        "--output_folder=exp/",
+        "Every key of the YAML is an option: --key=value.",
+    )
+    sub.add_argument("recipe", help="HyperPyYAML file, e.g. recipes/SpeakerTree/hparams/ecapa.yaml")
+    sub.add_argument("--trust_yaml", action="store_true", help="let the YAML build classes that are not on our list")
+
+    sub = verb(
+        verbs,
+        "extract",
+        _extract,
+        "embed the utterances of a manifest",
+        "alpha-sv extract exp/model exp/manifest.csv -o exp/embeddings",
+        "Run it again after an interruption: it continues.",
+    )
+    sub.add_argument("model", help="folder of a saved embedder")
+    sub.add_argument("manifest", help="manifest.csv of `prepare` or `train`")
+    sub.add_argument("-o", "--output", required=True, help="folder of the embedding store")
+    sub.add_argument("--split", choices=("train", "valid", "test"), help="only this split; all if not given")
+    sub.add_argument(
+        "--batch-size", type=positive, default=32, help="utterances of equal length at once; no score depends on it"
+    )
+    sub.add_argument("--device", default="cpu", help="cpu, cuda, mps")
+
+
+def add_demo(verbs: argparse._SubParsersAction) -> None:
+    """demo."""
+    sub = verb(
+        verbs,
+        "demo",
+        _demo,
+        "build a synthetic corpus, train on it and report, in a few minutes",
+        "alpha-sv demo --loss a3m",
+        "Needs the extra: pip install 'alpha_sv[demo]'.",
+    )
+    sub.add_argument("--loss", choices=("q_margin", "a3m", "am", "aam"), default="q_margin", help="to train with")
+    sub.add_argument("--output", help="folder; by default results/demo, or results/demo_<loss> for another loss")
+    sub.add_argument("--seed", type=int, default=1234, help="of corpus, weights and training")
+
+
+def train(argv: list[str]) -> None:
+    """`alpha-sv train recipe.yaml --any_key=value ...`"""
+    if not argv:
+        raise ValueError("train needs a recipe, e.g. recipes/SpeakerTree/hparams/ecapa.yaml; see alpha-sv train --help")
+    from alpha_sv.sb.experiment import run
+
+    print(run(argv))
+
+
+def _prepare(a: argparse.Namespace) -> None:
+    from alpha_sv.data.trees import prepare_tree
+
+    manifest = prepare_tree(
+        a.data_folder,
+        a.output,
+        trials=a.trials,
+        exclude_speakers=a.exclude_speakers,
+        num_valid_speakers=a.num_valid_speakers,
+        sample_rate=a.sample_rate,
+        audit=a.audit,
+        seed=a.seed,
+    )
+    print(manifest)
+
+
+def _extract(a: argparse.Namespace) -> None:
+    from alpha_sv.data.manifest import read_manifest
+    from alpha_sv.embedding.embedders import SpeakerEmbedder
+    from alpha_sv.embedding.extract import extract
+    from alpha_sv.pipeline.scores import embedder_source
+    from alpha_sv.pipeline.sources import write_sources
+
+    utterances = read_manifest(a.manifest, split=a.split)
+    store = extract(SpeakerEmbedder.load(a.model), utterances, a.output, a.batch_size, a.device)
+    write_sources(Path(store.path, "embeddings.npy"), {"model": embedder_source(a.model)}, [typed(a)])
+    print(store.path)
+
+
+def _demo(a: argparse.Namespace) -> None:
+    from alpha_sv.demo import run_demo
+
+    run_demo(a.loss, a.output, a.seed)
