@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from alpha_sv.functional.checks import check_labels
+
 
 @torch.no_grad()
 def class_means(batches: Iterable[tuple[Tensor, Tensor]], num_classes: int) -> tuple[Tensor, Tensor]:
@@ -27,7 +29,7 @@ def class_means(batches: Iterable[tuple[Tensor, Tensor]], num_classes: int) -> t
     Raises
     ------
     ValueError
-        There is no batch, or an embedding is not finite.
+        There is no batch, a label outside [0, num_classes), or an embedding that is not finite.
 
     Example
     -------
@@ -41,6 +43,7 @@ def class_means(batches: Iterable[tuple[Tensor, Tensor]], num_classes: int) -> t
             raise ValueError(
                 "class_means: an embedding is not finite; the network has diverged, lower the learning rate"
             )
+        check_labels(labels, embeddings.shape[:1], num_classes)
         if sums is None:
             sums = torch.zeros(num_classes, embeddings.shape[1], dtype=torch.float64)
         sums.index_add_(0, labels.cpu(), F.normalize(embeddings.double().cpu()))
@@ -54,8 +57,10 @@ def class_means(batches: Iterable[tuple[Tensor, Tensor]], num_classes: int) -> t
 def reinitialise(head, optimizer: torch.optim.Optimizer, means: Tensor, classes: Tensor) -> None:
     """Set the prototypes of `classes` to `means`, and drop what `optimizer` remembers of the head's weight.
 
-    A class without a mean keeps its prototype.
+    A class without a mean keeps its prototype. A `ShardedHead` takes those of its own classes.
     """
     weight = head.weight
-    weight.index_copy_(0, classes.to(weight.device), means.to(weight))
+    own = getattr(head, "classes", range(len(weight)))
+    here = (classes >= own.start) & (classes < own.stop)
+    weight.index_copy_(0, (classes[here] - own.start).to(weight.device), means[here].to(weight))
     optimizer.state.pop(weight, None)

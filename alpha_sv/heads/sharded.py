@@ -82,13 +82,19 @@ class ShardedHead(nn.Module):
             raise ValueError(f"ShardedHead solves for {NEAR_ONE} <= alpha <= 2, got {self.loss.alpha}; use CosineHead")
         embeddings = (embeddings.squeeze(1) if embeddings.ndim == 3 else embeddings).to(self.weight.dtype)
         targets = targets.reshape(-1)
-        check_labels(targets, embeddings.shape[:1], self.num_classes)
         self.loss.check_growth()
-        sizes = self.gather(torch.tensor([len(targets)], device=targets.device))
-        if len(set(sizes.tolist())) > 1:
-            raise ValueError(
-                f"the ranks have batches of different size, {sizes.tolist()}: drop the last batch of an epoch"
-            )
+        problem = None
+        try:
+            check_labels(targets.cpu(), embeddings.shape[:1], self.num_classes)
+        except ValueError as error:
+            problem = error  # raised below: a rank that stopped alone would leave the others waiting for it
+        sizes = self.gather(torch.tensor([-1 if problem else len(targets)], device=embeddings.device)).tolist()
+        if problem:
+            raise problem
+        if -1 in sizes:
+            raise ValueError(f"rank {sizes.index(-1)} has labels that do not fit, see its message")
+        if len(set(sizes)) > 1:
+            raise ValueError(f"the ranks have batches of different size, {sizes}: drop the last batch of an epoch")
         with torch.autocast(embeddings.device.type, enabled=False):
             return _ShardedLoss.apply(F.normalize(embeddings), self.weight, targets.long(), self).mean()
 
@@ -156,8 +162,8 @@ def _climb_together(z, a, rows, offsets, alpha, head, tolerance) -> tuple[Tensor
         d = distance(weighted, a, t.index_select(0, rows))
         factor, p = powers(d, 1 / (alpha - 1))
         mass, slope = head.reduce(torch.stack([row_sums(p, offsets), row_sums(factor * a, offsets)]))
-        high = float(mass.amax())
-        if step == 0 and not bool((mass >= 1).all() | mass.isnan().any()):
+        high = float(torch.where(mass.isnan(), 1, mass).amax())  # a row that is NaN stops only itself
+        if step == 0 and bool((mass < 1).any()):
             raise RuntimeError("a bound was above the root: please report this batch")
         if not math.isfinite(high) or high <= 1 + tolerance or high >= previous:
             break
