@@ -19,6 +19,9 @@ root of F(t) = Σ_j d_j^β = 1. A class is active iff z_j > t. Three facts make 
 Certificate. What was left out lies below the bound, so the bound must not exceed the root: F ≥ 1 there, over the kept
 classes, which the first step of the last solve evaluates anyway. Rows where it fails (NaN among them) send the batch to
 the plain solver; `COUNTS` says how often.
+
+On CUDA a solve waits for the device twice: for the number of candidates, and for the sums after the first eight steps
+of the last solve (more only where eight do not suffice).
 """
 
 from __future__ import annotations
@@ -100,16 +103,18 @@ def find_active(
         ln q of every class, or of the target alone.
     """
     COUNTS["solves"] += 1
+    values, log_q = values.contiguous(), log_q.contiguous() if isinstance(log_q, Tensor) else log_q
     if alpha >= NEAR_ONE:
         kept, bound = _candidates(values, alpha, scale, target, target_value, log_q)
         active = finish(kept, bound, alpha, values.dtype)
         if active is not None:
             return active
         COUNTS["fallbacks"] += 1
+        values, log_q = values.double(), log_q.double() if isinstance(log_q, Tensor) else log_q
     logits, measure = scale * values, log_q if isinstance(log_q, Tensor) else None
     if target is not None:
         index = target.unsqueeze(1)
-        logits = logits.scatter(1, index, scale * target_value.unsqueeze(1))
+        logits = logits.scatter(1, index, scale * target_value.unsqueeze(1).to(logits))
         if log_q is not None and measure is None:
             measure = torch.zeros_like(logits).scatter_(1, index, log_q)
     return _from_plain(solve(logits, alpha, measure), target)
@@ -142,26 +147,28 @@ def _candidates(values, alpha, scale, target, target_value, log_q) -> tuple[Cand
         if measure is None and log_q:
             a_target = math.exp((alpha - 1) * log_q)
             a = torch.ones_like(subset).scatter_(1, slot, a_target)
-    shift, bound = lower_bound(subset, a, kappa, alpha, a_target if measure is None else None)
-    level = torch.add(shift, bound, alpha=1 / kappa)
-    if grouped:
+    shift, bound = lower_bound(subset, a, kappa, alpha)
+    # rounded down: far from zero the next number may be further off than the slack
+    level = torch.add(shift, bound, alpha=1 / kappa).nextafter(torch.full_like(shift, -torch.inf))
+    if grouped and not values.is_cuda:
         row, flat, kept, at = survivors(values, level, top, slot, target_value, wanted)
-    else:
-        mask = subset > level
-        if slot is not None:
-            mask.scatter_(1, slot, True)
+    else:  # all classes at one look: on CUDA a second pass is cheaper than waiting for a second list
+        mask, at = values > level, None
+        if target is not None:
+            mask.scatter_(1, target.unsqueeze(1), True)
         flat = mask.view(-1).nonzero().squeeze(1)
-        row = torch.div(flat, classes, rounding_mode="floor")
-        kept = subset.reshape(-1).index_select(0, flat)
-        at = None if target is None else torch.searchsorted(flat, wanted)
-    shift = shift.squeeze(1).double()
+        row, kept = torch.div(flat, classes, rounding_mode="floor"), values.view(-1).index_select(0, flat)
+        if target is not None:
+            at = torch.searchsorted(flat, wanted)
+            kept.index_copy_(0, at, target_value)
+    shift, level = shift.squeeze(1).double(), level.squeeze(1).double()
     z = (kept - shift.index_select(0, row)).mul_(kappa)
     if measure is not None:
-        a = measure.view(-1).index_select(0, flat).double()
+        a = log_q.view(-1).index_select(0, flat).double().mul_(alpha - 1).exp_()
     elif a is not None:
         a = torch.ones_like(z).index_fill_(0, at, a_target)
     offsets = torch.searchsorted(row, torch.arange(rows + 1, device=row.device))
-    return Candidates(row, flat, offsets, z, a, at), bound.squeeze(1).double()
+    return Candidates(row, flat, offsets, z, a, at), (level - shift).mul_(kappa)
 
 
 def group_maxima(values: Tensor) -> Tensor:
@@ -172,21 +179,17 @@ def group_maxima(values: Tensor) -> Tensor:
     return maxima if whole == classes else torch.cat([maxima, values[:, whole:].amax(1, keepdim=True)], 1)
 
 
-def lower_bound(
-    subset: Tensor, a: Tensor | None, kappa: float, alpha: float, smallest_a: float | None = None
-) -> tuple[Tensor, Tensor]:
+def lower_bound(subset: Tensor, a: Tensor | None, kappa: float, alpha: float) -> tuple[Tensor, Tensor]:
     """(shift, bound), each [N, 1]: the root over all classes is at least κ·shift + bound.
 
-    `subset` [N, T] holds values (z = κ·value) of some of the classes, `a` their weights. `smallest_a` says that these
-    are at most 1 and at least this; it saves looking.
+    `subset` [N, T] holds values (z = κ·value) of some of the classes, `a` their weights (None: all one).
     """
     shift = subset.amax(1, keepdim=True)
     z, slack = (subset - shift).mul_(kappa), _SLACK
-    if smallest_a is None:  # one class alone has mass 1 at z_j − 1/a_j
-        bound, slack = (z - a.reciprocal()).amax(1, keepdim=True), _SLACK / a.amax(1, keepdim=True)
+    if a is None:  # one class alone has mass 1 at z_j − 1/a_j
+        bound = torch.full_like(shift, -1.0)
     else:
-        bound = torch.full_like(shift, -1 / smallest_a)
-    if a is not None:
+        bound, slack = (z - a.reciprocal()).amax(1, keepdim=True), _SLACK / a.amax(1, keepdim=True)
         z.mul_(a)
     beta = math.ceil(1 / (alpha - 1) - 1e-9)  # fact 3
     for _ in range(_BOUND_STEPS):
@@ -219,7 +222,7 @@ def finish(kept: Candidates, bound: Tensor, alpha: float, dtype: torch.dtype) ->
                 break
             previous = high
         t = newton_step(t, mass, row_sums(factor if kept.a is None else factor * kept.a, kept.offsets), alpha)
-    base = d if kept.a is None else d / kept.a
+    base = d if kept.a is None else (kept.z - t.index_select(0, kept.rows)).clamp_(min=0)  # a may be 0
     gap = None if kept.at is None else (kept.z.index_select(0, kept.at) - t - 1).div_(alpha - 1)
     return _active(kept, power, base, gap)
 
@@ -230,14 +233,17 @@ def mass_tolerance(dtype: torch.dtype) -> float:
 
 
 def raise_bound(kept: Candidates, bound: Tensor, alpha: float) -> Tensor:
-    """A few steps from one lower bound [N] to a higher one, over the candidates."""
+    """A few steps from one lower bound [N] to one not lower, over the candidates.
+
+    Not lower: so the certificate at the last bound holds for all that was left out below an earlier one.
+    """
     z = kept.z if kept.a is None else kept.z * kept.a
-    beta = max(1 / (alpha - 1), 1.0)  # fact 3
+    beta, start = max(1 / (alpha - 1), 1.0), bound  # fact 3
     for _ in range(_BOUND_STEPS):
         factor, power = powers(distance(z, kept.a, bound.index_select(0, kept.rows)), beta)
         slope = row_sums(factor if kept.a is None else factor * kept.a, kept.offsets)
         bound = newton_step(bound, row_sums(power, kept.offsets), slope, 1 + 1 / beta)
-    return bound - _SLACK
+    return torch.maximum(start, bound - _SLACK)
 
 
 def row_sums(values: Tensor, offsets: Tensor) -> Tensor:

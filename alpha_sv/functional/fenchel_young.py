@@ -65,7 +65,7 @@ class _ActiveLoss(torch.autograd.Function):
 def loss_of(found: Active, alpha: float, log_q_target: Tensor | float | None) -> Tensor:
     """The closed form above, float64 [N]."""
     if isinstance(log_q_target, Tensor):
-        vertex = vertex_term(log_q_target, alpha)
+        vertex = vertex_term(log_q_target.double(), alpha)
     else:
         vertex = math.expm1((1 - alpha) * (log_q_target or 0.0)) / (alpha * (alpha - 1))
     spread = found.row_sums((found.base - 1).mul_(found.p))

@@ -4,7 +4,7 @@ A class once below a lower bound of the threshold stays inactive whatever else i
 from chunk to chunk, and the bound grows with them: after the 1st, 2nd, 4th, 8th … chunk it is raised over all survivors
 so far. One chunk of cosines is all that is ever held.
 
-Where the processor multiplies bfloat16 natively, the chunks are looked at in it first. With unit roundoff u = 2⁻⁹, the
+Where the processor multiplies bfloat16 natively, the chunks are looked at in it first. With unit roundoff u = 2⁻⁸, the
 roundings of the two factors and of the result move a cosine by at most 3u (Cauchy-Schwarz), so what is more than 4u
 below the level is inactive, and only the survivors' cosines are computed in full: as exact, and far faster.
 """
@@ -35,7 +35,7 @@ from alpha_sv.losses import MarginLoss
 
 _CPU_CELLS, _CUDA_CELLS = 1 << 19, 1 << 24  # cosines in a chunk: 2 MB stay in the cache of a core, 64 MB fill a GPU
 _PLAIN_CELLS = 1 << 24
-_ROUGH_ERROR = 4 * 2.0**-9
+_ROUGH_ERROR = 4 * 2.0**-8
 _BLOCK = 8192
 
 
@@ -145,7 +145,7 @@ class Pool:
             a = torch.ones_like(top[:, :1]).expand(rows, top.shape[1] + 1).contiguous()
             a[:, -1] = self.a_target
             subset = torch.cat([top - error, self.target_value], 1)
-            self.shift, bound = lower_bound(subset, a, self.kappa, self.alpha, self.a_target)
+            self.shift, bound = lower_bound(subset, a, self.kappa, self.alpha)
             self.level = torch.add(self.shift, bound, alpha=1 / self.kappa)
         level = self.level - error
         if grouped:

@@ -93,8 +93,8 @@ class ShardedHead(nn.Module):
             raise problem
         if -1 in sizes:
             raise ValueError(f"rank {sizes.index(-1)} has labels that do not fit, see its message")
-        if len(set(sizes)) > 1:
-            raise ValueError(f"the ranks have batches of different size, {sizes}: drop the last batch of an epoch")
+        if len(set(sizes)) > 1 or 0 in sizes:
+            raise ValueError(f"the ranks have batches of different size, or none, {sizes}: drop the last of an epoch")
         with torch.autocast(embeddings.device.type, enabled=False):
             return _ShardedLoss.apply(F.normalize(embeddings), self.weight, targets.long(), self).mean()
 
@@ -119,7 +119,9 @@ class _ShardedLoss(torch.autograd.Function):
         cosine = head.reduce(torch.where(here, (embeddings * own).sum(1), 0))
         value, slope = loss.target_cosine(cosine), loss.target_slope(cosine)
         pool = scan(embeddings, weight, targets, value, loss)
-        level = head.reduce(pool.level.view(-1).double(), dist.ReduceOp.MAX)
+        level = pool.level.view(-1).double()
+        level = head.reduce(torch.where(level.isnan(), torch.inf, level), dist.ReduceOp.MAX)
+        level = torch.where(level == torch.inf, torch.nan, level)  # a maximum over ranks may or may not be NaN itself
 
         # this rank's candidates; a row's target is its first entry, and stays on the rank that has it
         kappa, a_target = (alpha - 1) * loss.scale, math.exp((alpha - 1) * loss.log_q_target)
@@ -129,7 +131,7 @@ class _ShardedLoss(torch.autograd.Function):
         stay = stay.nonzero().squeeze(1)
         rows, classes, first = rows[stay], pool.cls[stay], first[stay]
         offsets = torch.searchsorted(rows, torch.arange(len(targets) + 1, device=rows.device))
-        a = torch.where(first, a_target, 1.0).double()
+        a = torch.ones_like(rows, dtype=torch.float64).masked_fill_(first, a_target)
         z = (pool.value[stay] - level.index_select(0, rows)).mul_(kappa)
         t, d, p = _climb_together(z, a, rows, offsets, alpha, head, mass_tolerance(weight.dtype))
 
@@ -141,7 +143,8 @@ class _ShardedLoss(torch.autograd.Function):
         residual = p.to(weight.dtype).sub(first.to(weight.dtype)).mul_(loss.scale)
         if slope is not None:
             residual = torch.where(first, residual * slope.index_select(0, rows), residual)
-        ctx.save_for_backward(embeddings, weight, rows, classes, residual)
+        kept = residual.nonzero().squeeze(1)
+        ctx.save_for_backward(embeddings, weight, *(x.index_select(0, kept) for x in (rows, classes, residual)))
         ctx.head, ctx.mine = head, slice(head.rank * count, (head.rank + 1) * count)
         return losses[ctx.mine]
 

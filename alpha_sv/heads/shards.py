@@ -61,6 +61,8 @@ def load_shards(folder: str | os.PathLike, head, optimizer: torch.optim.Optimize
     index, total = _read_index(folder), head.num_classes if hasattr(head, "num_classes") else len(head.weight)
     if index["num_classes"] != total:
         raise ValueError(f"{folder} holds {index['num_classes']} prototypes, this head has {total}")
+    if optimizer is not None:
+        optimizer.state.pop(head.weight, None)  # that of the prototypes before
     for name in index["files"]:
         first, stop = _span(name)
         low, high = max(first, classes.start), min(stop, classes.stop)

@@ -73,6 +73,8 @@ class SparseHead(CosineHead):
     def _per_example(self, embeddings: Tensor, targets: Tensor, watch) -> Tensor:
         embeddings, targets = self._flat(embeddings), targets.reshape(-1)
         check_labels(targets, embeddings.shape[:1], len(self.weight))
+        if len(targets) == 0:
+            raise ValueError("the batch is empty")
         self.loss.check_growth()
         with torch.autocast(embeddings.device.type, enabled=False):
             return _SparseLoss.apply(F.normalize(embeddings), self.weight, targets.long(), self.loss, watch)
