@@ -32,13 +32,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from alpha_sv.functional.bounds import (
+    BOUND_STEPS,
+    GROUP,
+    GROUP_BITS,
+    SLACK,
+    distance,
+    group_maxima,
+    lower_bound,
+    newton_step,
+    powers,
+    survivors,
+)
 from alpha_sv.functional.reference import NEAR_ONE, Solution, solve
 
-GROUP = 64  # columns in a group: a row of the vector unit's favourite length, and few enough to look through
-_GROUP_BITS = 6
 _SMALL = 4 * GROUP  # fewer classes than this are looked at one by one
-_BOUND_STEPS = 3
-_SLACK = 1e-5  # in units of 1/a_j, where one class alone has mass 1: above the rounding, below what adds candidates
 _MAX_STEPS = 100
 _CUDA_STEPS = 8  # between two looks at the convergence, each of which waits for the device
 
@@ -140,7 +148,7 @@ def _candidates(values, alpha, scale, target, target_value, log_q) -> tuple[Cand
     top = group_maxima(values) if grouped else values
     subset, slot, wanted, a, a_target = top, None, None, measure, 1.0
     if target is not None:
-        slot = (target >> _GROUP_BITS if grouped else target).unsqueeze(1)
+        slot = (target >> GROUP_BITS if grouped else target).unsqueeze(1)
         wanted = torch.arange(0, rows * classes, classes, device=values.device).add_(target)
         # in the target's group stands the target itself: still a subset of the classes
         subset = top.scatter(1, slot, target_value.unsqueeze(1))
@@ -169,34 +177,6 @@ def _candidates(values, alpha, scale, target, target_value, log_q) -> tuple[Cand
         a = torch.ones_like(z).index_fill_(0, at, a_target)
     offsets = torch.searchsorted(row, torch.arange(rows + 1, device=row.device))
     return Candidates(row, flat, offsets, z, a, at), (level - shift).mul_(kappa)
-
-
-def group_maxima(values: Tensor) -> Tensor:
-    """Maximum of every GROUP consecutive columns, [N, ⌈C / GROUP⌉]; the last group may be smaller."""
-    rows, classes = values.shape
-    whole = classes // GROUP * GROUP
-    maxima = values[:, :whole].unflatten(1, (-1, GROUP)).amax(2)
-    return maxima if whole == classes else torch.cat([maxima, values[:, whole:].amax(1, keepdim=True)], 1)
-
-
-def lower_bound(subset: Tensor, a: Tensor | None, kappa: float, alpha: float) -> tuple[Tensor, Tensor]:
-    """(shift, bound), each [N, 1]: the root over all classes is at least κ·shift + bound.
-
-    `subset` [N, T] holds values (z = κ·value) of some of the classes, `a` their weights (None: all one).
-    """
-    shift = subset.amax(1, keepdim=True)
-    z, slack = (subset - shift).mul_(kappa), _SLACK
-    if a is None:  # one class alone has mass 1 at z_j − 1/a_j
-        bound = torch.full_like(shift, -1.0)
-    else:
-        bound, slack = (z - a.reciprocal()).amax(1, keepdim=True), _SLACK / a.amax(1, keepdim=True)
-        z.mul_(a)
-    beta = math.ceil(1 / (alpha - 1) - 1e-9)  # fact 3
-    for _ in range(_BOUND_STEPS):
-        factor, power = powers(distance(z, a, bound), beta)
-        slope = factor if a is None else factor * a
-        bound = newton_step(bound, power.sum(1, keepdim=True), slope.sum(1, keepdim=True), 1 + 1 / beta)
-    return shift, bound.sub_(slack)
 
 
 def finish(kept: Candidates, bound: Tensor, alpha: float, dtype: torch.dtype) -> Active | None:
@@ -239,85 +219,16 @@ def raise_bound(kept: Candidates, bound: Tensor, alpha: float) -> Tensor:
     """
     z = kept.z if kept.a is None else kept.z * kept.a
     beta, start = max(1 / (alpha - 1), 1.0), bound  # fact 3
-    for _ in range(_BOUND_STEPS):
+    for _ in range(BOUND_STEPS):
         factor, power = powers(distance(z, kept.a, bound.index_select(0, kept.rows)), beta)
         slope = row_sums(factor if kept.a is None else factor * kept.a, kept.offsets)
         bound = newton_step(bound, row_sums(power, kept.offsets), slope, 1 + 1 / beta)
-    return torch.maximum(start, bound - _SLACK)
+    return torch.maximum(start, bound - SLACK)
 
 
 def row_sums(values: Tensor, offsets: Tensor) -> Tensor:
     """Sums of the rows of a ragged array, float64 [n] → [N]; it adds one number after the other."""
     return torch.segment_reduce(values, "sum", offsets=offsets, initial=0, unsafe=True)
-
-
-def distance(z_weighted: Tensor, a: Tensor | None, t: Tensor) -> Tensor:
-    """d = a (z − t)₊, given a·z."""
-    return (z_weighted - t if a is None else torch.addcmul(z_weighted, a, t, value=-1)).clamp_(min=0)
-
-
-def powers(d: Tensor, beta: float) -> tuple[Tensor, Tensor]:
-    """(d^{β−1}, d^β), the first 0 where d = 0."""
-    if beta == 1:
-        return (d > 0).to(d.dtype), d
-    factor = d if beta == 2 else d.pow(beta - 1)
-    return factor, factor * d
-
-
-def newton_step(t: Tensor, mass: Tensor, slope: Tensor, alpha: float) -> Tensor:
-    """Newton's step on F^{1/β} = 1; `slope` is Σ a d^{β−1}."""
-    return torch.addcdiv(t, mass - mass.pow(2 - alpha), slope)
-
-
-def survivors(
-    values: Tensor,
-    level: Tensor,
-    top: Tensor,
-    slot: Tensor | None = None,
-    target_value: Tensor | None = None,
-    wanted: Tensor | None = None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """Rows, flat positions and values of the classes above `level` [N, 1], C ≥ GROUP, and where the targets are.
-
-    `top` are the group maxima. The targets, at flat positions `wanted` [N] in the groups `slot` [N, 1], are kept
-    whatever their value, which `target_value` [N] replaces.
-    """
-    classes, groups = values.shape[1], top.shape[1]
-    mask = top > level
-    if slot is not None:
-        mask.scatter_(1, slot, True)
-    pairs = mask.view(-1).nonzero().squeeze(1)
-    row = torch.div(pairs, groups, rounding_mode="floor")
-    first = torch.add(pairs * GROUP, row, alpha=classes - groups * GROUP)
-    start = first
-    if classes % GROUP:  # a smaller last group is looked at through a window that reaches back into the one before
-        start = torch.minimum(first, (row * classes).add_(classes - GROUP))
-    members = values.reshape(-1).unfold(0, GROUP, 1).index_select(0, start)
-    above = members > level.view(-1).index_select(0, row).unsqueeze(1)
-    at = None
-    if slot is not None:
-        group = torch.searchsorted(first, wanted, right=True).sub_(1)
-        place = (wanted - start.index_select(0, group)).add_(group, alpha=GROUP)
-        members.view(-1).index_copy_(0, place, target_value)
-        above.view(-1).index_fill_(0, place, True)
-    found = _true_positions(above)
-    if slot is not None:
-        at = torch.searchsorted(found, place)
-    number = found >> _GROUP_BITS
-    flat = start.index_select(0, number).add_(found & (GROUP - 1))
-    kept = members.view(-1).index_select(0, found)
-    if classes % GROUP:
-        kept.masked_fill_(flat < first.index_select(0, number), -torch.inf)  # of the group before, which has them too
-    return row.index_select(0, number), flat, kept, at
-
-
-def _true_positions(mask: Tensor) -> Tensor:
-    """Flat positions where `mask` [m, GROUP] is True; on the CPU read eight to the word first."""
-    if mask.is_cuda:
-        return mask.view(-1).nonzero().squeeze(1)
-    words = mask.view(torch.int64).view(-1).nonzero().squeeze(1)
-    found = mask.view(-1, 8).index_select(0, words).view(-1).nonzero().squeeze(1)
-    return words.index_select(0, found >> 3).mul_(8).add_(found & 7)
 
 
 def _active(kept: Candidates, p: Tensor, base: Tensor, target_gap: Tensor | None) -> Active:

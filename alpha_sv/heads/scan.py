@@ -19,21 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from alpha_sv.functional.active import (
-    COUNTS,
-    GROUP,
-    Active,
-    Candidates,
-    find_active,
-    finish,
-    group_maxima,
-    lower_bound,
-    raise_bound,
-    survivors,
-)
+from alpha_sv.functional.active import COUNTS, Active, Candidates, find_active, finish, raise_bound
+from alpha_sv.functional.bounds import GROUP, group_maxima, lower_bound, survivors
 from alpha_sv.losses import MarginLoss
 
-_CPU_CELLS, _CUDA_CELLS = 1 << 19, 1 << 24  # cosines in a chunk: 2 MB stay in the cache of a core, 64 MB fill a GPU
+_CPU_CELLS, _CUDA_CELLS = 1 << 21, 1 << 24  # cosines in a chunk: 8 MB stay in a shared cache, 64 MB fill a GPU
 _PLAIN_CELLS = 1 << 24
 _ROUGH_ERROR = 4 * 2.0**-8
 _BLOCK = 8192

@@ -15,7 +15,8 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from alpha_sv.functional.active import distance, mass_tolerance, newton_step, powers, row_sums
+from alpha_sv.functional.active import mass_tolerance, row_sums
+from alpha_sv.functional.bounds import distance, newton_step, powers
 from alpha_sv.functional.checks import check_labels
 from alpha_sv.functional.reference import NEAR_ONE
 from alpha_sv.heads.gradient import prototype_gradients

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from alpha_sv.functional import active, alpha_softargmax, fenchel_young_loss
+from alpha_sv.functional import active, alpha_softargmax, bounds, fenchel_young_loss
 from alpha_sv.functional.reference import plain_softargmax, solve
 from tests.batteries.losses import random_cosines
 from tests.batteries.solvers import ORDERS, assert_solved, counting, random_logits, targets_everywhere
@@ -36,7 +36,7 @@ def test_root_of_a_subset_and_its_bound_are_lower_bounds(alpha, dtype):
             shift, bound = active.lower_bound(subset, a, alpha - 1, alpha)
             assert (shift.double() * (alpha - 1) + bound.double() <= part).all()
             alone = (alpha - 1) * (subset - shift) - weights.reciprocal()
-            slack = 2 * active._SLACK / weights.amax(1, keepdim=True)
+            slack = 2 * active.SLACK / weights.amax(1, keepdim=True)
             assert (bound >= alone.amax(1, keepdim=True) - slack).all()
 
 
@@ -62,7 +62,8 @@ def test_newton_on_the_norm_climbs_and_never_overshoots(alpha, with_q, monkeypat
             steps.append((t, after))
         return after
 
-    monkeypatch.setattr(active, "newton_step", watched)
+    for module in (active, bounds):
+        monkeypatch.setattr(module, "newton_step", watched)
     logits = random_logits(40, 200, spread=3 / (alpha - 1))
     log_q = random_logits(40, 200, 1) if with_q else None
     alpha_softargmax(logits, alpha, None if log_q is None else log_q.exp())
