@@ -32,3 +32,8 @@ $(VENV)/.ready: pyproject.toml
 
 clean:           ## remove the environment and all results
 	rm -rf $(VENV) results build *.egg-info
+
+.PHONY: bench
+bench: $(VENV)/.ready  ## benchmarks/RESULTS.md anew, on a machine with nothing else to do (about 20 minutes)
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	$(BIN)/python benchmarks/gen.py
