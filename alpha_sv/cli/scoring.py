@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 
 from alpha_sv.cli.streams import deliver
 from alpha_sv.cli.verbs import positive, typed, verb
 
+logger = logging.getLogger(__name__)
 NORMS = ("as-norm", "s-norm", "z-norm", "t-norm")
 
 
@@ -154,8 +156,16 @@ def _calibrate(a: argparse.Namespace) -> None:
     if a.trials:
         table, sources["trials"] = label_scores(table, read_trials(a.trials)), source(a.trials)
     if a.calibrator:
-        llrs = Calibrator.load(a.calibrator).apply(table, _qualities(a, table))
-        _deliver_scores(a, llrs, {**sources, "calibrator": source(a.calibrator)}, commands)
+        calibrator, given = Calibrator.load(a.calibrator), source(a.calibrator)
+        if source(a.scores)["sha256"] in str(calibrator.provenance):
+            given["file"] += ", fitted to these very scores"
+            logger.warning(
+                "%s was fitted to these very scores, so their LLRs look better calibrated than those of other speakers "
+                "will be; the honest numbers are the cross-calibrated ones of the fit",
+                a.calibrator,
+            )
+        llrs = calibrator.apply(table, _qualities(a, table))
+        _deliver_scores(a, llrs, {**sources, "calibrator": given}, commands)
     else:
         _fit(a, table, {**sources, "scores": source(a.scores)}, commands)
 

@@ -1,7 +1,8 @@
 """`-` in place of a file: standard input becomes a file before a verb runs, standard output gets one after it.
 
 Readers need whole files anyway (the layout is found from all lines, sources are hashed), and writers write whole
-files or none, so each is left as it is. All that is not the data, progress and logs, goes to standard error.
+files or none, so each is left as it is. A named pipe, such as `<(zcat scores.gz)`, can be read once only and becomes a
+file too. All that is not the data, progress and logs, goes to standard error.
 """
 
 from __future__ import annotations
@@ -17,21 +18,17 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def standard_input(arguments: argparse.Namespace) -> Iterator[None]:
-    """Within, each of the arguments named in `arguments.reads` that is "-", or "name=-", is a file of that content."""
+    """Within, each of the arguments named in `arguments.reads` that is a pipe, or "name=" and a pipe, is a file of that
+    content."""
     values = {name: getattr(arguments, name) for name in arguments.reads}
     flat = [item for value in values.values() for item in (value if isinstance(value, list) else [value])]
-    uses = sum(_is_stream(item) for item in flat)
-    if uses > 1:
+    pipes = [pipe for item in flat if (pipe := _pipe(item))]
+    if pipes.count("-") > 1:
         raise ValueError("standard input (-) can be read once; give the other files by their names")
-    with tempfile.TemporaryDirectory(prefix="alpha-sv-") if uses else contextlib.nullcontext() as folder:
-        if uses:
-            file = Path(folder, "stdin")
-            with open(file, "wb") as copy:
-                shutil.copyfileobj(sys.stdin.buffer, copy)
-            for name, value in values.items():
-                items = value if isinstance(value, list) else [value]
-                items = [f"{item[:-1]}{file}" if _is_stream(item) else item for item in items]
-                setattr(arguments, name, items if isinstance(value, list) else items[0])
+    with tempfile.TemporaryDirectory(prefix="alpha-sv-") if pipes else contextlib.nullcontext() as folder:
+        for name, value in values.items() if pipes else ():
+            items = [_as_file(item, folder) for item in (value if isinstance(value, list) else [value])]
+            setattr(arguments, name, items if isinstance(value, list) else items[0])
         yield
 
 
@@ -49,5 +46,17 @@ def deliver(output: str, write: Callable[[str], object]) -> None:
             shutil.copyfileobj(content, sys.stdout.buffer)
 
 
-def _is_stream(value: object) -> bool:
-    return isinstance(value, str) and (value == "-" or value.endswith("=-"))
+def _pipe(value: str | None) -> str:
+    """The part of an argument that names a pipe; "" if there is none."""
+    parts = (value, value.partition("=")[2]) if value else ()
+    return next((part for part in parts if part == "-" or Path(part).is_fifo()), "")
+
+
+def _as_file(value: str | None, folder: str) -> str | None:
+    if not (pipe := _pipe(value)):
+        return value
+    file = Path(tempfile.mkdtemp(dir=folder), "stdin" if pipe == "-" else Path(pipe).name)
+    content = contextlib.nullcontext(sys.stdin.buffer) if pipe == "-" else open(pipe, "rb")
+    with content as data, open(file, "wb") as copy:
+        shutil.copyfileobj(data, copy)
+    return f"{value.removesuffix(pipe)}{file}"

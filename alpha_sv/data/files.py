@@ -28,6 +28,8 @@ def atomic_write(path: str | os.PathLike, mode: str = "w") -> Iterator[IO]:
 
     Raises
     ------
+    ValueError
+        `path` is there and not a file: a folder, or a device such as /dev/null, which a rename would replace.
     OSError
         As raised by the file system (a full disk, say). `path` then keeps its old content.
 
@@ -42,7 +44,9 @@ def atomic_write(path: str | os.PathLike, mode: str = "w") -> Iterator[IO]:
     """
     if mode not in ("w", "wb"):
         raise ValueError(f"atomic_write: mode must be 'w' or 'wb', got {mode!r}")
-    path = Path(path)
+    path = Path(os.path.realpath(path))  # a link stays one
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is a folder or a device and cannot be written as a file; give the name of a file")
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     text = {"encoding": "utf-8", "newline": "\n"} if mode == "w" else {}

@@ -13,8 +13,8 @@ list beyond these three are conditions. A header is a line with both words, enro
 
 The layout is a property of the whole file, never of a line: a column is a label column only if all its
 entries are labels of one vocabulary, and a score column only if all are numbers, so one odd line is an error
-instead of a trial read the wrong way round. Where two layouts fit every line, the reader refuses and asks for
-`layout=`.
+instead of a trial read the wrong way round. Where two layouts fit every line, the reader refuses and asks which
+one it is.
 """
 
 from __future__ import annotations
@@ -97,7 +97,9 @@ class TextTable:
         if layout is not None and layout not in layouts:
             raise ValueError(f"{self.path}: unknown layout {layout!r}; choose one of {', '.join(layouts)}")
         if layout and self.header:
-            raise ValueError(f"{self.path} has a header ('{' '.join(self.header)}'), which says what layout= would")
+            raise ValueError(
+                f"{self.path} has a header ('{' '.join(self.header)}'), which names the columns; leave the layout out"
+            )
         roles = self.header or (layouts[layout] if layout else self._detect(layouts, otherwise))
         if len(roles) != len(self.columns):
             self.fail(0, f"layout {layout!r} is '{' '.join(roles)}', this file has {len(self.columns)} columns")
@@ -127,12 +129,17 @@ class TextTable:
             best = max(misfits, key=lambda name: misfits[name][0])
             self.fail(misfits[best][0], f"{misfits[best][1]}. Layouts: {known}; {otherwise}")
         if len(fitting) > 1:
-            self.fail(0, f"every line fits the layouts {' and '.join(fitting)}; pass layout= to say which it is")
+            self.fail(
+                0,
+                f"every line fits the layouts {' and '.join(fitting)}; say which it is with layout= (--layout), or "
+                f"by a first line such as '{' '.join(widths[fitting[0]])}'",
+            )
         roles = widths[fitting[0]]
         if "score" in roles and "label" not in roles and set(self.columns[roles.index("score")]) <= _DIGITS:
             self.fail(
                 0,
-                f"every score is 0 or 1, which looks like labels; {otherwise}, or pass layout='{fitting[0]}'",
+                f"every score is 0 or 1, which looks like labels; {otherwise}. If these are scores, say so with "
+                f"layout={fitting[0]} (--layout {fitting[0]})",
             )
         return roles
 

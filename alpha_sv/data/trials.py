@@ -1,8 +1,8 @@
 """Trial lists and score files: read, written, and joined.
 
 Files may have any layout of `alpha_sv.data.layouts`, found from the whole file. An exact repeat of a line is
-kept, because published lists are scored as published; one (enroll, test) pair with two different labels is an
-error.
+kept, because published lists are scored as published; one (enroll, test) pair with two different labels or scores
+is an error.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def read_trials(source: str | os.PathLike | TextIO, layout: str | None = None) -
     ([True, False], ['f', 'f'])
     """
     text = TextTable.read(source)
-    otherwise = "a file with a score column is for read_scores"
+    otherwise = "a file with a score column is no trial list"
     columns = text.split(TRIAL_LAYOUTS, layout, otherwise)
     if "scores" in columns:
         raise ValueError(f"{text.path}: the header names a score column; {otherwise}")
@@ -68,8 +68,9 @@ def read_scores(source: str | os.PathLike | TextIO, layout: str | None = None) -
     Raises
     ------
     ValueError
-        As `read_trials`; also a score that is no number, NaN or infinite (named file:line), or a header with
-        columns beyond label, enroll, test, score: those belong into the trial list.
+        As `read_trials`; also a score that is no number, NaN or infinite (named file:line), a pair with two
+        different scores, or a header with columns beyond label, enroll, test, score: those belong into the trial
+        list.
 
     Example
     -------
@@ -78,7 +79,7 @@ def read_scores(source: str | os.PathLike | TextIO, layout: str | None = None) -
     [0.71, -0.02]
     """
     text = TextTable.read(source)
-    otherwise = "a list without scores is for read_trials"
+    otherwise = "a trial list without scores is no scores file"
     columns = text.split(SCORE_LAYOUTS, layout, otherwise)
     if "scores" not in columns:
         raise ValueError(f"{text.path}: the header names no score column; {otherwise}")
@@ -190,9 +191,14 @@ def label_scores(table: ScoreTable, trials: Trials) -> ScoreTable:
 
 
 def _checked(path: str, table: Trials | ScoreTable) -> Trials | ScoreTable:
+    pairs, values = _pairs(table), {}
     if table.labels is not None:
+        values["labels"] = table.labels.astype(int)
+    if isinstance(table, ScoreTable):
+        values["scores"] = table.scores
+    for what, column in values.items():
         try:
-            _one_value_a_pair(_pairs(table), table.labels.astype(int).tolist(), "labels", "keep the right line only")
+            _one_value_a_pair(pairs, column.tolist(), what, "keep the right line only")
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
     return table

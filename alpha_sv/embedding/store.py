@@ -52,6 +52,7 @@ class EmbeddingStore:
         path = Path(path)
         if not (path / "meta.json").is_file():
             state = "unfinished: run the same `alpha-sv extract` again, it continues" if path.is_dir() else "not there"
+            state = "a file; give the folder that `alpha-sv extract` wrote" if path.is_file() else state
             raise ValueError(f"embedding store {path} is {state}")
         try:
             meta = json.loads((path / "meta.json").read_text(encoding="utf-8"))

@@ -7,7 +7,7 @@ from alpha_sv.metrics.dcf import act_dcf, c_primary, min_dcf
 from alpha_sv.metrics.det import DetCurve, det_curve
 from alpha_sv.metrics.errors import eer, fnr_at_fpr, tar_at_far
 from alpha_sv.metrics.hull import eer_rocch, min_cllr
-from alpha_sv.metrics.intervals import SpeakerBootstrap
+from alpha_sv.metrics.intervals import SpeakerBootstrap, too_few_speakers
 from alpha_sv.metrics.summary import evaluate, evaluate_conditions
 
 __all__ = [
@@ -27,4 +27,5 @@ __all__ = [
     "min_dcf",
     "speaker_bootstrap",
     "tar_at_far",
+    "too_few_speakers",
 ]

@@ -35,7 +35,7 @@ from alpha_sv.metrics.dcf import P_TARGETS, act_dcf_of, bayes_threshold, min_dcf
 from alpha_sv.metrics.det import DetCurve, RankedTrials, checked_scores, rank_trials
 from alpha_sv.metrics.errors import FPRS, MIN_FALSE_ACCEPTS, eer_of, fpr_vertex
 from alpha_sv.metrics.hull import convex_hull, min_cllr_of
-from alpha_sv.metrics.intervals import SpeakerBootstrap, dcf_name, fnr_name
+from alpha_sv.metrics.intervals import SpeakerBootstrap, dcf_name, fnr_name, too_few_speakers
 
 
 def speaker_bootstrap(
@@ -74,14 +74,15 @@ def speaker_bootstrap(
     ------
     ValueError
         Arrays of different lengths; a target trial between two speakers or a nontarget trial of one (with its
-        row); replicates or level out of range; all replicates undefined; scores as `det_curve`.
+        row); fewer than 10 speakers with target or with nontarget trials; replicates or level out of range; all
+        replicates undefined; scores as `det_curve`.
 
     Example
     -------
-    >>> speakers = np.repeat(["ann", "bob", "cem", "dee", "eva", "fay"], 3)
+    >>> speakers = np.repeat(list("abcdefghij"), 3)
     >>> rng = np.random.default_rng(0)
-    >>> voices = rng.normal(size=(6, 8)).repeat(3, axis=0) + rng.normal(size=(18, 8))
-    >>> i, j = np.triu_indices(18, 1)
+    >>> voices = rng.normal(size=(10, 8)).repeat(3, axis=0) + rng.normal(size=(30, 8))
+    >>> i, j = np.triu_indices(30, 1)
     >>> scores = -((voices[i] - voices[j]) ** 2).sum(axis=1)
     >>> boot = speaker_bootstrap(scores, speakers[i], speakers[j], speakers[i] == speakers[j], replicates=100)
     >>> low, high = boot.intervals()["eer"]
@@ -93,6 +94,8 @@ def speaker_bootstrap(
     if replicates < 1 or not 0 < level < 1:
         raise ValueError(f"replicates must be at least 1 and level in (0, 1), got {replicates} and {level}")
     names, left, right = _speakers(scores, enroll_speakers, test_speakers, labels)
+    if few := too_few_speakers(left, right, labels):
+        raise ValueError(f"{few}; give a list of more speakers")
     # In this order no sum depends on the order of the file, not even its rounding. The two sides of a trial
     # weigh alike; a target trial has a second side of the constant weight 1.
     left, right = np.minimum(left, right), np.where(labels, names.size, np.maximum(left, right))
@@ -111,8 +114,7 @@ def speaker_bootstrap(
             draws.append([system.measure(weights) for system in systems])
     if not draws:
         raise ValueError(
-            f"none of {replicates} draws of {names.size} speakers has target and nontarget trials; a list of so few "
-            "speakers supports no interval"
+            f"none of {replicates} draws of {names.size} speakers has target and nontarget trials; take more replicates"
         )
     return SpeakerBootstrap(
         metrics=tuple(systems[0].metrics) + (("cllr",) if llr else ()),

@@ -39,12 +39,13 @@ def compare_systems(bootstrap: SpeakerBootstrap, names: Sequence[str]) -> dict:
     Example
     -------
     >>> from alpha_sv.metrics import speaker_bootstrap
-    >>> scores = [[3, 2, 4, 0, 1, 2], [5, 1, 4, 0, 2, 1]]
-    >>> enroll, test = list("abcabc"), list("abcbca")
-    >>> boot = speaker_bootstrap(scores, enroll, test, [1, 1, 1, 0, 0, 0], replicates=50)
+    >>> enroll, test = list("abcdefghij" * 2), list("abcdefghij" "bcdefghija")
+    >>> labels = np.repeat([True, False], 10)
+    >>> scores = [labels + 0.0, labels * ([0, 2] * 10)]  # the second gives every other target trial a 0
+    >>> boot = speaker_bootstrap(scores, enroll, test, labels, replicates=50)
     >>> comparison = compare_systems(boot, ["cosine", "as-norm"])
     >>> [comparison["pairs"][0]["metrics"][0][key] for key in ("metric", "baseline", "system", "difference")]
-    ['eer', 0.16666666666666666, 0.3333333333333333, 0.16666666666666666]
+    ['eer', 0.0, 0.3333333333333333, 0.3333333333333333]
     """
     if not 2 <= len(names) == bootstrap.observed.shape[0]:
         raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 
@@ -56,14 +57,13 @@ def fit_calibrator(
     (True, True)
     """
     fit = {"qualities": qualities, "p_target": p_target}
+    calibrator = fit_calibration(table.scores, table.labels, **fit, provenance=provenance)
     llrs = cross_calibrate(table.scores, table.labels, *speakers, **fit, folds=folds)
     unheard = evaluate(llrs[table.labels], llrs[~table.labels], llr=True)
     numbers = {"folds": folds, "cllr": unheard["cllr"], "min_cllr": unheard["min_cllr"]}
     for key in ("act_dcf", "min_dcf"):
         numbers |= {f"{key} {entry['p_target']:g}": entry["value"] for entry in unheard[key]}
-    calibrator = fit_calibration(
-        table.scores, table.labels, **fit, provenance={**(provenance or {}), "cross_calibrated": numbers}
-    )
+    calibrator = dataclasses.replace(calibrator, provenance={**calibrator.provenance, "cross_calibrated": numbers})
     return with_points(calibrator, unheard), unheard
 
 

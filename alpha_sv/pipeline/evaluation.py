@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,13 +16,21 @@ from tqdm import tqdm
 from alpha_sv.data.files import atomic_write
 from alpha_sv.data.tables import ScoreTable, Trials
 from alpha_sv.data.trials import count_duplicates, label_scores, read_scores, read_trials
-from alpha_sv.metrics import SpeakerBootstrap, compare_systems, evaluate, evaluate_conditions, speaker_bootstrap
+from alpha_sv.metrics import (
+    SpeakerBootstrap,
+    compare_systems,
+    evaluate,
+    evaluate_conditions,
+    speaker_bootstrap,
+    too_few_speakers,
+)
 from alpha_sv.pipeline.sources import read_sources, source
 from alpha_sv.pipeline.speakers import sides_speakers
 from alpha_sv.report import FORMAT
 
 COMPARISON_FORMAT = "alpha_sv.comparison/1"
 HARDEST = 20
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,8 +73,8 @@ def load_systems(
     Raises
     ------
     ValueError
-        Two systems of one name, an unknown name in `llr`, no labels, files of different trials (the file is
-        named), or as the readers.
+        Two systems of one name, an unknown name in `llr`, no labels, one kind of trials only, files of different
+        trials (the file is named), or as the readers.
     """
     names = [name or Path(file).stem for name, file in files]
     if len(set(names)) < len(names):
@@ -81,6 +90,10 @@ def load_systems(
         reference, shared = Trials(labelled.enroll, labelled.test, labelled.labels), {}
     else:
         raise ValueError(f"{files[0][1]} has no labels; give the labelled trial list with --trials")
+    if reference.labels is not None and reference.labels.all() | ~reference.labels.any():
+        kinds = ("no target", "no nontarget")[int(reference.labels[0])]
+        where = trials or files[[table is labelled for table in tables].index(True)][1]
+        raise ValueError(f"{where} has {kinds} trial; error rates need both kinds, complete the list")
     scores, sources = [], []
     for (_, file), table in zip(files, tables, strict=True):
         alone = trials is None and table is labelled
@@ -121,7 +134,8 @@ def evaluate_files(
     Returns
     -------
     dict
-        As `alpha_sv.report.load_metrics`. Nothing in it but the hashes depends on the order of the lines.
+        As `alpha_sv.report.load_metrics`. Nothing in it but the hashes depends on the order of the lines. Without
+        enough speakers for intervals and a comparison both are None, and ``no_intervals`` of each system says why.
 
     Raises
     ------
@@ -140,12 +154,17 @@ def evaluate_files(
     comparison = None
     if replicates:
         try:
-            found = _bootstrap(systems, speakers, replicates, progress)
+            sides = sides_speakers(systems.trials, speakers)
+            few = too_few_speakers(*sides, labels)
+            found = [] if few else _bootstrap(systems, sides, replicates, progress)
+            intervals = [bootstrap.intervals(row) for bootstrap, row in found]
         except ValueError as error:
             raise ValueError(f"{error}; or --replicates 0 for an evaluation without intervals") from error
-        for result, (bootstrap, row) in zip(results, found, strict=True):
-            result["intervals"] = bootstrap.intervals(row)
-        if len(results) > 1:
+        if few:
+            logger.warning("no intervals: %s", few)
+        for place, result in enumerate(results):
+            result |= {"no_intervals": few} if few else {"intervals": intervals[place]}
+        if len(results) > 1 and not few:
             comparison = _comparison(systems, found, baseline)
     return {"format": FORMAT, "systems": results, "comparison": comparison}
 
@@ -165,7 +184,7 @@ def compare_files(
     if len(files) < 2:
         raise ValueError(f"{files[0][1]} alone has nothing to be compared with; give two or more scores files")
     baseline = _known(baseline or systems.names[0], systems.names, "baseline")
-    found = _bootstrap(systems, speakers, replicates, progress)
+    found = _bootstrap(systems, sides_speakers(systems.trials, speakers), replicates, progress)
     return {"format": COMPARISON_FORMAT, **_comparison(systems, found, baseline)}
 
 
@@ -205,13 +224,13 @@ def _aligned(file: str, table: ScoreTable, reference: Trials) -> np.ndarray:
 
 
 def _bootstrap(
-    systems: Systems, speakers: str | os.PathLike | None, replicates: int, progress: bool
+    systems: Systems, sides: tuple[np.ndarray, np.ndarray], replicates: int, progress: bool
 ) -> list[tuple[SpeakerBootstrap, int]]:
     """The bootstrap that each system is in, and its row there: LLRs have metrics of their own.
 
     The draws are those of the seed and the speakers, hence the same in both.
     """
-    sides, found = sides_speakers(systems.trials, speakers), {}
+    found = {}
     for flag in sorted(set(systems.llr)):
         rows = [row for row, llr in enumerate(systems.llr) if llr == flag]
         bootstrap = speaker_bootstrap(

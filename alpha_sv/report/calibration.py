@@ -70,7 +70,7 @@ def ape_plot(systems: Sequence[dict]) -> str:
 
 
 def reliability_plot(systems: Sequence[dict]) -> str:
-    """Claimed log-likelihood ratio (the mean score of a group of trials) against the one found in the group, nats.
+    """Log-likelihood ratio that a group of trials claims (that of its mean posterior) against the one found, nats.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def reliability_plot(systems: Sequence[dict]) -> str:
     Example
     -------
     >>> reliability = {"llr": [-2.0, 2.0], "empirical": [None, 1.5], "count": [10, 10]}
-    >>> "(the score)" in reliability_plot([{"name": "A", "calibration": {"reliability": reliability}}])
+    >>> "of the mean posterior" in reliability_plot([{"name": "A", "calibration": {"reliability": reliability}}])
     True
     """
     with style():
@@ -104,7 +104,7 @@ def reliability_plot(systems: Sequence[dict]) -> str:
         limits = min(points) - margin, max(points) + margin
         ax.plot(limits, limits, color=MUTED, linewidth=0.8, zorder=1, gid="diagonal")
         ax.set(xlim=limits, ylim=limits, ylabel="found log-likelihood ratio")
-        ax.set(xlabel="claimed log-likelihood ratio (the score)")
+        ax.set(xlabel="claimed log-likelihood ratio (of the mean posterior)")
         corner = ax.get_position().x0, 1 - 0.08 / figure.get_figheight()
         key(figure, lines, [short(system["name"], 44) for system in systems], corner)
         return svg(figure, "reliability", "Claimed against found log-likelihood ratios")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from alpha_sv.data.files import atomic_write
 from alpha_sv.report.comparison import comparison_basis, comparison_tables
-from alpha_sv.report.read import check_metrics, main_system
+from alpha_sv.report.read import check_metrics
 from alpha_sv.report.sections import Section, comparison_section, table_sections
 from alpha_sv.report.summary import basis, exact, one_line, verdict
 from alpha_sv.report.tables import Cell, Table, error_table
@@ -44,7 +44,6 @@ def write_markdown(
     title: str = "Speaker verification report",
     facts: Mapping[str, str] | None = None,
     notes: Iterable[str] = (),
-    main: str | None = None,
 ) -> Path:
     """Write the report as one Markdown file; equal input, equal bytes.
 
@@ -52,10 +51,10 @@ def write_markdown(
     Folded tables use ``<details>``, which GitHub and GitLab fold and others show as they are.
     """
     check_metrics(metrics, "metrics")
-    systems, system = metrics["systems"], main_system(metrics, main)
+    systems, system = metrics["systems"], metrics["systems"][0]
     parts = [f"# {_text(title)}", f"**{_text(verdict(system))}**"]
     parts.append(_text(f"System {system['name']}: {basis(system)}"))
-    sections = table_sections(systems, system)
+    sections = table_sections(systems)
     if metrics.get("comparison"):
         sections.insert(0, comparison_section(metrics["comparison"]))
     parts += [_section(section) for section in sections]

@@ -12,7 +12,7 @@ from alpha_sv.report.curves import loss_window, sparsity_plot, training_plot
 from alpha_sv.report.det import det_plot
 from alpha_sv.report.elements import cards, facts_html, figures_html, section_html, text_html
 from alpha_sv.report.histogram import histogram_plot
-from alpha_sv.report.read import check_metrics, main_system
+from alpha_sv.report.read import check_metrics
 from alpha_sv.report.reading import (
     APE_CAPTION,
     DET_CAPTION,
@@ -34,11 +34,10 @@ def write_report(
     title: str = "Speaker verification report",
     facts: Mapping[str, str] | None = None,
     notes: Iterable[str] = (),
-    main: str | None = None,
 ) -> Path:
     """Write one HTML page: verdict, key figures, comparison, curves, tables, sources and how to read them.
 
-    Equal input, equal bytes.
+    Verdict and key figures are those of the first system. Equal input, equal bytes.
 
     Parameters
     ----------
@@ -54,18 +53,15 @@ def write_report(
         What else there is to know, in the order to be shown: corpus, loss, hardware.
     notes : iterable of str
         Remarks, a paragraph each.
-    main : str, optional
-        Name of the system that the verdict and the cards are about; if not given the first one, whatever its
-        score.
 
     Raises
     ------
     ValueError
-        `metrics` lacks something, or there is no system called `main`.
+        `metrics` lacks something.
     """
     check_metrics(metrics, "metrics")
-    system, log = main_system(metrics, main), list(log or ())
-    systems, comparison = metrics["systems"], metrics.get("comparison")
+    systems, comparison, log = metrics["systems"], metrics.get("comparison"), list(log or ())
+    system = systems[0]
     remarks = "".join(f"<p>{text_html(note)}</p>" for note in notes)
     parts = [
         f"<header><p class=eyebrow>Speaker verification</p><h1>{text_html(title)}</h1>",
@@ -75,7 +71,7 @@ def write_report(
         section_html(comparison_section(comparison)) if comparison else "",
         figures_html(list(_figures(systems, log))),
         "" if log else "<p class=about>There is no training log, hence no training curves.</p>",
-        *(section_html(section) for section in table_sections(systems, system)),
+        *(section_html(section) for section in table_sections(systems)),
         f"<section><h2>Facts</h2>{facts_html(facts)}</section>" if facts else "",
         f"<section><h2>Notes</h2>{remarks}</section>" if remarks else "",
         f"<section class=reading><h2>How to read this</h2>{reading(system)}</section>",

@@ -81,16 +81,6 @@ def check_metrics(metrics: object, where: str) -> None:
         raise ValueError(f"{where}: {found}; {_REMEDY}")
 
 
-def main_system(metrics: Mapping, name: str | None) -> Mapping:
-    """The system called `name`, the first one for None; ValueError, with the names there are, if there is none."""
-    systems = metrics["systems"]
-    chosen = [s for s in systems if name is None or s["name"] == name]
-    if not chosen:
-        names = ", ".join(repr(s["name"]) for s in systems)
-        raise ValueError(f"no system is called {name!r}; pass main= one of {names}")
-    return chosen[0]
-
-
 def _row_problem(row: object) -> str:
     if not isinstance(row, dict) or row.get("kind") not in ("train", "valid"):
         return f'not an object of "kind" train or valid: {str(row)[:80]}'

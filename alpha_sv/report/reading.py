@@ -23,8 +23,9 @@ ratio, at each prior (solid), and the lowest that any threshold reaches (dashed)
 calibration. Above the dotted line not listening would be better. Vertical lines: the priors of the table."""
 
 RELIABILITY_CAPTION = """The claimed log-likelihood ratio against the one that was found, in groups of trials of
-neighbouring scores: on the diagonal the claim is true, a flatter course claims too much. Groups of one kind of
-trials have no ratio and are left out."""
+neighbouring scores: on the diagonal the claim is true, a flatter course claims too much. A group claims the ratio
+that belongs to the mean of its trials' posterior probabilities (which is not the mean of its scores), and the one
+found belongs to its fraction of target trials. Groups of one kind of trials have none and are left out."""
 
 TRAINING_CAPTION = """The thick loss curve is a running mean (window: {window} of the logged rows). Loss
 rises when the margin is raised; it is the EER on held-out speakers that should fall. If it rises while the

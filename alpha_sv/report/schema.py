@@ -63,8 +63,8 @@ SYSTEM = {
     "hardest": {"misses": _HARDEST, "false_accepts": _HARDEST},
     "sources": dict,
 }
-SOURCES = ("scores", "trials", "model", "cohort")  # each one {"file", "sha256"}, any of them may be missing
-_SOURCE = Nullable({"file": str, "sha256": str})
+SOURCES = ("trials", "scores", "model", "cohort", "calibrator")
+_SOURCE = Nullable({"file": str, "sha256": str})  # any of them may be missing
 COMPARISON = {
     **_RESAMPLED,
     "baseline": str,
@@ -130,8 +130,10 @@ def system_problem(system: Mapping) -> str:
     sources = {key: system["sources"].get(key) for key in SOURCES}
     if found := problem(sources, dict.fromkeys(SOURCES, _SOURCE), "sources"):
         return found
-    if found := problem(system["sources"].get("command"), Nullable(str), "sources.command"):
-        return found
+    texts = {"sources.command": system["sources"].get("command"), "no_intervals": system.get("no_intervals")}
+    for where, value in texts.items():
+        if found := problem(value, Nullable(str), where):
+            return found
     unequal = [names for names, *lists in _aligned(system) if len({len(part) for part in lists}) > 1]
     return f"{unequal[0]}: lists of different lengths" if unequal else ""
 

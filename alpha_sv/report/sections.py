@@ -33,14 +33,13 @@ def comparison_section(comparison: Mapping) -> Section:
     return Section("Comparison", comparison_basis(comparison), comparison_tables(comparison))
 
 
-def table_sections(systems: Sequence[Mapping], main: Mapping) -> list[Section]:
-    """All systems, conditions, hardest trials and sources; `main` is shown first, the others folded.
+def table_sections(systems: Sequence[Mapping]) -> list[Section]:
+    """All systems, conditions, hardest trials and sources; where each system has a table, all but the first are folded.
 
     What there is nothing of is left out.
     """
-    ordered = [main, *(s for s in systems if s is not main)]
-    conditions = [condition_table(s, folded=s is not main) for s in ordered if s["conditions"]]
-    hardest = [table for s in ordered for table in hardest_tables(s, folded=s is not main) if table.rows]
+    conditions = [condition_table(s, folded=k > 0) for k, s in enumerate(systems) if s["conditions"]]
+    hardest = [table for k, s in enumerate(systems) for table in hardest_tables(s, folded=k > 0) if table.rows]
     parts = [
         Section("All systems", _ERRORS, [error_table(systems)]),
         Section("Costs and calibration", _COSTS, [cost_table(systems)]),
@@ -58,7 +57,8 @@ _COSTS = (
     "likelihood ratios only; their distance from the minimum is the price of the calibration."
 )
 _CONDITIONS = (
-    "The same trials by group, at thresholds of their own. A group without both kinds of trials has no error rate."
+    "The same trials by group, at thresholds of their own and without intervals: mind the numbers of trials. A group "
+    "without both kinds of trials has no error rate."
 )
 _HARDEST = (
     "Listen to these first: the target trials with the lowest and the nontarget trials with the highest scores. Wrong "

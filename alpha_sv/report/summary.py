@@ -47,6 +47,8 @@ def basis(system: Mapping) -> str:
         text += f"; {_level(system)} intervals from {resampling(found)}"
         if found["undefined"]:
             text += f", {found['undefined']:,} of which lacked a target or a nontarget trial and were left out"
+    elif reason := system.get("no_intervals"):
+        text += f"; no intervals: {reason}"
     return text + "."
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from alpha_sv.report.schema import SOURCES
 from alpha_sv.report.summary import bracket, false_accepts, number, percent, power
 
 Cell = str | tuple[str, str]
@@ -90,7 +91,7 @@ def hardest_tables(system: Mapping, folded: bool = False) -> list[Table]:
 def source_table(systems: Sequence[Mapping]) -> Table:
     """Files and hashes behind the numbers; what several systems share stands once."""
     users: dict[tuple[str, str, str], list[str]] = {}
-    for kind in ("trials", "scores", "model", "cohort"):
+    for kind in SOURCES:
         for s in systems:
             if source := s["sources"].get(kind):
                 users.setdefault((kind, source["file"], source["sha256"]), []).append(s["name"])

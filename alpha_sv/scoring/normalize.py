@@ -25,9 +25,12 @@ import os
 
 import numpy as np
 
-from alpha_sv.data.trials import ScoreTable
-from alpha_sv.scoring.cosine import Store
+from alpha_sv.data.trials import ScoreTable, Trials
+from alpha_sv.scoring.cosine import Store, score_trials
 from alpha_sv.scoring.statistics import Stats, trial_statistics
+
+_CHECKED = 1000  # trials, evenly spaced: the scores of another model differ nearly everywhere
+_ROUNDING = 0.01  # scores of other toolkits may come from half precision, or be written with few digits
 
 
 def z_norm(scores: np.ndarray, enroll_stats: Stats) -> np.ndarray:
@@ -118,7 +121,7 @@ def normalize_table(
     Raises
     ------
     ValueError
-        Unknown method, scores that are not cosines, or as `trial_statistics`.
+        Unknown method, scores that are not cosines of these embeddings, or as `trial_statistics`.
 
     Example
     -------
@@ -133,16 +136,25 @@ def normalize_table(
     """
     if method not in ("as-norm", "s-norm", "z-norm", "t-norm"):
         raise ValueError(f"normalize_table: unknown method {method!r}; choose as-norm, s-norm, z-norm or t-norm")
-    if not (np.abs(table.scores) <= 1 + 1e-6).all():
-        raise ValueError(
-            "normalize_table: the cohort statistics are of cosines, but some scores are outside [-1, 1]; "
-            "give the raw cosine scores (these may be normalised already)"
-        )
+    _check_cosines(table, store)
     sides = {"z-norm": ["enroll"], "t-norm": ["test"]}.get(method, ["enroll", "test"])
     top = top_n if method == "as-norm" else None
     stats = trial_statistics(table, store, cohort, top, sides, cache, progress)
     normalise = {"z-norm": z_norm, "t-norm": t_norm, "s-norm": s_norm, "as-norm": as_norm}[method]
     return ScoreTable(table.enroll, table.test, normalise(table.scores, *stats), table.labels)
+
+
+def _check_cosines(table: ScoreTable, store: Store) -> None:
+    """Statistics of other embeddings than those scored, or of other scores, would make numbers without a meaning."""
+    some = np.linspace(0, len(table) - 1, min(len(table), _CHECKED)).astype(np.int64)
+    cosines = score_trials(Trials(table.enroll[some], table.test[some]), store, progress=False).scores
+    if (wrong := np.flatnonzero(~(np.abs(cosines - table.scores[some]) < _ROUNDING))).size:
+        row = some[wrong[0]]
+        raise ValueError(
+            f"normalize_table: {table.enroll[row]} {table.test[row]} scored {table.scores[row]:.6g}, but their cosine "
+            f"is {cosines[wrong[0]]:.6g} ({wrong.size} of {some.size} trials looked at differ); give the raw cosines "
+            "(these may be normalised already) and the embeddings they are of"
+        )
 
 
 def _standardise(scores: np.ndarray, stats: Stats, what: str) -> np.ndarray:

@@ -136,7 +136,8 @@ def table(results: dict) -> str:
             eers = [(s["eer"]["value"], *s["intervals"]["eer"]) for s in pair]
             cells.append(" → ".join("{:.2f} [{:.1f}-{:.1f}]".format(*(100 * e for e in eer)) for eer in eers))
             cells.append(" → ".join(f"{s['min_dcf'][0]['value']:.3f}" for s in pair))
-            cells.append(" → ".join(f"{100 * s['fnr_at_fpr'][0]['fnr']:.1f}" for s in pair))
+            points = [s["fnr_at_fpr"][0] for s in pair]
+            cells.append(" → ".join(f"{100 * p['fnr']:.1f}" if p["supported"] else "n/a" for p in points))
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

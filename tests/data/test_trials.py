@@ -89,7 +89,7 @@ def test_the_layout_is_that_of_the_whole_file(given):
 )
 def test_an_ambiguous_file_needs_the_layout(given, read, text, layout, column):
     path = given(text)
-    with pytest.raises(ValueError, match=r"list.txt:1: .*layout=.*\(line: '"):
+    with pytest.raises(ValueError, match=r"list.txt:1: .*layout=.*--layout.*\(line: '"):
         read(path)
     assert len(getattr(read(path, layout=layout), column)) == 2
     first = read(path, layout=layout)
@@ -106,7 +106,7 @@ def test_an_ambiguous_file_needs_the_layout(given, read, text, layout, column):
         (read_trials, "\n1 a b\n\n0 a c d\n", "list.txt:4: 4 columns where line 2 has 3"),
         (read_trials, "a b target\na c impostor\n", "list.txt:2: label 'impostor'"),
         (read_trials, "a b target\na c 0\n", "list.txt:2: label '0'"),  # two vocabularies in one file
-        (read_trials, "a b 1 0.5\n", "list.txt:1: 4 columns fit no layout .*read_scores"),
+        (read_trials, "a b 1 0.5\n", "list.txt:1: 4 columns fit no layout .*no trial list"),
         (read_trials, "a\nb\n", "list.txt:1: 1 columns fit no layout"),
         (read_trials, "", "empty file"),
         (read_trials, "\n \n", "empty file"),
@@ -115,16 +115,16 @@ def test_an_ambiguous_file_needs_the_layout(given, read, text, layout, column):
         (read_scores, "a b 0.5\na c nan\n", "list.txt:2: score 'nan' is not finite"),
         (read_scores, "a b 1 0.5\na c 0 -inf\n", "list.txt:2: score '-inf' is not finite"),
         (read_scores, "a b 1 0.5\na c 3 0.1\n", "list.txt:2: label '3'"),
-        (read_scores, "a b target\na c nontarget\n", "list.txt:1: .*read_trials"),
-        (read_scores, "a b\n", "list.txt:1: 2 columns fit no layout .*read_trials"),
+        (read_scores, "a b target\na c nontarget\n", "list.txt:1: .*no scores file"),
+        (read_scores, "a b\n", "list.txt:1: 2 columns fit no layout .*no scores file"),
         (read_scores, "0.5 a b\nx a c\n", "list.txt:2: score 'x' is not a number"),
         (read_scores, "0.5 a b\ninf a c\n", "list.txt:2: score 'inf' is not finite"),
         (read_trials, "1 a b f\n0 a c m\n", "list.txt:1: 4 columns fit no layout .*header line"),
         (read_trials, "label enroll test\n", "list.txt: a header line but no trials"),
         (read_trials, "enroll test age age\na b 1 2\n", "list.txt: the header names a column twice"),
-        (read_trials, "enroll test score\na b 0.5\n", "list.txt: the header names a score column.*read_scores"),
+        (read_trials, "enroll test score\na b 0.5\n", "list.txt: the header names a score column.*no trial list"),
         (read_trials, "\nlabel enroll test\n1 a b\n7 a c\n", "list.txt:4: label '7'"),
-        (read_scores, "enroll test label\na b 1\n", "list.txt: the header names no score column.*read_trials"),
+        (read_scores, "enroll test label\na b 1\n", "list.txt: the header names no score column.*no scores file"),
         (read_scores, "enroll test score age\na b 1 2\n", "list.txt: age are no columns of a score file.*trial list"),
     ],
 )
@@ -159,7 +159,7 @@ def test_conditions_fit_the_trials(tmp_path):
 
 
 def test_a_header_and_a_layout_do_not_go_together(given):
-    with pytest.raises(ValueError, match="list.txt has a header .*layout="):
+    with pytest.raises(ValueError, match="list.txt has a header .*leave the layout out"):
         read_trials(given("label enroll test\n1 a b\n"), layout="voxceleb")
 
 
@@ -208,6 +208,9 @@ def test_repeats_are_kept_and_counted_but_contradictions_refused(given):
         read_trials(given("1 a b\n0 a c\n0 a b\n"))
     with pytest.raises(ValueError, match="list.txt: pair 'a b' has two labels"):
         read_scores(given("a b 1 0.5\na b 0 0.5\n"))
+    with pytest.raises(ValueError, match="list.txt: pair 'a b' has two scores, 0.5 and 0.6"):
+        read_scores(given("a b 1 0.5\na c 0 0.1\na b 1 0.6\n"))  # counted twice, one of them wrongly
+    assert len(read_scores(given("a b 1 0.5\na b 1 0.5\n"))) == 2
 
 
 @pytest.mark.parametrize("labels", [None, [True, False, True]])

@@ -92,6 +92,8 @@ def test_interrupted_extraction_continues_and_ends_the_same(utterances, tmp_path
     monkeypatch.setattr(StoreWriter, "write", dies_at_third)
     with pytest.raises(KeyboardInterrupt):
         extract(embedder, utterances, tmp_path / "part", batch_size=4, progress=False)
+    with pytest.raises(ValueError, match="is a file; give the folder"):
+        EmbeddingStore.open(__file__)
     with pytest.raises(ValueError, match="unfinished"):
         EmbeddingStore.open(tmp_path / "part")
     done = sum(calls[:2])

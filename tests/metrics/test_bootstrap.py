@@ -26,7 +26,7 @@ MEASURES = {
 }
 
 
-def random_list(seed, speakers=9, trials=400, systems=2, levels=None):
+def random_list(seed, speakers=12, trials=400, systems=2, levels=None):
     """An irregular list: not every speaker on both sides, repeats, both orders; scores [systems, trials]."""
     rng = np.random.default_rng(seed)
     names = np.array([f"id{k:02d}" for k in rng.permutation(speakers)])
@@ -99,7 +99,7 @@ def test_intervals_are_percentiles_of_the_draws_and_json():
     scores, enroll, test, labels = random_list(4, trials=3000)
     boot = speaker_bootstrap(scores, enroll, test, labels, replicates=200, level=0.9, llr=True)
     result = json.loads(json.dumps(boot.intervals(1), allow_nan=False))
-    assert result["resampled"] == "speakers" and result["speakers"] == 9
+    assert result["resampled"] == "speakers" and result["speakers"] == 12
     assert (result["replicates"], result["level"], result["seed"], result["undefined"]) == (200, 0.9, 1234, 0)
     column = boot.draws[:, 1, boot.metrics.index("min_dcf 0.05")]
     low, high = result["min_dcf"][1]
@@ -111,19 +111,39 @@ def test_intervals_are_percentiles_of_the_draws_and_json():
 
 def test_without_likelihood_ratios_no_interval_is_given_for_their_costs():
     scores, enroll, test, labels = random_list(5)
-    result = speaker_bootstrap(scores[0], enroll, test, labels, replicates=5).intervals()
+    result = speaker_bootstrap(scores[0], enroll, test, labels, replicates=40).intervals()
     assert result["cllr"] is None and result["act_dcf"] is None
 
 
 def test_a_draw_without_nontarget_trials_is_counted_and_left_out():
-    # of two speakers, half the draws are twice the same: no nontarget trial is left
-    arguments = [[2.0, 3.0, 0.0], ["a", "b", "a"], ["a", "b", "b"], [True, True, False]]
-    boot = speaker_bootstrap(*arguments, replicates=400)
-    assert 150 < boot.undefined < 250
-    assert len(boot.draws) == 400 - boot.undefined and np.isfinite(boot.draws).all()
-    with pytest.raises(ValueError, match="none of 1 draws of 2 speakers"):
-        for seed in range(20):
-            speaker_bootstrap(*arguments, replicates=1, seed=seed)
+    # ten speakers are compared in five couples only: a draw may have no whole couple
+    names = list("abcdefghij")
+    enroll, test, labels = [*names, *names[::2]], [*names, *names[1::2]], np.arange(15) < 10
+    boot = speaker_bootstrap(np.arange(15.0), enroll, test, labels, replicates=4000)
+    counts = np.random.default_rng(1234).multinomial(10, np.full(10, 0.1), size=4000)
+    assert boot.undefined == (counts[:, ::2] * counts[:, 1::2] == 0).all(axis=1).sum() > 0
+    assert len(boot.draws) == 4000 - boot.undefined and np.isfinite(boot.draws).all()
+    with pytest.raises(ValueError, match="none of 1 draws of 10 speakers"):
+        for seed in range(200):
+            speaker_bootstrap(np.arange(15.0), enroll, test, labels, replicates=1, seed=seed)
+
+
+@pytest.mark.parametrize("targets", [1, 9])
+def test_too_few_speakers_are_no_certainty(targets):
+    # Two speakers gave intervals of no width: of one kind of trials all draws are alike. Many impostors do not help.
+    names = [f"s{k:02d}" for k in range(30)]
+    enroll, test = [*names[:targets], *names], [*names[:targets], *names[1:], names[0]]
+    scores, labels = np.arange(targets + 30.0), np.arange(targets + 30) < targets
+    with pytest.raises(ValueError, match=f"^{targets} speakers have target and 30 nontarget trials.*needs 10"):
+        speaker_bootstrap(scores, enroll, test, labels)
+
+
+def test_draws_that_do_not_reach_the_bounds_of_an_interval_give_none():
+    arguments = random_list(4)
+    assert speaker_bootstrap(*arguments, replicates=40).intervals()["eer"]
+    with pytest.raises(ValueError, match="39 usable replicates .* 95 % interval; take at least 40"):
+        speaker_bootstrap(*arguments, replicates=39).intervals()
+    assert speaker_bootstrap(*arguments, replicates=20, level=0.9).intervals()["eer"]
 
 
 @pytest.mark.parametrize(
@@ -134,7 +154,7 @@ def test_a_draw_without_nontarget_trials_is_counted_and_left_out():
         ({"test": ["a", "c"]}, "one value a trial, got shapes"),
         ({"scores": [[1.0, 0.0]]}, "one value a trial, got shapes"),
         ({"scores": [[1.0, np.nan, 0.0]]}, r"scores\[0\]: 1 of 3 scores are NaN .*first at index 1"),
-        ({"enroll": ["b", "b", "b"], "labels": [False] * 3}, "target_scores is empty"),
+        ({"enroll": ["b", "b", "b"], "labels": [False] * 3}, "0 speakers have target and 3 nontarget"),
         ({"scores": [], "enroll": [], "test": [], "labels": []}, r"scores\[0\] is empty"),
         ({"replicates": 0}, "replicates"),
         ({"level": 1.0}, "level"),

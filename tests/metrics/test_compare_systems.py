@@ -70,7 +70,7 @@ def test_what_two_systems_share_cancels():
 
 def test_the_result_names_its_settings_and_is_json():
     scores = [similarity(voices(seed)) for seed in range(3)]
-    boot, result = comparison(*scores, replicates=20)
+    boot, result = comparison(*scores, replicates=40)
     assert json.loads(json.dumps(result, allow_nan=False)) == result
     assert {key: result[key] for key in boot.settings()} == boot.settings()
     assert (result["baseline"], [pair["system"] for pair in result["pairs"]]) == ("system 0", ["system 1", "system 2"])
@@ -82,7 +82,16 @@ def test_the_result_names_its_settings_and_is_json():
 def test_one_system_or_a_missing_name_is_refused():
     scores = similarity(voices(0))
     with pytest.raises(ValueError, match="two or more systems"):
-        comparison(scores, replicates=2)
-    boot, _ = comparison(scores, scores, replicates=2)
+        comparison(scores, replicates=40)
+    boot, _ = comparison(scores, scores, replicates=40)
     with pytest.raises(ValueError, match="a name for each"):
         compare_systems(boot, ["only one"])
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_rate_that_either_system_does_not_support_is_not_compared(order):
+    scores = similarity(voices(0))
+    tied = np.zeros_like(scores)  # any threshold accepts all or none: no rate of 1e-2 can be counted
+    boot, result = comparison(*[scores, tied][::order], replicates=40)
+    assert boot.supported[:, boot.metrics.index("fnr at fpr 1e-2")].tolist() == [True, False][::order]
+    assert "fnr at fpr 1e-2" not in [entry["metric"] for entry in result["pairs"][0]["metrics"]]

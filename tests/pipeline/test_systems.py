@@ -6,6 +6,7 @@ import pytest
 from alpha_sv.data.tables import ScoreTable, Trials
 from alpha_sv.data.trials import write_scores, write_trials
 from alpha_sv.pipeline.evaluation import compare_files, evaluate_files, hardest_trials, load_systems
+from alpha_sv.report import write_markdown, write_report
 from alpha_sv.report.read import check_metrics
 
 
@@ -57,6 +58,24 @@ def test_without_replicates_nobody_has_to_be_known(files):
     metrics = evaluate_files(given(files, "good"), replicates=0)
     check_metrics(metrics, "metrics")
     assert metrics["systems"][0]["intervals"] is None and metrics["comparison"] is None
+
+
+def test_of_few_speakers_there_are_no_intervals_and_the_report_says_why(files, caplog):
+    # two speakers gave [5.4, 5.4] % and a page full of certainty
+    for name in ("good", "other"):
+        lines = [x for x in (files / "good.txt").read_text().splitlines() if x[:3] < "s09" and x.split()[1][:3] < "s09"]
+        (files / f"{name}.txt").write_text("\n".join(lines))
+    metrics = evaluate_files(given(files, "good", "other"))
+    check_metrics(metrics, "metrics")
+    assert metrics["comparison"] is None
+    why = "no intervals: 9 speakers have target and 9 nontarget trials"
+    assert why in caplog.text
+    for write, name in ((write_report, "r.html"), (write_markdown, "r.md")):
+        assert why in write(files / name, metrics).read_text()
+    for system in metrics["systems"]:
+        assert system["intervals"] is None and why.endswith(system["no_intervals"].partition(",")[0])
+    with pytest.raises(ValueError, match="9 speakers .* more speakers"):
+        compare_files(given(files, "good", "other"))
 
 
 def test_other_trials_are_refused_by_the_name_of_the_file(files):

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from alpha_sv.data.trials import read_scores, read_trials
-from alpha_sv.embedding.store import EmbeddingStore
+from alpha_sv.embedding.store import EmbeddingStore, StoreWriter
 from alpha_sv.report import load_metrics
 from alpha_sv.scoring import Calibrator, cosine_scores
+from tests.pipeline.world import DIM
 
 
 def numbers(metrics):
@@ -150,6 +151,67 @@ def test_every_text_file_may_be_a_pipe(run, world):
     assert status == 2 and "can be read once" in error
 
 
+def test_a_pipe_with_a_name_is_hashed_as_it_was_read(world):
+    """It can be read once: the hash of what is left, nothing, was given as that of the scores."""
+    command = (
+        f"{sys.executable} -m alpha_sv.cli evaluate x=<(cat cosine.txt) y=<(cat as_norm.txt) --replicates 0 --json"
+    )
+    done = subprocess.run(["bash", "-c", command], cwd=world, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for system, file in zip(json.loads(done.stdout)["systems"], ("cosine.txt", "as_norm.txt"), strict=True):
+        assert system["sources"]["scores"]["sha256"] == hashlib.sha256((world / file).read_bytes()).hexdigest()
+    assert [s["name"] for s in json.loads(done.stdout)["systems"]] == ["x", "y"]
+
+
+def test_only_a_file_is_replaced_by_a_file(run, world):
+    """`-o /dev/null`, typed by root, put a file in the place of the device."""
+    os.mkfifo(world / "device")
+    for output in ("device", "."):
+        _, error, status = run(f"evaluate cosine.txt --replicates 0 -o {output}")
+        assert status == 2 and f"{os.path.realpath(output)} is a folder or a device" in error
+    assert (world / "device").is_fifo()
+    (world / "latest.json").symlink_to("real.json")
+    assert run("evaluate cosine.txt --replicates 0 -o latest.json")[2] == 0
+    assert (world / "latest.json").is_symlink() and (world / "real.json").is_file()
+
+
+def test_a_calibrator_judged_on_its_own_scores_is_told_on(run, world, caplog):
+    run("calibrate dev_as_norm.txt -o own.json")
+    assert run("calibrate as_norm.txt --calibrator own.json -o others.txt")[2] == 0 and caplog.text == ""
+    assert run("calibrate dev_as_norm.txt --calibrator own.json -o own.txt")[2] == 0
+    assert "own.json was fitted to these very scores" in caplog.text
+    run("evaluate own.txt --llr own --replicates 0 -o own_metrics.json")
+    run("report own_metrics.json -o own.md")
+    text, digest = (world / "own.md").read_text(), hashlib.sha256((world / "own.json").read_bytes()).hexdigest()
+    assert f"| calibrator | own.json, fitted to these very scores of own | {digest} |" in text
+
+
+def test_the_scores_of_other_embeddings_are_not_normalised(run, world):
+    """The statistics of another model gave numbers without a meaning, and no complaint."""
+    store = EmbeddingStore.open(world / "emb")
+    writer = StoreWriter(world / "other", store.ids, store.speakers, store.splits, DIM, key="other")
+    writer.write(range(len(store.ids)), np.random.default_rng(3).standard_normal((len(store.ids), DIM)))
+    writer.finish()
+    _, error, status = run("normalize cosine.txt --embeddings other --top-n 10 -o x.txt")
+    assert status == 2 and "scored" in error and "the embeddings they are of" in error
+    assert not (world / "x.txt").exists()
+    rounded = read_scores(world / "cosine.txt")
+    lines = [f"{e} {t} {s:.2f}\n" for e, t, s in zip(rounded.enroll, rounded.test, rounded.scores, strict=True)]
+    (world / "rounded.txt").write_text("".join(lines))
+    assert run("normalize rounded.txt --embeddings emb --top-n 10 -o x.txt")[2] == 0
+
+
+def test_a_list_of_one_kind_is_named(run, world):
+    for kind, missing in ((" target", "no nontarget"), (" nontarget", "no target")):
+        lines = (world / "dev_as_norm.txt").read_text().splitlines(keepends=True)
+        (world / "one_kind.txt").write_text("".join(line for line in lines if line.endswith(f"{kind}\n")))
+        _, error, status = run("evaluate one_kind.txt")
+        assert status == 2 and f"one_kind.txt has {missing} trial" in error
+        _, error, status = run("calibrate one_kind.txt -o x.json")
+        assert status == 2 and "both are needed" in error and "folds" not in error
+    assert "folds" not in run("calibrate dev_as_norm.txt --p-target 2 -o x.json")[1]
+
+
 def test_a_reader_that_has_had_enough_is_no_error(world):
     command = [sys.executable, "-m", "alpha_sv.cli", "calibrate", "as_norm.txt", "--calibrator", "calibrator.json"]
     read, write = os.pipe()
@@ -204,11 +266,11 @@ def test_enrolment_models_of_several_utterances(run, world):
         assert run(f"{command} --norm as-norm --top-n 10 -o model_{how}_normed.txt")[2] == 0
     run("normalize model_mean.txt --embeddings emb --models spk2utt --top-n 10 -o normed.txt")
     assert (world / "normed.txt").read_bytes() == (world / "model_mean_normed.txt").read_bytes()
-    _, error, status = run("evaluate model_mean.txt --replicates 20")
+    _, error, status = run("evaluate model_mean.txt --replicates 40")
     assert status == 2 and "--speakers" in error, "nothing says who m0 is"
     names = {**{m: f"test{int(m[1:]):02d}" for m in models}, **{t: t[:6] for t in tests}}
     (world / "utt2spk").write_text("".join(f"{name} {speaker}\n" for name, speaker in names.items()))
-    assert run("evaluate model_mean.txt --replicates 20 --speakers utt2spk")[2] == 0
+    assert run("evaluate model_mean.txt --replicates 40 --speakers utt2spk")[2] == 0
 
 
 def test_compare_writes_its_findings(run, world):
@@ -234,10 +296,12 @@ def test_report_is_a_page_or_markdown(run, world):
         assert load_metrics(world / "metrics.json")["systems"][0]["sources"]["trials"]["sha256"] in content
 
 
-def test_no_torch_where_there_are_no_embeddings(world):
+def test_no_torch_where_nothing_is_embedded(world):
     commands = [
-        "evaluate cosine.txt --replicates 5 --json",
-        "compare cosine.txt as_norm.txt --replicates 5",
+        "score emb trials.txt --norm as-norm --top-n 10 -o s.txt",
+        "normalize cosine.txt --embeddings emb --top-n 10 -o n.txt",
+        "evaluate cosine.txt --replicates 40 --json",
+        "compare cosine.txt as_norm.txt --replicates 40",
         "report metrics.json -o r.html",
         "calibrate dev_as_norm.txt -o c.json",
         "calibrate cosine.txt --calibrator c.json -o c.txt",

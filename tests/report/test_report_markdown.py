@@ -37,14 +37,12 @@ def test_markdown_and_page_show_the_same_tables(tmp_path, pair):
 
 
 def test_markdown_has_title_verdict_facts_notes_command_and_whole_hashes(tmp_path, pair):
-    options = {"title": "My title", "facts": {"Corpus": "mine"}, "notes": ["One.", "Two."], "main": "as-norm"}
+    options = {"title": "My title", "facts": {"Corpus": "mine"}, "notes": ["One.", "Two."]}
     text = write_markdown(tmp_path / "r.md", pair, **options).read_text(encoding="utf-8")
     assert text.startswith("# My title\n\n**At 1 false accept in 100 impostor trials, ")
-    assert "System as-norm: 400 target and 4,000 nontarget trials; 95 % intervals" in text
+    assert "System cosine: 400 target and 4,000 nontarget trials; 95 % intervals" in text
     assert "* Corpus: mine" in text and "One.\n\nTwo." in text
     assert "    alpha-sv evaluate scores_cosine.txt\n" in text and sha256("trials") in text
-    with pytest.raises(ValueError, match="no system is called 'z-norm'"):
-        write_markdown(tmp_path / "r.md", pair, main="z-norm")
 
 
 def test_every_row_of_a_table_has_as_many_cells_as_its_header_whatever_the_names(tmp_path):

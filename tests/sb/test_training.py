@@ -1,5 +1,6 @@
 """The training run as a user starts it: on a tiny tree, in a process of its own, killed and resumed."""
 
+import itertools
 import json
 import os
 import signal
@@ -244,8 +245,12 @@ def test_training_log_drops_lines_after_the_checkpoint_and_a_torn_last_line(tmp_
 
 @pytest.mark.slow
 def test_comparison_of_losses_writes_its_table(tmp_path):
-    root = make_tree(tmp_path / "corpora" / "tiny", speakers=10, utterances=6)
-    (root / "trials.txt").rename(root / "trials_dev.txt")
+    root = make_tree(tmp_path / "corpora" / "tiny", speakers=20, utterances=6)
+    names = [
+        (s, f"spk{s}/s{u % 2}/{u:02d}.wav") for s in range(10, 20) for u in range(6)
+    ]  # intervals need ten speakers
+    lines = [f"{int(a == b)} {x} {y}\n" for (a, x), (b, y) in itertools.combinations(names, 2)]
+    (root / "trials_dev.txt").write_text("".join(lines))
     for kind in ("noise", "rir"):
         (tmp_path / "corpora" / kind).mkdir()
         (root / kind).rename(tmp_path / "corpora" / kind / "wav")
