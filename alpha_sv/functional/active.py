@@ -155,7 +155,7 @@ def _candidates(values, alpha, scale, target, target_value, log_q) -> tuple[Cand
         if measure is None and log_q:
             a_target = math.exp((alpha - 1) * log_q)
             a = torch.ones_like(subset).scatter_(1, slot, a_target)
-    shift, bound = lower_bound(subset, a, kappa, alpha)
+    shift, bound = lower_bound(subset, a, kappa, alpha, 1.0 if measure is None else None)
     # rounded down: far from zero the next number may be further off than the slack
     level = torch.add(shift, bound, alpha=1 / kappa).nextafter(torch.full_like(shift, -torch.inf))
     if grouped and not values.is_cuda:

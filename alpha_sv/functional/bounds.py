@@ -24,17 +24,21 @@ def group_maxima(values: Tensor) -> Tensor:
     return maxima if whole == classes else torch.cat([maxima, values[:, whole:].amax(1, keepdim=True)], 1)
 
 
-def lower_bound(subset: Tensor, a: Tensor | None, kappa: float, alpha: float) -> tuple[Tensor, Tensor]:
+def lower_bound(
+    subset: Tensor, a: Tensor | None, kappa: float, alpha: float, largest_a: float | None = None
+) -> tuple[Tensor, Tensor]:
     """(shift, bound), each [N, 1]: the root over all classes is at least κ·shift + bound.
 
-    `subset` [N, T] holds values (z = κ·value) of some of the classes, `a` their weights (None: all one).
+    `subset` [N, T] holds values (z = κ·value) of some of the classes, `a` their weights (None: all one), of which
+    `largest_a` is the largest, if known.
     """
     shift = subset.amax(1, keepdim=True)
     z, slack = (subset - shift).mul_(kappa), SLACK
     if a is None:  # one class alone has mass 1 at z_j − 1/a_j
         bound = torch.full_like(shift, -1.0)
     else:
-        bound, slack = (z - a.reciprocal()).amax(1, keepdim=True), SLACK / a.amax(1, keepdim=True)
+        bound = (z - a.reciprocal()).amax(1, keepdim=True)
+        slack = SLACK / (largest_a or a.amax(1, keepdim=True))
         z.mul_(a)
     beta = math.ceil(1 / (alpha - 1) - 1e-9)  # fact 3
     for _ in range(BOUND_STEPS):

@@ -135,7 +135,7 @@ class Pool:
             a = torch.ones_like(top[:, :1]).expand(rows, top.shape[1] + 1).contiguous()
             a[:, -1] = self.a_target
             subset = torch.cat([top - error, self.target_value], 1)
-            self.shift, bound = lower_bound(subset, a, self.kappa, self.alpha)
+            self.shift, bound = lower_bound(subset, a, self.kappa, self.alpha, 1.0)
             self.level = torch.add(self.shift, bound, alpha=1 / self.kappa)
         level = self.level - error
         if grouped:
