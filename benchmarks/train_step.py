@@ -18,7 +18,7 @@ from statistics import median
 import torch
 from common import Cell, in_child, keep_memory, table, wants_quick, world
 from hardware import describe
-from head_memory import COMPARED, SPARSE, errors, forward_backward, heads
+from head_memory import COSFACE, SPARSE, errors, forward_backward, heads
 
 from alpha_sv.heads import PrototypeSGD
 
@@ -60,7 +60,7 @@ def measure(classes: int, size: Size) -> dict[str, Measured]:
     embedder = SpeakerEmbedder("ecapa_tdnn", size.dim, channels=size.channels).train()
     adam = torch.optim.Adam(embedder.parameters(), lr=_LEARNING_RATE)
     chunks = 0.1 * torch.randn(size.batch, int(size.seconds * SAMPLE_RATE))
-    made = {name: module for name, module in heads(weight).items() if name in COMPARED}
+    made = {name: module for name, module in heads(weight).items() if name in (COSFACE, SPARSE)}
     optimizers = {
         name: (PrototypeSGD if name == SPARSE else torch.optim.Adam)([module.weight], lr=_LEARNING_RATE)
         for name, module in made.items()
@@ -80,6 +80,7 @@ def measure(classes: int, size: Size) -> dict[str, Measured]:
             taken[name].append(step(name))
     with torch.no_grad():
         embeddings = embedder(chunks)
+    made.clear(), optimizers.clear()  # the reference in float64 needs the room
     error = errors(embeddings, weight, labels)
     return {name: Measured(*map(median, zip(*t[1:], strict=True)), error[name]) for name, t in taken.items()}
 

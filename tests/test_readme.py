@@ -23,7 +23,7 @@ def test_python_snippets_run():
     for snippet in snippets:
         done = subprocess.run([sys.executable, "-c", snippet], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        assert "support" in done.stdout
+        assert "support" in done.stdout or "print" not in snippet
 
 
 def test_yaml_snippets_build():

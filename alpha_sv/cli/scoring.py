@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 
@@ -61,8 +62,9 @@ def add_verbs(verbs: argparse._SubParsersAction) -> None:
         "fit a calibrator to development scores, or apply one: scores become log-likelihood ratios",
         "alpha-sv calibrate dev_scores.txt --trials dev_trials.txt -o calibrator.json\n"
         "  alpha-sv calibrate scores.txt --calibrator calibrator.json -o llrs.txt",
-        "Without --calibrator it fits one, writes it, and prints how it does on speakers it has not heard. The\n"
-        "ratios are natural-log; a calibrator is for scores of the kind it was fitted to, with the same qualities.",
+        "Without --calibrator it fits one, writes it, and prints how it does on speakers it has not heard; with it,\n"
+        "it applies it, and prints the errors at its thresholds if the scores are labelled. The ratios are\n"
+        "natural-log; a calibrator is for scores of the kind it was fitted to, with the same qualities.",
         reads=("scores", "trials", "calibrator", "speakers"),
     )
     sub.add_argument("scores", help="scores file")
@@ -149,6 +151,7 @@ def _normalize(a: argparse.Namespace) -> None:
 
 def _calibrate(a: argparse.Namespace) -> None:
     from alpha_sv.data.trials import label_scores, read_scores, read_trials
+    from alpha_sv.pipeline.calibration import errors_at_points, points_markdown
     from alpha_sv.pipeline.sources import read_sources, source
     from alpha_sv.scoring import Calibrator
 
@@ -166,13 +169,14 @@ def _calibrate(a: argparse.Namespace) -> None:
             )
         llrs = calibrator.apply(table, _qualities(a, table))
         _deliver_scores(a, llrs, {**sources, "calibrator": given}, commands)
+        if llrs.labels is not None and calibrator.points and a.output != "-":
+            points = errors_at_points(calibrator, llrs)
+            print(json.dumps(points) if a.json else points_markdown(points))
     else:
         _fit(a, table, {**sources, "scores": source(a.scores)}, commands)
 
 
 def _fit(a: argparse.Namespace, table, sources: dict, commands: list[str]) -> None:
-    import json
-
     from alpha_sv.pipeline.calibration import calibration_markdown, fit_calibrator
     from alpha_sv.pipeline.speakers import sides_speakers
 

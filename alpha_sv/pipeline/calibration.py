@@ -11,6 +11,7 @@ import numpy as np
 from alpha_sv.data.manifest import read_manifest
 from alpha_sv.data.tables import ScoreTable
 from alpha_sv.metrics import evaluate
+from alpha_sv.metrics.errors import MIN_FALSE_ACCEPTS
 from alpha_sv.scoring import Calibrator, cross_calibrate, duration_qualities, fit_calibration, with_points
 
 
@@ -110,4 +111,42 @@ def calibration_markdown(calibrator: Calibrator, unheard: Mapping) -> str:
     for point in calibrator.points:
         counts = ["" if count is None else f"{count:,}" for count in (point.false_accepts, point.misses)]
         lines.append(f"| {point.name} | {point.threshold:.4f} | {' | '.join(counts)} |")
+    return "\n".join(lines)
+
+
+def errors_at_points(calibrator: Calibrator, table: ScoreTable) -> list[dict]:
+    """What the saved thresholds do on a labelled list of LLRs: both errors of each operating point, counted.
+
+    Example
+    -------
+    >>> from alpha_sv.scoring.calibrator import OperatingPoint
+    >>> point = OperatingPoint("p_target 0.5", threshold=0.0)
+    >>> llrs = ScoreTable(["a", "a", "b"], ["c", "d", "d"], [2.0, -1.0, -3.0], [True, True, False])
+    >>> errors_at_points(Calibrator(weight=1.0, offset=0.0, points=(point,)), llrs)
+    [{'name': 'p_target 0.5', 'threshold': 0.0, 'misses': 1, 'false_accepts': 0, 'target': 2, 'nontarget': 1}]
+    """
+    counts = {"target": len(table.target_scores), "nontarget": len(table.nontarget_scores)}
+    return [
+        {
+            "name": point.name,
+            "threshold": point.threshold,
+            "misses": int((table.target_scores < point.threshold).sum()),
+            "false_accepts": int((table.nontarget_scores >= point.threshold).sum()),
+            **counts,
+        }
+        for point in calibrator.points
+    ]
+
+
+def points_markdown(points: Sequence[Mapping]) -> str:
+    """`errors_at_points` as Markdown; a rate that rests on fewer than 10 errors is not stated, only counted."""
+
+    def rate(count: int, total: int) -> str:
+        stated = f"{100 * count / total:.2f} %" if count >= MIN_FALSE_ACCEPTS else "n/a"
+        return f"{stated} ({count:,} of {total:,})"
+
+    lines = ["| accept at | LLR threshold (nats) | false accepts | misses |", "|:--|--:|--:|--:|"]
+    for point in points:
+        false_accepts, misses = rate(point["false_accepts"], point["nontarget"]), rate(point["misses"], point["target"])
+        lines.append(f"| {point['name']} | {point['threshold']:.4f} | {false_accepts} | {misses} |")
     return "\n".join(lines)

@@ -1,0 +1,90 @@
+#!/usr/bin/env python3
+"""A study from one grid: every loss tuned with the same budget, trained with several seeds, scored, one table out.
+
+    python study.py hparams/small.yaml --data /corpora                 tune, train, score, print the table
+    python study.py hparams/small.yaml --data /corpora --status        what is done and what is left
+    python study.py hparams/small.yaml --data /corpora --workers 2     two runs at a time
+    python study.py hparams/yours.yaml --data /corpora --launch 'torchrun --standalone --nproc_per_node=8'
+
+/corpora holds <corpus>/wav and <corpus>/trials_dev.txt for each corpus of the grid, and noise/wav and rir/wav. A run is
+kept in a folder named by the hash of everything it depends on, so an interrupted study continues, a changed row runs
+anew and the others do not, and several machines may share a folder (`--shard 1/3`). Settings are chosen on development
+trials of training speakers; the trials that are reported are scored once, at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from grid import Run, chosen, read_grid, reported_runs, tuning_runs
+from outcome import failure, outcome_of, record
+from tables import result_table
+from tqdm import tqdm
+
+RECIPE = Path(__file__).parents[1] / "SpeakerTree"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("grid", type=Path, help="YAML file, see hparams/")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the corpora")
+    parser.add_argument("--output", type=Path, default=Path("results/study"))
+    parser.add_argument("--workers", type=int, default=1, help="runs at a time, one thread each")
+    parser.add_argument("--launch", default=sys.executable, help="what starts train.py, e.g. a torchrun command")
+    parser.add_argument("--shard", default="1/1", help="i/n: only every n-th run, beginning with the i-th")
+    parser.add_argument("--status", action="store_true", help="only say what is done")
+    parser.add_argument("--table", action="store_true", help="only make the table of what is done")
+    arguments = parser.parse_args()
+    data, output = arguments.data.resolve(), arguments.output.resolve()
+    grid = {**read_grid(arguments.grid), "output": output}
+
+    tuning = tuning_runs(grid, data)
+    if not (arguments.table or arguments.status):
+        execute(tuning, output, arguments, "tuning")
+    best = chosen(grid, tuning, {run.key: outcome_of(run, output) for run in tuning})
+    runs = reported_runs(grid, data, best)
+    if not (arguments.table or arguments.status):
+        execute(runs, output, arguments, "reported")
+    done = {run.key: found for run in runs if (found := outcome_of(run, output))}
+    print(f"{len(done)} of {len(runs)} reported runs are done", file=sys.stderr)
+    if not arguments.status:
+        print(result_table(grid, runs, done))
+
+
+def execute(runs: list[Run], output: Path, arguments, stage: str) -> None:
+    """Do what is left of `runs`; one that fails is reported at the end, and the others go on."""
+    index, shards = (int(part) for part in arguments.shard.split("/"))
+    todo = [run for run in runs[index - 1 :: shards] if outcome_of(run, output) is None]
+    with concurrent.futures.ThreadPoolExecutor(arguments.workers) as pool:
+        futures = {pool.submit(perform, run, output, arguments.launch): run for run in todo}
+        bar = tqdm(total=len(runs), initial=len(runs) - len(todo), desc=stage, unit="run")
+        failed = []
+        for future in concurrent.futures.as_completed(futures):
+            bar.update()
+            if error := future.exception():
+                failed.append(f"{futures[future].name}: {error}")
+                tqdm.write(failed[-1], file=sys.stderr)
+        bar.close()
+    if failed:
+        raise SystemExit(f"{len(failed)} of {len(todo)} runs failed; run the same command again to repeat only these")
+
+
+def perform(run: Run, output: Path, launch: str) -> None:
+    """Train (or continue), extract, score; the outcome is written last."""
+    folder = output / run.key
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [*shlex.split(launch), "train.py", *run.command(folder)]
+    with open(folder / "stdout.txt", "a", encoding="utf-8") as log:
+        status = subprocess.run(command, cwd=RECIPE, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
+    if status:
+        raise RuntimeError(failure(folder, status))
+    record(run, folder)
+
+
+if __name__ == "__main__":
+    main()
