@@ -44,6 +44,8 @@ def test_what_is_timed_computes_the_right_thing(document, name):
     tables = re.findall(r"(?:^\|.*\n?)+", section, re.MULTILINE)
     assert tables
     for lines in (found.splitlines() for found in tables):
+        if lines[0].endswith("| calls | µs |"):  # the profile computes nothing
+            continue
         assert lines[0].rstrip("| ").endswith("error")
         cells = [line.split("|")[-2].strip() for line in lines[2:]]
         errors = [float(cell) for cell in cells if cell]  # the GEMM has none
