@@ -140,8 +140,11 @@ class MarginLoss(nn.Module):
             For labels outside [0, C), shapes that do not match, or outputs that are not cosines.
         """
         cosines, targets = self._check(outputs, targets)
-        watch = self.monitor.look if self.training and self.alpha > 1 and self.monitor.due() else None
-        return self.per_example(cosines, targets, watch).mean()
+        return self.per_example(cosines, targets, self.watch()).mean()
+
+    def watch(self) -> Callable[[Active], None] | None:
+        """What is to look at this training batch, if it is one of those that the monitor looks at."""
+        return self.monitor.look if self.training and self.alpha > 1 and self.monitor.due() else None
 
     def per_example(self, cosines: Tensor, targets: Tensor, watch: Callable | None = None) -> Tensor:
         """Loss [N] of cosines [N, C] and labels [N], which are taken as they are; `watch` sees what is active."""

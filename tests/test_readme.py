@@ -20,10 +20,13 @@ def blocks(text, language):
 def test_python_snippets_run():
     snippets = blocks(README, "python")
     assert snippets
+    printed = ""
     for snippet in snippets:
         done = subprocess.run([sys.executable, "-c", snippet], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert "support" in done.stdout or "print" not in snippet
+        printed += done.stdout
+    assert "support" in printed
 
 
 def test_yaml_snippets_build():

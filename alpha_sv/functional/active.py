@@ -149,7 +149,7 @@ def _candidates(values, alpha, scale, target, target_value, log_q) -> tuple[Cand
     subset, slot, wanted, a, a_target = top, None, None, measure, 1.0
     if target is not None:
         slot = (target >> GROUP_BITS if grouped else target).unsqueeze(1)
-        wanted = torch.arange(0, rows * classes, classes, device=values.device).add_(target)
+        wanted = _positions(target, classes)
         # in the target's group stands the target itself: still a subset of the classes
         subset = top.scatter(1, slot, target_value.unsqueeze(1))
         if measure is None and log_q:
@@ -175,7 +175,7 @@ def _candidates(values, alpha, scale, target, target_value, log_q) -> tuple[Cand
         a = log_q.view(-1).index_select(0, flat).double().mul_(alpha - 1).exp_()
     elif a is not None:
         a = torch.ones_like(z).index_fill_(0, at, a_target)
-    offsets = torch.searchsorted(row, torch.arange(rows + 1, device=row.device))
+    offsets = row_offsets(row, rows)
     return Candidates(row, flat, offsets, z, a, at), (level - shift).mul_(kappa)
 
 
@@ -231,6 +231,16 @@ def row_sums(values: Tensor, offsets: Tensor) -> Tensor:
     return torch.segment_reduce(values, "sum", offsets=offsets, initial=0, unsafe=True)
 
 
+def row_offsets(row: Tensor, rows: int) -> Tensor:
+    """Where each row begins among entries of ascending rows, and where the last one ends, [n] → [rows + 1]."""
+    return torch.searchsorted(row, torch.arange(rows + 1, device=row.device))
+
+
+def _positions(target: Tensor, classes: int) -> Tensor:
+    """row·C + target of each row."""
+    return torch.arange(0, len(target) * classes, classes, device=target.device).add_(target)
+
+
 def _active(kept: Candidates, p: Tensor, base: Tensor, target_gap: Tensor | None) -> Active:
     return Active(kept.rows, kept.flat, kept.offsets, p, base, kept.at, target_gap)
 
@@ -259,8 +269,8 @@ def _from_plain(solution: Solution, target: Tensor | None) -> Active:
         kept.scatter_(1, target.unsqueeze(1), True)
     flat = kept.view(-1).nonzero().squeeze(1)
     row = torch.div(flat, classes, rounding_mode="floor")
-    offsets = torch.searchsorted(row, torch.arange(rows + 1, device=row.device))
+    offsets = row_offsets(row, rows)
     p, base, gap = (part.view(-1).index_select(0, flat).double() for part in (solution.p, solution.base, solution.gap))
     if target is not None:
-        at = torch.searchsorted(flat, torch.arange(0, rows * classes, classes, device=row.device).add_(target))
+        at = torch.searchsorted(flat, _positions(target, classes))
     return Active(row, flat, offsets, p, base, at, None if at is None else gap.index_select(0, at))

@@ -10,8 +10,8 @@ import math
 import torch
 from torch import Tensor
 
-GROUP = 64  # columns in a group: a row of the vector unit's favourite length, and few enough to look through
 GROUP_BITS = 6
+GROUP = 1 << GROUP_BITS  # columns in a group: a length vector units like, and few enough to look through
 BOUND_STEPS = 3
 SLACK = 1e-5  # in units of 1/a_j, where one class alone has mass 1: above the rounding, below what adds candidates
 

@@ -6,8 +6,7 @@ With b_j = 1 + (α−1)(θ_j − τ) = (p_j / q_j)^{α−1} on the active classe
 
     loss = Σ_{active} p_j (b_j − 1) / α − (θ_y − τ) + expm1((1−α) ln q_y) / (α(α−1)).
 
-α = 1 is the cross-entropy of softmax(θ + ln q). Nothing dense is kept
-for the backward pass at α > 1.
+α = 1 is the cross-entropy of softmax(θ + ln q). Nothing dense is kept for the backward pass at α > 1.
 """
 
 from __future__ import annotations
@@ -63,13 +62,17 @@ class _ActiveLoss(torch.autograd.Function):
 
 
 def loss_of(found: Active, alpha: float, log_q_target: Tensor | float | None) -> Tensor:
-    """The closed form above, float64 [N]."""
+    """The loss of each row of what the solver found, float64 [N]."""
+    return closed_form(found.row_sums((found.base - 1).mul_(found.p)), found.target_gap, alpha, log_q_target)
+
+
+def closed_form(spread: Tensor, target_gap: Tensor, alpha: float, log_q_target: Tensor | float | None) -> Tensor:
+    """The closed form above, [N], from Σ p_j (b_j − 1), θ_y − τ and ln q_y."""
     if isinstance(log_q_target, Tensor):
         vertex = vertex_term(log_q_target.double(), alpha)
     else:
         vertex = math.expm1((1 - alpha) * (log_q_target or 0.0)) / (alpha * (alpha - 1))
-    spread = found.row_sums((found.base - 1).mul_(found.p))
-    loss = torch.sub(spread / alpha, found.target_gap).add_(vertex)
+    loss = torch.sub(spread / alpha, target_gap).add_(vertex)
     return loss.clamp_(min=0)  # ≥ 0 is a theorem; rounding may say −1e-8
 
 

@@ -59,8 +59,11 @@ class PrototypeSGD(torch.optim.Optimizer):
         for group in self.param_groups:
             for weight in group["params"]:
                 if "velocity" in self.state[weight]:
-                    rows = torch.arange(len(weight), device=weight.device)
-                    weight.sub_(self._owed(weight, rows, group["momentum"]), alpha=group["lr"])
+                    state, rows = self.state[weight], torch.arange(len(weight), device=weight.device)
+                    owed, velocity = _settled(state, rows, group["momentum"])
+                    state["velocity"].copy_(velocity)
+                    state["current"].fill_(state["step"])
+                    weight.sub_(owed, alpha=group["lr"])
 
     def load_state_dict(self, state_dict):
         super().load_state_dict(state_dict)
@@ -78,22 +81,21 @@ class PrototypeSGD(torch.optim.Optimizer):
             state["velocity"] = torch.zeros_like(weight, memory_format=torch.contiguous_format)
             state["current"] = torch.zeros(len(weight), dtype=torch.int64, device=weight.device)
             state["step"] = 0
-        step = self._owed(weight, rows, momentum)
+        owed, velocity = _settled(state, rows, momentum)
         state["step"] += 1
-        velocity = state["velocity"].index_select(0, rows).mul_(momentum).add_(grad)
+        velocity.mul_(momentum).add_(grad)
         state["velocity"].index_copy_(0, rows, velocity)
         state["current"].index_fill_(0, rows, state["step"])
-        weight.index_add_(0, rows, step.add_(velocity), alpha=-lr)
+        weight.index_add_(0, rows, owed.add_(velocity), alpha=-lr)
 
-    def _owed(self, weight: Tensor, rows: Tensor, momentum: float) -> Tensor:
-        """What momentum has not yet moved the rows by, in units of lr; settles their velocity."""
-        state = self.state[weight]
-        steps = (state["step"] - state["current"].index_select(0, rows)).unsqueeze(1)
-        decay = torch.pow(torch.full_like(steps, momentum, dtype=weight.dtype), steps)
-        velocity = state["velocity"].index_select(0, rows)
-        state["velocity"].index_copy_(0, rows, velocity * decay)
-        state["current"].index_fill_(0, rows, state["step"])
-        return velocity.mul_((1 - decay).mul_(momentum / (1 - momentum)))
+
+def _settled(state: dict, rows: Tensor, momentum: float) -> tuple[Tensor, Tensor]:
+    """By how much momentum has not yet moved the rows, in units of lr, and what their velocity has decayed to."""
+    steps = (state["step"] - state["current"].index_select(0, rows)).unsqueeze(1)
+    velocity = state["velocity"].index_select(0, rows)
+    decay = torch.pow(torch.full_like(steps, momentum, dtype=velocity.dtype), steps)
+    decayed = velocity * decay
+    return velocity.mul_((1 - decay).mul_(momentum / (1 - momentum))), decayed
 
 
 def _touched(grad: Tensor) -> tuple[Tensor, Tensor]:

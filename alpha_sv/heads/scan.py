@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from alpha_sv.functional.active import COUNTS, Active, Candidates, find_active, finish, raise_bound
+from alpha_sv.functional.active import COUNTS, Active, Candidates, find_active, finish, raise_bound, row_offsets
 from alpha_sv.functional.bounds import GROUP, group_maxima, lower_bound, survivors
 from alpha_sv.losses import MarginLoss
 
@@ -158,7 +158,7 @@ class Pool:
         row, order = row.index_select(0, stay).sort(stable=True)  # stable: a row's target comes first
         stay = stay.index_select(0, order)
         cls, value = self.cls, self.value = cls.index_select(0, stay), value.index_select(0, stay)
-        offsets = torch.searchsorted(row, torch.arange(len(self.targets) + 1, device=row.device))
+        offsets = row_offsets(row, len(self.targets))
         at, shift = offsets[:-1], self.shift.view(-1).double()
         z = (value - shift.index_select(0, row)).mul_(self.kappa)
         a = None if self.a_target == 1.0 else torch.ones_like(z).index_fill_(0, at, self.a_target)

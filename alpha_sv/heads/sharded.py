@@ -15,9 +15,10 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from alpha_sv.functional.active import mass_tolerance, row_sums
+from alpha_sv.functional.active import mass_tolerance, row_offsets, row_sums
 from alpha_sv.functional.bounds import distance, newton_step, powers
 from alpha_sv.functional.checks import check_labels
+from alpha_sv.functional.fenchel_young import closed_form
 from alpha_sv.functional.reference import NEAR_ONE
 from alpha_sv.heads.gradient import prototype_gradients
 from alpha_sv.heads.scan import scan
@@ -131,15 +132,14 @@ class _ShardedLoss(torch.autograd.Function):
         stay = torch.where(first, here.index_select(0, rows), pool.value > level.index_select(0, rows))
         stay = stay.nonzero().squeeze(1)
         rows, classes, first = rows[stay], pool.cls[stay], first[stay]
-        offsets = torch.searchsorted(rows, torch.arange(len(targets) + 1, device=rows.device))
+        offsets = row_offsets(rows, len(targets))
         a = torch.ones_like(rows, dtype=torch.float64).masked_fill_(first, a_target)
         z = (pool.value[stay] - level.index_select(0, rows)).mul_(kappa)
         t, d, p = _climb_together(z, a, rows, offsets, alpha, head, mass_tolerance(weight.dtype))
 
         target_gap = ((value - level).mul_(kappa) - t - 1).div_(alpha - 1)
         spread = head.reduce(row_sums((d / a - 1).mul_(p), offsets))
-        vertex = math.expm1((1 - alpha) * loss.log_q_target) / (alpha * (alpha - 1))
-        losses = torch.sub(spread / alpha, target_gap).add_(vertex).clamp_(min=0).to(weight.dtype)
+        losses = closed_form(spread, target_gap, alpha, loss.log_q_target).to(weight.dtype)
 
         residual = p.to(weight.dtype).sub(first.to(weight.dtype)).mul_(loss.scale)
         if slope is not None:

@@ -47,8 +47,7 @@ class SparseHead(CosineHead):
         """Scalar mean loss of embeddings [N, D] (or [N, 1, D]) with labels [N] (or [N, 1])."""
         if self.loss.alpha < NEAR_ONE:
             return super().forward(embeddings, targets)
-        watch = self.loss.monitor.look if self.training and self.loss.monitor.due() else None
-        return self._per_example(embeddings, targets, watch).mean()
+        return self._per_example(embeddings, targets, self.loss.watch()).mean()
 
     @torch.no_grad()
     def statistics(self, embeddings: Tensor, targets: Tensor) -> dict[str, float]:

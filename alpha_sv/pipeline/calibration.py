@@ -14,6 +14,8 @@ from alpha_sv.metrics import evaluate
 from alpha_sv.metrics.errors import MIN_FALSE_ACCEPTS
 from alpha_sv.scoring import Calibrator, cross_calibrate, duration_qualities, fit_calibration, with_points
 
+_POINTS_HEAD = ("| accept at | LLR threshold (nats) | false accepts | misses |", "|:--|--:|--:|--:|")
+
 
 def fit_calibrator(
     table: ScoreTable,
@@ -105,8 +107,7 @@ def calibration_markdown(calibrator: Calibrator, unheard: Mapping) -> str:
         "|" + "--:|" * len(columns),
         f"| {' | '.join(f'{value:.4f}' for value in columns.values())} |",
         "",
-        "| accept at | LLR threshold (nats) | false accepts | misses |",
-        "|:--|--:|--:|--:|",
+        *_POINTS_HEAD,
     ]
     for point in calibrator.points:
         counts = ["" if count is None else f"{count:,}" for count in (point.false_accepts, point.misses)]
@@ -145,7 +146,7 @@ def points_markdown(points: Sequence[Mapping]) -> str:
         stated = f"{100 * count / total:.2f} %" if count >= MIN_FALSE_ACCEPTS else "n/a"
         return f"{stated} ({count:,} of {total:,})"
 
-    lines = ["| accept at | LLR threshold (nats) | false accepts | misses |", "|:--|--:|--:|--:|"]
+    lines = [*_POINTS_HEAD]
     for point in points:
         false_accepts, misses = rate(point["false_accepts"], point["nontarget"]), rate(point["misses"], point["target"])
         lines.append(f"| {point['name']} | {point['threshold']:.4f} | {false_accepts} | {misses} |")

@@ -28,9 +28,8 @@ from alpha_sv.sb.recipe_yaml import compose_recipe
 from alpha_sv.sb.reinit import Reinitialiser
 
 HEADS = {"dense": CosineHead, "sparse": SparseHead}
-_PROTOTYPE_LR = (
-    0.1  # a row's gradient is of the order scale / batch size; with momentum 0.9 that turns it by ~0.1 a step
-)
+# a row's gradient is of the order scale / batch size; with momentum 0.9 that turns it by ~0.1 a step
+_PROTOTYPE_LR = 0.1
 
 logger = logging.getLogger(__name__)
 
