@@ -1,6 +1,7 @@
-"""A margin that grows during training: a pure function of the epoch, so there is nothing to checkpoint.
+"""Margin and learning rate as pure functions of the epoch, so there is nothing to checkpoint.
 
-The keys are WeSpeaker's, so that a schedule can be carried over:
+Epochs are fractional: 0 at the first step of training, 1 after one pass. The keys of the margin are WeSpeaker's, so
+that a schedule can be carried over:
 
     epoch < increase_start_epoch                   initial_margin
     increase_start_epoch ≤ epoch < fix_start_epoch  grows, "linear" or "exp"
@@ -61,3 +62,80 @@ class MarginSchedule:
         if self.increase_type == "exp":
             x = -math.expm1(-x * math.log(1000)) / (1 - 1e-3)
         return self.initial_margin + (self.final_margin - self.initial_margin) * x
+
+
+@dataclass(frozen=True)
+class ExponentialRate:
+    """Learning rate initial_lr · (final_lr / initial_lr)^(epoch / number_of_epochs), times epoch / warmup_epochs in the
+    warm-up: WeSpeaker's ExponentialDecrease with warm_from_zero and scale_ratio 1.
+
+    WeSpeaker multiplies all of it by scale_ratio = processes · batch size of each / 64: put that into both rates.
+
+    Parameters
+    ----------
+    initial_lr, final_lr : float
+        Positive. With a warm-up, initial_lr is never reached, as the decay begins at once.
+    warmup_epochs, number_of_epochs : float
+        0 ≤ warmup_epochs ≤ number_of_epochs. After number_of_epochs the rate stays.
+
+    Example
+    -------
+    >>> rate = ExponentialRate(initial_lr=0.1, final_lr=0.00005, warmup_epochs=6, number_of_epochs=150)
+    >>> [f"{rate(epoch):.5f}" for epoch in (0, 3, 6, 75, 150)]
+    ['0.00000', '0.04295', '0.07378', '0.00224', '0.00005']
+    """
+
+    initial_lr: float
+    final_lr: float
+    warmup_epochs: float
+    number_of_epochs: float
+
+    def __post_init__(self):
+        if not (self.initial_lr > 0 and self.final_lr > 0):
+            raise ValueError(f"initial_lr and final_lr must be positive, got {self.initial_lr} and {self.final_lr}")
+        if not (0 <= self.warmup_epochs <= self.number_of_epochs and self.number_of_epochs > 0):
+            raise ValueError(
+                f"need 0 <= warmup_epochs <= number_of_epochs and number_of_epochs > 0, got {self.warmup_epochs} and "
+                f"{self.number_of_epochs}"
+            )
+
+    def __call__(self, epoch: float) -> float:
+        """The rate at `epoch`."""
+        x = min(epoch / self.number_of_epochs, 1.0)
+        warmup = epoch / self.warmup_epochs if epoch < self.warmup_epochs else 1.0
+        return warmup * self.initial_lr * (self.final_lr / self.initial_lr) ** x
+
+
+@dataclass(frozen=True)
+class TriangularRate:
+    """Learning rate that goes from base_lr to max_lr and back, over and over: SpeechBrain's CyclicLRScheduler in mode
+    "triangular" (Smith, "Cyclical learning rates for training neural networks", 2017).
+
+    Parameters
+    ----------
+    base_lr, max_lr : float
+        0 ≤ base_lr ≤ max_lr.
+    half_period : float
+        Epochs from one to the other; SpeechBrain's step_size is half_period · steps per epoch.
+
+    Example
+    -------
+    >>> rate = TriangularRate(base_lr=0.0, max_lr=0.001, half_period=2)
+    >>> [rate(epoch) for epoch in (0, 1, 2, 3, 4, 6)]
+    [0.0, 0.0005, 0.001, 0.0005, 0.0, 0.001]
+    """
+
+    base_lr: float
+    max_lr: float
+    half_period: float
+
+    def __post_init__(self):
+        if not 0 <= self.base_lr <= self.max_lr:
+            raise ValueError(f"need 0 <= base_lr <= max_lr, got {self.base_lr} and {self.max_lr}")
+        if not self.half_period > 0:
+            raise ValueError(f"half_period must be positive (epochs), got {self.half_period}")
+
+    def __call__(self, epoch: float) -> float:
+        """The rate at `epoch`."""
+        height = 1 - abs(epoch / self.half_period % 2 - 1)
+        return self.base_lr + (self.max_lr - self.base_lr) * height

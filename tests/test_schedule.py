@@ -1,6 +1,9 @@
+import itertools
+import math
+
 import pytest
 
-from alpha_sv.schedule import MarginSchedule
+from alpha_sv.schedule import ExponentialRate, MarginSchedule, TriangularRate
 
 
 @pytest.mark.parametrize("kind", ["linear", "exp"])
@@ -24,3 +27,54 @@ def test_exponential_type_grows_early_and_a_jump_is_a_jump():
 def test_bad_schedules_are_refused(bad):
     with pytest.raises(ValueError, match="|".join(bad)):
         MarginSchedule(**bad)
+
+
+def test_exponential_rate_is_a_straight_line_in_decibels_after_a_straight_warm_up():
+    rate = ExponentialRate(0.1, 5e-5, warmup_epochs=6, number_of_epochs=150)
+    assert rate(0) == 0 and rate(150) == pytest.approx(5e-5)
+    logs = [math.log(rate(epoch)) for epoch in range(6, 151)]
+    steps = [b - a for a, b in itertools.pairwise(logs)]
+    assert steps == pytest.approx([math.log(5e-5 / 0.1) / 150] * 144)
+    unwarmed = ExponentialRate(0.1, 5e-5, warmup_epochs=0, number_of_epochs=150)
+    assert unwarmed(0) == 0.1
+    for epoch in (0.01, 1, 3.3, 5.99):
+        assert rate(epoch) / unwarmed(epoch) == pytest.approx(epoch / 6)
+    assert all(rate(epoch) == unwarmed(epoch) for epoch in (6, 7.5, 149, 150))
+    assert rate(151) == rate(150), "it stays"
+
+
+def test_triangular_rate_is_speechbrains_step_by_step():
+    schedulers = pytest.importorskip("speechbrain.nnet.schedulers", reason="SpeechBrain is not installed")
+    steps, half = 40, 2.5
+    theirs = schedulers.CyclicLRScheduler(base_lr=1e-8, max_lr=1e-3, step_size=half * steps)
+    ours = TriangularRate(1e-8, 1e-3, half)
+    for step in range(12 * steps):
+        assert ours(step / steps) == pytest.approx(theirs.clr(step), rel=1e-6)
+
+
+def test_triangular_rate_has_its_period_and_its_symmetry():
+    rate = TriangularRate(0.1, 0.7, half_period=3)
+    for epoch in (0.0, 0.7, 2.9, 3.0, 4.4):
+        assert rate(epoch + 6) == pytest.approx(rate(epoch)) == pytest.approx(rate(6 - epoch))
+    assert [rate(0), rate(3), rate(6)] == pytest.approx([0.1, 0.7, 0.1])
+
+
+@pytest.mark.parametrize(
+    "schedule, bad",
+    [
+        (ExponentialRate, {"initial_lr": 0.0}),
+        (ExponentialRate, {"final_lr": -1e-5}),
+        (ExponentialRate, {"warmup_epochs": 200}),
+        (ExponentialRate, {"number_of_epochs": 0, "warmup_epochs": 0}),
+        (TriangularRate, {"base_lr": 1.0}),
+        (TriangularRate, {"half_period": 0}),
+    ],
+)
+def test_bad_rates_are_refused(schedule, bad):
+    good = {
+        ExponentialRate: {"initial_lr": 0.1, "final_lr": 1e-5, "warmup_epochs": 6, "number_of_epochs": 150},
+        TriangularRate: {"base_lr": 0.0, "max_lr": 0.1, "half_period": 1},
+    }[schedule]
+    schedule(**good)
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        schedule(**{**good, **bad})

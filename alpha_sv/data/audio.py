@@ -7,6 +7,8 @@ what its header says is an error here rather than a silent difference in a resul
 Seeking in wav, flac and Vorbis gives the very samples of a full read. In Opus it gives the right position,
 but the decoder reconverges from there: in 600 crops of speech at 50 kbit/s, half equal a full read bit by bit
 and the others differ from it by at most 1.1 % of their RMS.
+
+A path may also name a file inside a tar (see `alpha_sv.data.members`); it gives the very samples of the loose file.
 """
 
 from __future__ import annotations
@@ -16,9 +18,12 @@ import os
 import shlex
 import struct
 from collections.abc import Iterator
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
+
+from alpha_sv.data.members import file_on_disk, open_bytes, parse_member
 
 AUDIO_EXTENSIONS = (".wav", ".flac", ".ogg", ".opus")
 
@@ -161,62 +166,74 @@ def check_signal(signal: np.ndarray, path: str | os.PathLike) -> None:
 @contextlib.contextmanager
 def _opened(path: str | os.PathLike) -> Iterator[soundfile.SoundFile]:
     """The opened file, once what can be told without decoding has been checked."""
-    if not os.path.isfile(path):
+    member, disk = parse_member(path), file_on_disk(path)
+    if not os.path.isfile(disk):
         raise AudioError(f"{path}: no such file; check the path, or prepare the data again")
-    size = os.path.getsize(path)
+    size = os.path.getsize(disk)
+    if member:
+        if member.offset + member.size > size:
+            raise AudioError(
+                f"{path}: truncated: the tar has {size} bytes and ends before byte {member.offset + member.size}; copy "
+                "it again, or delete it and write the shards again",
+                "truncated",
+            )
+        size = member.size
     if size == 0:
         raise AudioError(f"{path}: empty file (0 bytes); copy or download it again", "empty")
-    missing = _missing_bytes(path, size)
-    if missing:
-        raise AudioError(
-            f"{path}: truncated: at least {missing} bytes are missing at the end; copy or download it again",
-            "truncated",
-        )
-    try:
-        file = soundfile.SoundFile(os.fspath(path))
-    except soundfile.LibsndfileError as error:
-        raise AudioError(
-            f"{path}: unreadable: {error.error_string.strip()}; known extensions: {' '.join(AUDIO_EXTENSIONS)}"
-        ) from error
-    with file:
-        if file.frames == 0:
-            raise AudioError(f"{path}: empty: the header counts no samples; record or convert it again", "empty")
-        if file.frames >= _UNKNOWN_FRAMES:
-            raise AudioError(f"{path}: unreadable: the header gives no length; write it again: {_command(path, '')}")
-        yield file
+    with open_bytes(path) as raw:
+        missing = _missing_bytes(raw, size)
+        if missing:
+            raise AudioError(
+                f"{path}: truncated: at least {missing} bytes are missing at the end; copy or download it again",
+                "truncated",
+            )
+        raw.seek(0)
+        try:
+            file = soundfile.SoundFile(raw if member else os.fspath(path))  # by name: without calls back to Python
+        except soundfile.LibsndfileError as error:
+            raise AudioError(
+                f"{path}: unreadable: {error.error_string.strip()}; known extensions: {' '.join(AUDIO_EXTENSIONS)}"
+            ) from error
+        with file:
+            if file.frames == 0:
+                raise AudioError(f"{path}: empty: the header counts no samples; record or convert it again", "empty")
+            if file.frames >= _UNKNOWN_FRAMES:
+                raise AudioError(
+                    f"{path}: unreadable: the header gives no length; write it again: {_command(path, '')}"
+                )
+            yield file
 
 
-def _missing_bytes(path: str | os.PathLike, size: int) -> int:
+def _missing_bytes(file: BinaryIO, size: int) -> int:
     """How many bytes a wav or Ogg file lacks of what its last header announces; 0 for other formats.
 
     libsndfile shortens such files without a word, so a download that broke off would pass for a shorter
     recording.
     """
-    with open(path, "rb") as file:
-        magic = file.read(12)
-        if magic[:4] == b"RIFF":
-            # RIFF: chunks of a 4-byte name, a little-endian length and that many bytes, padded to an even
-            # count
-            while len(header := file.read(8)) == 8:
-                length = struct.unpack("<I", header[4:])[0]
-                if header[:4] == b"data":
-                    known = length < _UNKNOWN_BYTES
-                    return max(0, file.tell() + length - size) if known else 0
-                file.seek(length + length % 2, os.SEEK_CUR)
-        elif magic[:4] == b"OggS":
-            # RFC 3533: a page is 27 bytes, the last of them a count n, then n segment lengths, then the
-            # segments. A page holds at most 65,307 bytes, so the last one starts within that distance of the
-            # end.
-            file.seek(max(0, size - 65307))
-            tail = file.read()
-            start = tail.rfind(b"OggS\0")
-            if start < 0:
-                return 0
-            page = tail[start:]
-            if len(page) < 27:
-                return 27 - len(page)
-            lengths = page[27 : 27 + page[26]]
-            return max(0, 27 + page[26] + sum(lengths) - len(page))
+    magic = file.read(12)
+    if magic[:4] == b"RIFF":
+        # RIFF: chunks of a 4-byte name, a little-endian length and that many bytes, padded to an even
+        # count
+        while len(header := file.read(8)) == 8:
+            length = struct.unpack("<I", header[4:])[0]
+            if header[:4] == b"data":
+                known = length < _UNKNOWN_BYTES
+                return max(0, file.tell() + length - size) if known else 0
+            file.seek(length + length % 2, os.SEEK_CUR)
+    elif magic[:4] == b"OggS":
+        # RFC 3533: a page is 27 bytes, the last of them a count n, then n segment lengths, then the
+        # segments. A page holds at most 65,307 bytes, so the last one starts within that distance of the
+        # end.
+        file.seek(max(0, size - 65307))
+        tail = file.read()
+        start = tail.rfind(b"OggS\0")
+        if start < 0:
+            return 0
+        page = tail[start:]
+        if len(page) < 27:
+            return 27 - len(page)
+        lengths = page[27 : 27 + page[26]]
+        return max(0, 27 + page[26] + sum(lengths) - len(page))
     return 0
 
 
@@ -229,5 +246,7 @@ def _wrong_rate(path: str | os.PathLike, rate: int, wanted: int) -> AudioError:
 
 
 def _command(path: str | os.PathLike, options: str) -> str:
+    if parse_member(path):
+        return f"ffmpeg -i ORIGINAL {options}NEW.flac, then prepare and write the shards again"
     source = os.fspath(path)
     return f"ffmpeg -i {shlex.quote(source)} {options}{shlex.quote(os.path.splitext(source)[0] + '.new.flac')}"

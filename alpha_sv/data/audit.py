@@ -16,21 +16,19 @@ import functools
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from tqdm import tqdm
 
 from alpha_sv.data.audio import AudioError, mix, read_blocks, read_header
 from alpha_sv.data.files import atomic_write
+from alpha_sv.data.threads import on_threads
 
 LEFT_OUT = ("unreadable", "empty", "truncated", "nan", "silent", "wrong-rate", "too-short")
 REPORTED = ("multichannel", "clipped", "duplicate", "duplicate-across-speakers")
 SILENCE_PEAK = 1e-4
 CLIP_LEVEL, CLIP_FRACTION = 0.999, 1e-3
-_SLAB = 1024  # files handed to the threads at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,20 +114,10 @@ def examine_all(
     decode: bool = True,
     workers: int | None = None,
     progress: bool = True,
-) -> list[Examined]:
-    """`examine` on threads (libsndfile decodes outside Python's lock); results in the order of `paths`."""
+) -> Iterator[Examined]:
+    """`examine` on threads (libsndfile reads and decodes outside Python's lock); results in the order of `paths`."""
     task = functools.partial(examine, sample_rate=sample_rate, min_duration=min_duration, decode=decode)
-    results: list[Examined] = []
-    name = "audit" if decode else "headers"
-    with (
-        ThreadPoolExecutor(workers or _available_cores()) as pool,
-        tqdm(total=len(paths), unit="file", desc=name, disable=not progress) as bar,
-    ):
-        for first in range(0, len(paths), _SLAB):
-            for result in pool.map(task, paths[first : first + _SLAB]):
-                results.append(result)
-                bar.update()
-    return results
+    return on_threads(task, paths, workers, "audit" if decode else "headers", progress=progress)
 
 
 def findings(utt_ids: Sequence[str], speakers: Sequence[str], results: Sequence[Examined]) -> list[Finding]:
@@ -185,9 +173,3 @@ def write_audit(path: str | os.PathLike, found: Sequence[Finding]) -> None:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(("utt_id", "problem", "detail"))
         rows.writerows((finding.utt_id, finding.problem, finding.detail) for finding in found)
-
-
-def _available_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):  # the cores this process may use; absent on macOS and Windows
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

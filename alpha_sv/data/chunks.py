@@ -1,4 +1,4 @@
-"""Training examples: a random chunk of each utterance, with noise and reverberation, as a pure function of
+"""Training examples: a random chunk of each utterance, with speed, noise and reverberation, as a pure function of
 (seed, epoch, utterance).
 
 Because nothing is drawn from a global generator, an example does not depend on the number of workers, on the batch
@@ -16,6 +16,7 @@ from scipy.signal import fftconvolve
 
 from alpha_sv.data.audio import AUDIO_EXTENSIONS, AudioError, read_audio, read_header
 from alpha_sv.data.manifest import Utterance
+from alpha_sv.data.speed import change_speed, check_speeds, source_length
 
 
 class RandomChunks:
@@ -31,6 +32,9 @@ class RandomChunks:
         Length of a chunk, T / sample_rate. Only the chunk is read from the file; a shorter utterance is repeated.
     augment : Augmenter, optional
         Applied to each chunk.
+    speeds : sequence of float
+        Each epoch draws one of them for an utterance; each makes classes of its own (see `alpha_sv.data.speed`).
+        Labels must then be 0 … C − 1. The first is 1.0; with that alone nothing is drawn.
     """
 
     def __init__(
@@ -41,14 +45,18 @@ class RandomChunks:
         sample_rate: int = 16000,
         augment: Augmenter | None = None,
         seed: int = 1234,
+        speeds: Sequence[float] = (1.0,),
     ):
         if not seconds > 0:
             raise ValueError(f"the chunk length must be positive, got {seconds} s")
         if unknown := sorted({u.speaker for u in utterances} - labels.keys()):
             raise ValueError(f"{len(unknown)} speakers have no label: {', '.join(unknown[:5])}")
+        check_speeds(speeds)
+        if len(speeds) > 1 and sorted(labels.values()) != list(range(len(labels))):
+            raise ValueError(f"speeds make classes beside those of the {len(labels)} speakers: number them from 0 on")
         self.utterances, self.labels = list(utterances), labels
         self.num_samples, self.sample_rate = round(seconds * sample_rate), sample_rate
-        self.augment, self.seed = augment, seed
+        self.augment, self.seed, self.speeds = augment, seed, tuple(speeds)
 
     def __len__(self) -> int:
         return len(self.utterances)
@@ -57,12 +65,14 @@ class RandomChunks:
         epoch, number = index
         utterance = self.utterances[number]
         rng = np.random.default_rng((self.seed, epoch, number))
-        start = int(rng.integers(max(utterance.num_samples - self.num_samples, 0) + 1))
-        wanted = min(self.num_samples, utterance.num_samples)
-        waveform = np.resize(read_audio(utterance.path, start, wanted, self.sample_rate), self.num_samples)
+        which = int(rng.integers(len(self.speeds))) if len(self.speeds) > 1 else 0
+        length = source_length(self.num_samples, self.speeds[which])
+        start = int(rng.integers(max(utterance.num_samples - length, 0) + 1))
+        waveform = read_audio(utterance.path, start, min(length, utterance.num_samples), self.sample_rate)
+        waveform = change_speed(np.resize(waveform, length), self.speeds[which], self.num_samples)
         if self.augment is not None:
             waveform = self.augment(waveform, rng)
-        return waveform.astype(np.float32), self.labels[utterance.speaker]
+        return waveform.astype(np.float32), self.labels[utterance.speaker] + which * len(self.labels)
 
 
 class EpochSampler:

@@ -10,9 +10,11 @@ import contextlib
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
+
+Paths = str | os.PathLike | Sequence[str | os.PathLike]
 
 
 @contextlib.contextmanager
@@ -76,3 +78,12 @@ def sha256_file(path: str | os.PathLike) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def as_list(paths: Paths) -> list[str]:
+    """One path or several, as strings.
+
+    >>> as_list("a"), as_list([Path("a"), "b"])
+    (['a'], ['a', 'b'])
+    """
+    return [os.fspath(path) for path in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]

@@ -10,9 +10,11 @@ beside `name.wav`).
 
 from __future__ import annotations
 
+import hashlib
 import os
+import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,20 +34,24 @@ class AudioFile:
 
     @property
     def speaker(self) -> str:
-        return self.utt_id.split("/", 1)[0]
+        return sys.intern(self.utt_id.split("/", 1)[0])  # one string a speaker, however many files
 
     @property
     def session(self) -> str:
-        return "/".join(self.utt_id.split("/")[1:-1])
+        return sys.intern("/".join(self.utt_id.split("/")[1:-1]))
 
 
-def find_files(data_folders: Sequence[str | os.PathLike]) -> list[AudioFile]:
+def find_files(
+    data_folders: Sequence[str | os.PathLike], extensions: Sequence[str] = AUDIO_EXTENSIONS
+) -> list[AudioFile]:
     """All audio files of one or several pooled trees, sorted by ID.
 
     Parameters
     ----------
     data_folders : sequence of path-like
         Folders whose subfolders are the speakers. No speaker may be in two of them.
+    extensions : sequence of str
+        Lower case, with the dot; others are passed over.
 
     Raises
     ------
@@ -68,7 +74,7 @@ def find_files(data_folders: Sequence[str | os.PathLike]) -> list[AudioFile]:
         raise ValueError("no data folder given; give at least one folder of speaker folders")
     roots = [os.path.abspath(folder) for folder in data_folders]
     _check_apart(roots)
-    trees = {root: _tree(root) for root in roots}
+    trees = {root: _tree(root, extensions) for root in roots}
     _check_disjoint(trees)
     files = sorted((file for tree in trees.values() for file in tree), key=lambda file: file.utt_id)
     if max(Counter(file.speaker for file in files).values()) == 1:
@@ -79,14 +85,22 @@ def find_files(data_folders: Sequence[str | os.PathLike]) -> list[AudioFile]:
     return files
 
 
-def _tree(root: str) -> list[AudioFile]:
+def fingerprint(files: Iterable[AudioFile]) -> str:
+    """SHA-256 of where the files lie, their sizes and their times: another one where any file has changed."""
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(os.fsencode(f"{file.path}\0{file.utt_id}\0{file.size}\0{file.mtime_ns}\n"))
+    return digest.hexdigest()
+
+
+def _tree(root: str, extensions: Sequence[str]) -> list[AudioFile]:
     if not os.path.isdir(root):
         raise ValueError(f"{root}: {'not a folder' if os.path.exists(root) else 'no such folder'}; give {_LAYOUT}")
     files: list[AudioFile] = []
     others: Counter[str] = Counter()
     for entry in _walk(root, ()):
         extension = os.path.splitext(entry.name)[1].lower()
-        if extension not in AUDIO_EXTENSIONS:
+        if extension not in extensions:
             others[extension] += 1
             continue
         relative = entry.path[len(root) :].lstrip(os.sep).replace(os.sep, "/")
@@ -99,7 +113,7 @@ def _tree(root: str) -> list[AudioFile]:
     if not files:
         seen = ", ".join(f"{count} {extension or 'without extension'}" for extension, count in others.most_common(3))
         raise ValueError(
-            f"{root}: no audio ({' '.join(AUDIO_EXTENSIONS)}) in it{f', but {seen} files' if seen else ''}; "
+            f"{root}: no audio ({' '.join(extensions)}) in it{f', but {seen} files' if seen else ''}; "
             f"expected {_LAYOUT} (convert .m4a and .mp3 first: ffmpeg -i IN.m4a -ar 16000 -ac 1 OUT.wav)"
         )
     files.sort(key=lambda file: file.utt_id)

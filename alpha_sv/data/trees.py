@@ -3,6 +3,8 @@
     <output>/manifest.csv        every usable utterance with its split
     <output>/valid_trials.txt    `label enroll test`, if validation speakers are asked for
     <output>/audit.csv           what is wrong with which file
+    <output>/split.txt.gz        the split to publish: no paths, the same on every machine (`alpha_sv.data.published`)
+    <output>/audit.journal       what was read of each file, so that it is not read again (`alpha_sv.data.journal`)
     <output>/prepare.json        written last: what all this was made from, and how much it is
 
 Speakers on either side of any trial never train. The same inputs give the same files, whatever the order
@@ -14,25 +16,26 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import soundfile
 
-from alpha_sv.data.audit import Examined, Finding, examine_all, findings, summary, write_audit
-from alpha_sv.data.files import sha256_file
-from alpha_sv.data.folders import AudioFile, find_files
+from alpha_sv.data.audit import Examined, Finding, findings, summary, write_audit
+from alpha_sv.data.files import Paths, as_list, sha256_file
+from alpha_sv.data.folders import AudioFile, find_files, fingerprint
+from alpha_sv.data.journal import examine_files
 from alpha_sv.data.manifest import SPLITS, Utterance, manifest_hash, write_manifest
+from alpha_sv.data.published import check_lengths, read_split, take_over, write_split
 from alpha_sv.data.roles import assign_roles
 from alpha_sv.data.splits import draw_speakers, eligible_speakers, validation_trials
 from alpha_sv.data.stamp import input_key, is_fresh, write_stamp
-from alpha_sv.data.trials import Trials, read_trials, write_trials
+from alpha_sv.data.trials import read_trials, write_trials
 
 logger = logging.getLogger(__name__)
 
-FORMAT = "alpha_sv.prepare/1"  # raise the number whenever the same inputs would give other outputs
-_OUTPUTS = ("manifest.csv", "audit.csv", "valid_trials.txt")
-Paths = str | os.PathLike | Sequence[str | os.PathLike]
+FORMAT = "alpha_sv.prepare/2"  # raise the number whenever the same inputs would give other outputs
+_OUTPUTS = ("manifest.csv", "audit.csv", "valid_trials.txt", "split.txt.gz")
 
 
 def prepare_tree(
@@ -48,6 +51,8 @@ def prepare_tree(
     workers: int | None = None,
     progress: bool = True,
     valid_trials: str | os.PathLike | None = None,
+    like: str | os.PathLike | None = None,
+    notes: Mapping[str, object] | None = None,
 ) -> Path:
     """Prepare one or several pooled speaker trees (see `alpha_sv.data.folders` for the layout).
 
@@ -77,6 +82,11 @@ def prepare_tree(
     valid_trials : path-like, optional
         A labelled development trial list of your own, instead of one drawn from `num_valid_speakers` (then unused): its
         utterances become the split "valid", and its speakers do not train.
+    like : path-like, optional
+        A published `split.txt.gz`: exactly its utterances, in exactly its splits (`num_valid_speakers` is then unused).
+        Give it the trial lists, exclusions and seed that it was published with.
+    notes : mapping, optional
+        Facts (of JSON's types) to keep in prepare.json among the arguments.
 
     Returns
     -------
@@ -87,21 +97,23 @@ def prepare_tree(
     ------
     ValueError
         An argument is out of range; the folders do not have the layout; a trial list names a file that is not
-        there or not usable; an excluded name is unknown; too few speakers or no usable file are left.
+        there or not usable; an excluded name is unknown; too few speakers or no usable file are left; the files differ
+        from those of `like`.
 
     Example
     -------
     >>> prepare_tree("data/wav", "results/prepared", trials="data/trials.txt")  # doctest: +SKIP
     """
     _check_arguments(num_valid_speakers, sample_rate, min_duration, audit, seed, workers)
-    data_folders, trial_lists, exclusions = map(_as_list, (data_folders, trials, exclude_speakers))
+    data_folders, trial_lists, exclusions = map(as_list, (data_folders, trials, exclude_speakers))
     output = Path(output_folder)
     valid_lists = [] if valid_trials is None else [os.fspath(valid_trials)]
-    if valid_lists:
+    published_lists = [] if like is None else [os.fspath(like)]
+    if valid_lists or published_lists:
         num_valid_speakers = 0
-    for path in trial_lists + valid_lists:
+    for path in trial_lists + valid_lists + published_lists:
         if not os.path.isfile(path):
-            raise ValueError(f"{path}: no such trial list; check the path")
+            raise ValueError(f"{path}: no such {'split' if path in published_lists else 'trial list'}; check the path")
         if os.path.abspath(path) in [os.path.abspath(output / name) for name in _OUTPUTS]:
             raise ValueError(f"{path}: would be overwritten by what is prepared; give another output folder")
     files = find_files(data_folders)
@@ -115,10 +127,11 @@ def prepare_tree(
         "min_duration": min_duration,
         "audit": audit,
         "seed": seed,
+        "like": [sha256_file(path) for path in published_lists],
+        "notes": dict(notes or {}),
     }
-    stamps = [(file.path, file.utt_id, file.size, file.mtime_ns) for file in files]
     # a name that is both a file and a speaker is the speaker: which one it was must be in the key
-    key = input_key([FORMAT, soundfile.__libsndfile_version__, arguments, exclusions, stamps])
+    key = input_key([FORMAT, soundfile.__libsndfile_version__, arguments, exclusions, fingerprint(files)])
     manifest, stamp = output / "manifest.csv", output / "prepare.json"
     if is_fresh(stamp, key):
         logger.info("%s: prepared from these very inputs already, reused", output)
@@ -132,22 +145,31 @@ def prepare_tree(
     if own_valid and own_valid[0][1].labels is None:
         raise ValueError(f"{valid_lists[0]}: development trials need labels (1 enroll test)")
     split_of, left_out = assign_roles(files, lists, exclusions, own_valid)
+    published = read_split(like) if published_lists else {}
+    if published:
+        before, split_of = len(split_of), take_over(like, published, split_of)
+        left_out["not in the published split"] = before - len(split_of)
     used = [file for file in files if file.utt_id in split_of]
     _check_enough([f.speaker for f in used if split_of[f.utt_id] == "train"], num_valid_speakers, left_out)
 
-    results = examine_all([f.path for f in used], sample_rate, min_duration, audit == "full", workers, progress)
-    found = findings([f.utt_id for f in used], [f.speaker for f in used], results)
+    journal = output / "audit.journal"
+    examined = examine_files(used, journal, sample_rate, min_duration, audit == "full", workers, progress)
+    speed = examined.speed
+    logger.info("%(read)d files read in %(seconds).1f s, %(files_per_second)d files/s; %(known)d known already", speed)
+    found = findings([f.utt_id for f in used], [f.speaker for f in used], examined.results)
     write_audit(output / "audit.csv", found)
     logger.log(logging.WARNING if found else logging.INFO, summary(found, len(used)))
-    utterances = _usable(used, results, found, split_of)
+    utterances = _usable(used, examined.results, found, split_of)
     left_out["unusable (see audit.csv)"] = len(used) - len(utterances)
+    check_lengths(like, published, utterances)
     _check_enough([u.speaker for u in utterances if u.split == "train"], num_valid_speakers, left_out)
 
-    if own_valid:
-        write_trials(output / "valid_trials.txt", own_valid[0][1])
-    elif num_valid_speakers:
-        utterances, drawn = _validation(utterances, num_valid_speakers, seed)
-        write_trials(output / "valid_trials.txt", drawn)
+    if num_valid_speakers:
+        utterances = _with_validation(utterances, num_valid_speakers, seed)
+    valid = [u for u in utterances if u.split == "valid"]
+    if valid:
+        trials_of_valid = own_valid[0][1] if own_valid else validation_trials(valid, seed)
+        write_trials(output / "valid_trials.txt", trials_of_valid)
     write_manifest(manifest, utterances)
     counts = {split: _count(utterances, split) for split in SPLITS}
     facts = {
@@ -155,10 +177,11 @@ def prepare_tree(
         "arguments": arguments,
         "trial_lists": trial_lists,
         "manifest_hash": manifest_hash(utterances),
+        "split_sha256": write_split(output / "split.txt.gz", utterances),
         "counts": counts,
     }
     outputs = [name for name in _OUTPUTS if (output / name).exists()]
-    write_stamp(stamp, key, outputs, **facts, left_out=left_out)
+    write_stamp(stamp, key, outputs, **facts, left_out=left_out, reading=speed)
     for split, count in counts.items():
         logger.info("%s: %d speakers, %d utterances, %.2f hours", split, *count.values())
     logger.info("files left out: %s", _listing(left_out))
@@ -197,10 +220,9 @@ def _usable(
     ]
 
 
-def _validation(utterances: list[Utterance], count: int, seed: int) -> tuple[list[Utterance], Trials]:
+def _with_validation(utterances: list[Utterance], count: int, seed: int) -> list[Utterance]:
     chosen = set(draw_speakers([u.speaker for u in utterances if u.split == "train"], count, seed))
-    split = [dataclasses.replace(u, split="valid") if u.speaker in chosen else u for u in utterances]
-    return split, validation_trials([u for u in split if u.split == "valid"], seed)
+    return [dataclasses.replace(u, split="valid") if u.speaker in chosen else u for u in utterances]
 
 
 def _check_arguments(num_valid_speakers, sample_rate, min_duration, audit, seed, workers) -> None:
@@ -239,8 +261,3 @@ def _count(utterances: Iterable[Utterance], split: str) -> dict[str, float]:
 
 def _listing(left_out: dict[str, int]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count) or "none"
-
-
-def _as_list(paths: Paths) -> list[str]:
-    single = isinstance(paths, (str, os.PathLike))
-    return [os.fspath(path) for path in ([paths] if single else paths)]

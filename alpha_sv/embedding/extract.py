@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from alpha_sv.data.audio import check_signal, read_audio
 from alpha_sv.data.manifest import Utterance
+from alpha_sv.data.members import file_on_disk
 from alpha_sv.embedding.embedders import SpeakerEmbedder, length_batches
 from alpha_sv.embedding.features import fit_length, whole_length
 from alpha_sv.embedding.store import EmbeddingStore, StoreWriter
@@ -113,7 +114,8 @@ def _key(embedder: SpeakerEmbedder, utterances: Sequence[Utterance]) -> str:
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     for utterance in utterances:
-        status = os.stat(utterance.path) if os.path.exists(utterance.path) else None
+        disk = file_on_disk(utterance.path)
+        status = os.stat(disk) if os.path.exists(disk) else None
         stamp = (status.st_size, status.st_mtime_ns) if status else None
         digest.update(repr((utterance, stamp)).encode())
     return digest.hexdigest()

@@ -60,6 +60,14 @@ def by_split(utterances, split):
     return {u.utt_id for u in utterances if u.split == split}
 
 
+def outputs_of(folder):
+    """Name -> content of what a preparation wrote, without how long the reading took."""
+    found = {file.name: file.read_bytes() for file in folder.iterdir()}
+    facts = json.loads(found["prepare.json"])
+    del facts["reading"]
+    return found | {"prepare.json": facts}
+
+
 def audit_of(folder):
     with open(folder / "audit.csv", newline="") as file:
         return {(row["utt_id"], row["problem"]) for row in csv.DictReader(file)}
@@ -242,7 +250,7 @@ def test_the_split_does_not_depend_on_the_file_system_or_the_workers(tmp_path, p
     # shuffling an unsorted directory listing gives a split of its own on every file system
     tree = make_tree(tmp_path / "wav", [f"s{i}" for i in range(6)])
     found = prepare(tree, num_valid_speakers=2, workers=1)
-    expected = {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
+    expected = outputs_of(tmp_path / "out")
 
     listing = os.scandir
 
@@ -259,7 +267,7 @@ def test_the_split_does_not_depend_on_the_file_system_or_the_workers(tmp_path, p
 
     monkeypatch.setattr(folders.os, "scandir", Backwards)
     assert prepare(tree, num_valid_speakers=2, workers=5, output_folder=tmp_path / "other") == found
-    assert {file.name: file.read_bytes() for file in (tmp_path / "other").iterdir()} == expected
+    assert outputs_of(tmp_path / "other") == expected
 
 
 # The audit
@@ -374,7 +382,7 @@ def test_speakers_that_the_audit_empties_do_not_count(tmp_path, tree, prepare):
 
 def test_the_same_inputs_are_not_read_again(tmp_path, tree, prepare, monkeypatch, caplog):
     found = prepare(tree, num_valid_speakers=2)
-    monkeypatch.setattr(trees, "examine_all", None)
+    monkeypatch.setattr(trees, "examine_files", None)
     caplog.set_level(logging.INFO)
     assert prepare(tree, num_valid_speakers=2, workers=3) == found
     assert "reused" in caplog.text
@@ -392,7 +400,7 @@ def test_switching_the_trial_list_prepares_again(tmp_path, tree, prepare):
 
 
 def test_every_input_is_part_of_the_key(tmp_path, tree, prepare, monkeypatch):
-    monkeypatch.setattr(trees, "examine_all", runs := Counted(trees.examine_all))
+    monkeypatch.setattr(trees, "examine_files", runs := Counted(trees.examine_files))
     (tmp_path / "absent.txt").write_text("s9\n")
     for options in (
         {"seed": 5},
@@ -427,22 +435,22 @@ class Counted:
         return self.function(*args, **kwargs)
 
 
-@pytest.mark.parametrize("name", ["manifest.csv", "valid_trials.txt", "audit.csv", "prepare.json"])
+@pytest.mark.parametrize("name", ["manifest.csv", "valid_trials.txt", "audit.csv", "split.txt.gz", "prepare.json"])
 @pytest.mark.parametrize("harm", ["cut", "gone"])
 def test_damaged_outputs_are_made_again(tmp_path, tree, prepare, name, harm):
     found = prepare(tree, num_valid_speakers=2)
     path = tmp_path / "out" / name
-    whole = path.read_bytes()
-    path.unlink() if harm == "gone" else path.write_bytes(whole[:-5])
+    whole = outputs_of(tmp_path / "out")
+    path.unlink() if harm == "gone" else path.write_bytes(path.read_bytes()[:-5])
     assert prepare(tree, num_valid_speakers=2) == found
-    assert path.read_bytes() == whole
+    assert outputs_of(tmp_path / "out") == whole
 
 
 def test_a_failure_leaves_no_older_manifest_behind(tmp_path, tree, prepare):
     prepare(tree, num_valid_speakers=2)
     with pytest.raises(ValueError, match="no usable"):
         prepare(tree, sample_rate=8000)
-    assert [file.name for file in (tmp_path / "out").iterdir()] == ["audit.csv"]
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {"audit.csv", "audit.journal"}
     prepare(tree)
     assert not (tmp_path / "out/valid_trials.txt").exists()
 
