@@ -8,7 +8,7 @@ optimiser state.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn.functional as F
@@ -18,8 +18,19 @@ from alpha_sv.functional.checks import check_labels
 
 
 @torch.no_grad()
-def class_means(batches: Iterable[tuple[Tensor, Tensor]], num_classes: int) -> tuple[Tensor, Tensor]:
+def class_means(
+    batches: Iterable[tuple[Tensor, Tensor]], num_classes: int, combine: Callable[[Tensor], Tensor] | None = None
+) -> tuple[Tensor, Tensor]:
     """Mean directions, from batches of (embeddings [N, D], labels [N]).
+
+    Parameters
+    ----------
+    batches : iterable
+        Consumed one at a time.
+    num_classes : int
+        C.
+    combine : callable, optional
+        From the sums over these batches to those over the batches of all processes: an all-reduce.
 
     Returns
     -------
@@ -49,6 +60,8 @@ def class_means(batches: Iterable[tuple[Tensor, Tensor]], num_classes: int) -> t
         sums.index_add_(0, labels.cpu(), F.normalize(embeddings.double().cpu()))
     if sums is None:
         raise ValueError("class_means: there is no batch")
+    if combine is not None:
+        sums = combine(sums)
     classes = (torch.linalg.vector_norm(sums, dim=1) > 1e-6).nonzero().squeeze(1)
     return F.normalize(sums[classes]), classes
 

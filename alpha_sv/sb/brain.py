@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 from collections.abc import Sequence
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +22,13 @@ from speechbrain.utils.distributed import if_main_process
 
 from alpha_sv.data.files import atomic_write
 from alpha_sv.data.manifest import Utterance
+from alpha_sv.data.speed import change_speed, source_length
 from alpha_sv.data.trials import Trials
 from alpha_sv.embedding.embedders import length_batches
 from alpha_sv.embedding.extract import read_whole
-from alpha_sv.embedding.features import whole_length
-from alpha_sv.metrics import eer, min_dcf
+from alpha_sv.embedding.features import fit_length, whole_length
+from alpha_sv.metrics import eer, fnr_at_fpr, min_dcf
+from alpha_sv.sb.distributed import mean_over_processes, merged, rank, with_common_batch_norm
 from alpha_sv.scoring import cosine_scores
 
 logger = logging.getLogger(__name__)
@@ -35,12 +39,30 @@ class SpeakerBrain(sb.Brain):
 
     `hparams` needs: seed, steps_per_epoch, log_interval, training_log (TrainingLog), valid_set (ValidationSet), and may
     have lr_schedule (called before each step with the optimizer and the step's number, from 1), margin_schedule
-    (MarginSchedule), reinitialiser (Reinitialiser) and, for prototypes that are trained apart, prototype_opt_class;
-    their learning rate then keeps its ratio to that of the rest.
+    (MarginSchedule), reinitialiser (Reinitialiser), wav_augment (modules for batches of waveforms), valid_interval and
+    average (see the recipes) and, for prototypes that are trained apart, prototype_opt_class; their learning rate then
+    keeps its ratio to that of the rest.
     """
 
     def compute_forward(self, batch, stage):
-        return self.modules.embedder(batch[0].to(self.device))
+        waveforms = batch[0].to(self.device)
+        if stage == sb.Stage.TRAIN:
+            whole = torch.ones(len(waveforms), device=self.device)  # SpeechBrain's relative lengths
+            for augment in getattr(self.hparams, "wav_augment", None) or ():
+                takes_lengths = "lengths" in signature(augment.forward).parameters
+                waveforms = augment(waveforms, whole) if takes_lengths else augment(waveforms)
+            return self.modules.embedder(waveforms)
+        return self.embed_whole(waveforms)
+
+    @torch.no_grad()
+    def embed_whole(self, waveforms: torch.Tensor) -> torch.Tensor:
+        """Embeddings [N, D], float32, of waveforms [N, T] as they are, in evaluation mode; each process for itself.
+
+        Not compiled: utterances have many lengths, each of which would be compiled anew.
+        """
+        self.embedder.eval()
+        with self.evaluation_ctx, torch.compiler.set_stance("force_eager"):
+            return self.embedder(waveforms.to(self.device)).float()
 
     def compute_objectives(self, embeddings, batch, stage):
         labels = batch[1].to(self.device)
@@ -65,8 +87,42 @@ class SpeakerBrain(sb.Brain):
             self.checkpointer.add_recoverable("optimizer", self.optimizer)
             self.checkpointer.add_recoverable("prototype_optimizer", self.prototype_optimizer)
 
+    def _compile(self):
+        """`--compile`: the network between features and embeddings, in training. Parameters keep their names."""
+        if self.compile:
+            self.embedder.backbone.compile(mode=self.compile_mode)
+
+    def check_loss_isfinite(self, loss):
+        """Stops at once: a step with this gradient would make every weight NaN, and the next checkpoint with them.
+
+        SpeechBrain's patience is for the two cases in which the step is not taken: a scaled fp16 loss, and
+        `--skip_nonfinite_grads`.
+        """
+        if self.scaler.is_enabled() or self.skip_nonfinite_grads:
+            super().check_loss_isfinite(loss)
+        elif not torch.isfinite(loss):
+            raise ValueError(
+                f"the loss of step {self.optimizer_step + 1} is {loss.item()}: the training has diverged, or a file or an "
+                "augmentation is not finite. Lower the learning rate or lengthen its warm-up (in another output_folder)"
+            )
+
+    def _should_save_intra_epoch_ckpt(self, last_ckpt_time, steps_since_ckpt):
+        """Not between the batches of one step: a checkpoint holds no gradients."""
+        whole_step = self.step % self.grad_accumulation_factor == 0
+        return whole_step and super()._should_save_intra_epoch_ckpt(last_ckpt_time, steps_since_ckpt)
+
+    def _wrap_distributed(self):
+        """Of several processes, each with its share of the batch; see `alpha_sv.sb.distributed`."""
+        if not self.distributed_launch:
+            return
+        for name, module in self.modules.items():
+            if any(parameter.requires_grad for parameter in module.parameters()):
+                module = with_common_batch_norm(module, torch.device(self.device))
+                devices = None if torch.device(self.device).type == "cpu" else [self.device]
+                self.modules[name] = torch.nn.parallel.DistributedDataParallel(module, device_ids=devices)
+
     def on_fit_batch_start(self, batch, should_step):
-        torch.manual_seed(self.hparams.seed + 1_000_003 * self.optimizer_step + self.step)
+        torch.manual_seed(self.hparams.seed + 1_000_003 * self.optimizer_step + self.step + 7_368_787 * rank())
         if getattr(self.hparams, "margin_schedule", None) is not None:
             epoch = self.optimizer_step / self.hparams.steps_per_epoch
             self.head.loss.margin = self.hparams.margin_schedule(epoch)
@@ -80,15 +136,18 @@ class SpeakerBrain(sb.Brain):
         if not should_step or self.optimizer_step % self.hparams.log_interval:
             return
         head = self.head
+        figures = mean_over_processes({"loss": loss.item(), **self.statistics}, self.device)
+        if getattr(self.hparams, "reinitialiser", None) is not None:
+            self.hparams.reinitialiser.observe(figures["zero_target"])
         record = {
             "kind": "train",
             "step": self.optimizer_step,
             "epoch": self.optimizer_step / self.hparams.steps_per_epoch,
-            "loss": loss.item(),
+            "loss": figures.pop("loss"),
             "lr": self.optimizer.param_groups[0]["lr"],
             "margin": head.loss.margin,
             "scale": head.loss.scale,
-            **self.statistics,
+            **figures,
         }
         if if_main_process():
             self.hparams.training_log.append(record)
@@ -98,25 +157,45 @@ class SpeakerBrain(sb.Brain):
         """The head itself, also when it is wrapped for distributed training."""
         return getattr(self.modules.head, "module", self.modules.head)
 
+    @property
+    def embedder(self):
+        """The embedder itself."""
+        return getattr(self.modules.embedder, "module", self.modules.embedder)
+
     def on_stage_start(self, stage, epoch):
         if stage == sb.Stage.VALID:
             self.valid_embeddings = {}
-        elif stage == sb.Stage.TRAIN and getattr(self.hparams, "reinitialiser", None) is not None:
+        elif getattr(self.hparams, "reinitialiser", None) is not None and self.step == 0:  # else resumed inside an epoch
             self.hparams.reinitialiser(self, epoch)
 
-    @torch.no_grad()
     def evaluate_batch(self, batch, stage):
         """Collect the embeddings of a batch (waveforms [N, T], utterance numbers [N])."""
-        with self.evaluation_ctx:
-            embeddings = self.compute_forward(batch, stage).float().cpu()
+        embeddings = self.compute_forward(batch, stage).cpu()
         self.valid_embeddings.update(zip(batch[1].tolist(), embeddings.numpy(), strict=True))
         return torch.zeros(())
 
+    def _fit_valid(self, valid_set, epoch, enable):
+        """Every `valid_interval` epochs and after the last the development trials; after every epoch a checkpoint."""
+        interval = getattr(self.hparams, "valid_interval", 1)
+        meta = {}
+        if valid_set is not None and (epoch % interval == 0 or epoch == self.hparams.number_of_epochs):
+            super()._fit_valid(valid_set, epoch, enable)
+            meta = {"eer": self.valid_result["eer"]}
+        else:
+            logger.info("epoch %d, step %d: train loss %.4f", epoch, self.optimizer_step, self.train_loss)
+        if self.checkpointer is not None:
+            self.checkpointer.save_checkpoint(meta=meta, verbosity=logging.DEBUG)
+            average = getattr(self.hparams, "average", 0)
+            self.checkpointer.delete_checkpoints(num_to_keep=0, ckpt_predicate=_inside_an_epoch, verbosity=logging.DEBUG)
+            self.checkpointer.delete_checkpoints(
+                num_to_keep=max(average, 1), min_keys=None if average else ["eer"], verbosity=logging.DEBUG
+            )
+
     def on_stage_end(self, stage, stage_loss, epoch):
         if stage == sb.Stage.TRAIN:
-            self.train_loss = stage_loss
+            self.train_loss = mean_over_processes({"loss": float(stage_loss)}, self.device)["loss"]
         elif stage == sb.Stage.VALID:
-            result = self.hparams.valid_set.evaluate(self.valid_embeddings)
+            result = self.valid_result = self.hparams.valid_set.evaluate(merged(self.valid_embeddings))
             logger.info(
                 "epoch %d, step %d: train loss %.4f, development EER %.2f %%, minDCF(0.01) %.3f",
                 epoch,
@@ -127,29 +206,42 @@ class SpeakerBrain(sb.Brain):
             )
             if if_main_process():
                 record = {"kind": "valid", "step": self.optimizer_step, "epoch": epoch, **result}
-                self.hparams.training_log.append({**record, "train_loss": float(self.train_loss)})
-            if self.checkpointer is not None:
-                self.checkpointer.save_and_keep_only(
-                    meta={"eer": result["eer"]}, min_keys=["eer"], verbosity=logging.DEBUG
-                )
+                self.hparams.training_log.append({**record, "train_loss": self.train_loss})
+
+
+def _inside_an_epoch(checkpoint) -> bool:
+    return not checkpoint.meta["end-of-epoch"]
 
 
 class WholeUtterances(torch.utils.data.Dataset):
-    """Utterances as they are, whole and without augmentation: map-style dataset of (waveform, utterance number)."""
+    """Utterances as they are, whole and without augmentation, at each speed in turn: map-style dataset of
+    (waveform, number); `number` counts the utterances at the first speed, then at the second, ….
+    """
 
-    def __init__(self, utterances: Sequence[Utterance], sample_rate: int = 16000):
-        self.utterances, self.sample_rate = list(utterances), sample_rate
+    def __init__(self, utterances: Sequence[Utterance], sample_rate: int = 16000, speeds: Sequence[float] = (1.0,)):
+        self.utterances, self.sample_rate, self.speeds = list(utterances), sample_rate, tuple(speeds)
 
     def __len__(self) -> int:
-        return len(self.utterances)
+        return len(self.utterances) * len(self.speeds)
 
     def __getitem__(self, number: int) -> tuple[np.ndarray, int]:
-        return read_whole(self.utterances[number], self.sample_rate), number
+        which, row = divmod(number, len(self.utterances))
+        waveform = read_whole(self.utterances[row], self.sample_rate)
+        if which:
+            samples = self._length(row, which)
+            needed = source_length(samples, self.speeds[which])
+            waveform = change_speed(fit_length(waveform, needed), self.speeds[which], samples).astype(np.float32)
+        return waveform, number
 
     def batches(self, batch_size: int) -> list[list[int]]:
         """Numbers of utterances of equal length, at most `batch_size` together."""
-        lengths = [whole_length(utterance.num_samples, self.sample_rate) for utterance in self.utterances]
+        lengths = [self._length(row, n) for n in range(len(self.speeds)) for row in range(len(self.utterances))]
         return [rows.tolist() for rows in length_batches(lengths, batch_size)]
+
+    def _length(self, row: int, which: int) -> int:
+        """Of an utterance at a speed, as it is embedded; depends on nothing else."""
+        whole = whole_length(self.utterances[row].num_samples, self.sample_rate)
+        return whole_length(int(whole / self.speeds[which]), self.sample_rate) if which else whole
 
 
 class ValidationSet(WholeUtterances):
@@ -179,17 +271,28 @@ class ValidationSet(WholeUtterances):
         self.labels = np.asarray(trials.labels, dtype=bool)
 
     def evaluate(self, embeddings: dict[int, np.ndarray]) -> dict[str, float]:
-        """EER and minDCF(0.01) of cosine scores, from utterance number → embedding."""
+        """EER, minDCF(0.01) and FNR at FPR 1 % of cosine scores, from utterance number → embedding."""
         there = np.isin(self.enroll, list(embeddings)) & np.isin(self.test, list(embeddings))  # few with --debug
         rows = [np.stack([embeddings[i] for i in side[there]]) for side in (self.enroll, self.test)]
         scores, labels = cosine_scores(*rows), self.labels[there]
         target, nontarget = scores[labels], scores[~labels]
-        return {"eer": float(eer(target, nontarget)[0]), "min_dcf": float(min_dcf(target, nontarget)[0])}
+        return {
+            "eer": float(eer(target, nontarget)[0]),
+            "min_dcf": float(min_dcf(target, nontarget)[0]),
+            "fnr_at_fpr_1e-2": float(fnr_at_fpr(target, nontarget, 1e-2)[0]),
+        }
 
 
 @register_checkpoint_hooks
 class TrainingLog:
     """One JSON object a line; a checkpoint holds the number of lines, so a resumed run never repeats one.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    tensorboard : path-like, optional
+        Folder for the same numbers as TensorBoard events. ValueError if the package is not installed.
 
     Example
     -------
@@ -200,8 +303,14 @@ class TrainingLog:
     '{"kind": "train", "step": 1}\\n'
     """
 
-    def __init__(self, path: str | os.PathLike):
+    def __init__(self, path: str | os.PathLike, tensorboard: str | os.PathLike | None = None):
         self.path, self.lines, self._trimmed = Path(path), 0, False
+        self._events, self._writer = tensorboard, None
+        if tensorboard is not None:
+            try:
+                import torch.utils.tensorboard  # noqa: F401
+            except ImportError as error:
+                raise ValueError("tensorboard: True needs the package: pip install tensorboard") from error
 
     def append(self, record: dict) -> None:
         if not self._trimmed:
@@ -209,16 +318,33 @@ class TrainingLog:
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
         self.lines += 1
+        if self._writer is not None:
+            self._add_event(record)
+            self._writer.flush()
+
+    def _add_event(self, record: dict) -> None:
+        for name, value in record.items():
+            if name not in ("kind", "step") and value is not None:
+                self._writer.add_scalar(f"{record['kind']}/{name}", value, record["step"])
 
     def _trim(self) -> None:
+        """Forget what a run that was killed wrote after its last checkpoint; the events are those of the lines left."""
         kept = self.path.read_bytes().splitlines(keepends=True)[: self.lines] if self.path.exists() else []
         with atomic_write(self.path, "wb") as file:
             file.write(b"".join(kept))
+        if self._events is not None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            shutil.rmtree(self._events, ignore_errors=True)
+            self._writer = SummaryWriter(self._events, purge_step=0)  # a TensorBoard that is open forgets the old ones
+            for line in kept:
+                self._add_event(json.loads(line))
         self._trimmed = True
 
     @mark_as_saver
     def _save(self, path):
-        Path(path).write_text(str(self.lines), encoding="utf-8")
+        if if_main_process():  # the only one that appends
+            Path(path).write_text(str(self.lines), encoding="utf-8")
 
     @mark_as_loader
     def _load(self, path, end_of_epoch):

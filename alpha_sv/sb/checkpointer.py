@@ -1,18 +1,22 @@
 """SpeechBrain's Checkpointer, made safe against being killed while it writes or deletes.
 
 SpeechBrain 1.1 recognises a checkpoint by its metafile and writes that file first, so a run killed half-way through a
-save leaves a folder that passes for whole and breaks the resume; one killed half-way through a deletion does too.
-Here the metafile appears last, after everything else is on disk, and lists what must be there.
+save leaves a folder that passes for whole and breaks the resume; one killed half-way through a deletion does too; and
+of several processes one may wait for ever in a deletion. Here the metafile appears last, after everything else is on
+disk, and lists what must be there; and one process deletes for all.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from pathlib import Path
 
-from speechbrain.utils.checkpoints import CKPT_PREFIX, METAFNAME, Checkpointer
-from speechbrain.utils.distributed import if_main_process
+from speechbrain.utils.checkpoints import CKPT_PREFIX, METAFNAME, Checkpointer, ckpt_recency
+from speechbrain.utils.distributed import ddp_barrier, if_main_process
+
+logger = logging.getLogger(__name__)
 
 _PENDING = METAFNAME + ".pending"
 
@@ -28,7 +32,32 @@ class SafeCheckpointer(Checkpointer):
                     os.fsync(handle.fileno())
             os.replace(checkpoint.path / _PENDING, checkpoint.path / METAFNAME)
             self._remove_debris()
+        ddp_barrier()  # from here on every process finds it
         return checkpoint
+
+    def delete_checkpoints(
+        self,
+        *,
+        num_to_keep=1,
+        min_keys=None,
+        max_keys=None,
+        importance_keys=(ckpt_recency,),
+        ckpt_predicate=None,
+        verbosity=logging.INFO,
+    ):
+        """As the original, which lists the folder in every process and then waits for all of them once per checkpoint
+        it found: a process that sees one more, or one fewer, waits for ever.
+        """
+        ddp_barrier()
+        if if_main_process():
+            keys = [{"min_key": key} for key in min_keys or ()] + [{"max_key": key} for key in max_keys or ()]
+            keys += [{"importance_key": key} for key in importance_keys]
+            found = [self.find_checkpoints(**key, ckpt_predicate=ckpt_predicate) for key in keys]
+            kept = {c.path for checkpoints in found for c in checkpoints[:num_to_keep]}  # the best come first
+            for path in {c.path for checkpoints in found for c in checkpoints} - kept:
+                shutil.rmtree(path)
+                logger.log(verbosity, "deleted checkpoint %s", path)
+        ddp_barrier()
 
     def _save_checkpoint_metafile(self, fpath, meta_to_include=None, end_of_epoch=True):
         meta = {**(meta_to_include or {}), "files": sorted(self.recoverables)}

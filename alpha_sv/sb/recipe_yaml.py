@@ -29,9 +29,13 @@ CONSTRUCTIBLE = {
         "losses.A3M",
         "losses.MarginLoss",
         "schedule.MarginSchedule",
+        "schedule.ExponentialRate",
+        "schedule.TriangularRate",
         "sb.checkpointer.SafeCheckpointer",
     },
     "speechbrain": {
+        "augment.time_domain.DropFreq",
+        "augment.time_domain.DropChunk",
         "nnet.schedulers.WarmCoolDecayLRSchedule",
         "utils.epoch_loop.EpochCounter",
     },
@@ -78,6 +82,10 @@ def check_recipe(text: str, name: str = "recipe") -> None:
 def compose_recipe(path: str | os.PathLike, overrides: str = "", trust_yaml: bool = False) -> str:
     """Check a recipe, apply the overrides of the command line, resolve its references; returns YAML text to load.
 
+    A recipe may begin with `extends: other.yaml`, or a list of files, with paths relative to its own folder. Their keys
+    are taken over, each file's replacing those before it, and its own replace them all, by the rule of the command
+    line; so a key that the first file lacks is refused there too. The text returned has everything in it.
+
     HyperPyYAML merges an override into the mapping it finds, so `--loss='!new:…AAMSoftmax {scale: 30}'` on a QMargin
     would silently stay a QMargin with another scale. Here an override that names what to build replaces the node.
 
@@ -89,24 +97,19 @@ def compose_recipe(path: str | os.PathLike, overrides: str = "", trust_yaml: boo
         YAML, as `speechbrain.parse_arguments` returns it. It comes from the user's own command line, so it may build
         anything.
     trust_yaml : bool
-        Skip the check of the file.
+        Skip the check of the file and of those it extends.
+
+    Raises
+    ------
+    ValueError
+        Naming the file: not there, not YAML, extending itself, with a key that the files it extends do not have, or
+        with a tag outside `CONSTRUCTIBLE`.
     """
-    text = Path(path).read_text(encoding="utf-8")
-    if not trust_yaml:
-        check_recipe(text, str(path))
+    tree = _read_tree(Path(path), trust_yaml, ancestors=(), anchors={})
     parser = ruamel.yaml.YAML()
-    with _valid_yaml(path):
-        tree = parser.load(text)
     with _valid_yaml("command line"):
         changes = parser.load(overrides) or {}
-    if unknown := sorted(set(changes) - set(tree)):
-        raise ValueError(f"{path} has no key {', '.join(unknown)}; it has {', '.join(sorted(tree))}")
-    for key, node in changes.items():
-        builds = (getattr(getattr(node, "tag", None), "value", None) or "").startswith("!")
-        if isinstance(node, dict) and isinstance(tree[key], dict) and not builds:
-            tree[key].update(node)
-        else:
-            tree[key] = node
+    _replace(tree, changes, str(path))
     composed = io.StringIO()
     parser.dump(tree, composed)
     with _valid_yaml(path):
@@ -114,6 +117,52 @@ def compose_recipe(path: str | os.PathLike, overrides: str = "", trust_yaml: boo
     if not trust_yaml:
         _check_tuples(resolved, str(path))
     return resolved
+
+
+def _read_tree(path: Path, trust_yaml: bool, ancestors: tuple[Path, ...], anchors: dict[str, Path]) -> dict:
+    """The keys of a recipe and of the files it extends; `anchors` collects which file has which anchor."""
+    here = path.resolve()
+    if here in ancestors:
+        raise ValueError(f"{path} extends itself: {' → '.join(file.name for file in (*ancestors, here))}")
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist" + (f", but {ancestors[-1]} extends it" if ancestors else ""))
+    text = path.read_text(encoding="utf-8")
+    if not trust_yaml:
+        check_recipe(text, str(path))
+    for token in _scan(text, str(path)):  # an alias would mean whichever node comes last in the merged text
+        if isinstance(token, ruamel.yaml.tokens.AnchorToken) and anchors.setdefault(token.value, here) != here:
+            raise ValueError(f"{path} and {anchors[token.value]} both have an anchor &{token.value}: rename one")
+    with _valid_yaml(path):
+        own = ruamel.yaml.YAML().load(text)
+    if not isinstance(own, dict):
+        raise ValueError(f"{path} is not a recipe: it has no keys")
+    if "extends" not in own:
+        return own
+    extended = own.pop("extends")
+    names = [extended] if isinstance(extended, str) else extended
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{path}: extends must be the name of a file or a list of names, got {extended!r}")
+    first, *others = (path.parent / name for name in names)
+    tree = _read_tree(first, trust_yaml, (*ancestors, here), anchors)
+    for other in others:
+        _replace(tree, _read_tree(other, trust_yaml, (*ancestors, here), anchors), f"{first} (for {other})")
+    _replace(tree, own, f"{first} (for {path})")
+    tree.ca.comment = own.ca.comment  # the header is that of the file
+    return tree
+
+
+def _replace(tree: dict, changes: dict, name: str) -> None:
+    """Put `changes` in place of keys of `tree`: arguments alone are merged, a node that names what to build is put
+    in whole.
+    """
+    if unknown := sorted(set(changes) - set(tree)):
+        raise ValueError(f"{name} has no key {', '.join(unknown)}; it has {', '.join(sorted(tree))}")
+    for key, node in changes.items():
+        builds = (getattr(getattr(node, "tag", None), "value", None) or "").startswith("!")
+        if isinstance(node, dict) and isinstance(tree[key], dict) and not builds:
+            tree[key].update(node)
+        else:
+            tree[key] = node
 
 
 def _scan(text: str, name: str) -> list:

@@ -2,64 +2,96 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from speechbrain.utils.checkpoints import mark_as_loader, mark_as_saver, register_checkpoint_hooks
+from speechbrain.utils.distributed import if_main_process
 
 from alpha_sv.data.manifest import Utterance
 from alpha_sv.heads import class_means, reinitialise
 from alpha_sv.sb.brain import SpeakerBrain, WholeUtterances
+from alpha_sv.sb.distributed import rank, summed, world_size
 
 logger = logging.getLogger(__name__)
 
 
 @register_checkpoint_hooks
 class Reinitialiser:
-    """Sets the prototypes anew when `epoch` (from 1) begins, once, also if the run is killed and resumed.
+    """Sets the prototypes anew once, at the beginning of an epoch, also if the run is killed and resumed.
 
     Parameters
     ----------
-    epoch : int
-        Before which epoch.
     utterances : sequence of Utterance
         The training utterances; they are embedded whole, without augmentation.
     labels : mapping
-        Speaker → class.
+        Speaker → class at the first speed.
+    speeds : sequence of float
+        Of the training; each makes classes of its own (`alpha_sv.data.speed`).
+    epoch : int
+        Before which epoch, from 1; with `zero_target` the earliest.
+    zero_target : float
+        If not 0: before the first epoch from `epoch` on that follows one in which more than this fraction of the logged
+        samples had p_y = 0.
     """
 
     def __init__(
-        self, epoch: int, utterances: Sequence[Utterance], labels: Mapping[str, int], batch_size: int, sample_rate: int
+        self,
+        utterances: Sequence[Utterance],
+        labels: Mapping[str, int],
+        batch_size: int,
+        sample_rate: int = 16000,
+        speeds: Sequence[float] = (1.0,),
+        epoch: int = 1,
+        zero_target: float = 0.0,
     ):
-        self.epoch, self.done = epoch, False
-        self.dataset = WholeUtterances(utterances, sample_rate)
-        self.labels = torch.tensor([labels[utterance.speaker] for utterance in utterances])
+        if not 0 <= zero_target < 1:
+            raise ValueError(f"reinit_zero_target is a fraction in [0, 1), got {zero_target}")
+        self.epoch, self.zero_target, self.done = epoch, zero_target, False
+        self.dataset = WholeUtterances(utterances, sample_rate, speeds)
+        speakers = torch.tensor([labels[utterance.speaker] for utterance in utterances])
+        self.labels = torch.cat([speakers + number * len(labels) for number in range(len(speeds))])
         self.batch_size = batch_size
+        self._zero_targets: list[float] = []
+
+    def observe(self, zero_target: float) -> None:
+        """Take note of the fraction of a batch that had p_y = 0."""
+        if not self.done:
+            self._zero_targets.append(zero_target)
 
     def __call__(self, brain: SpeakerBrain, epoch: int) -> None:
-        if self.done or epoch != self.epoch:
+        seen, self._zero_targets = self._zero_targets, []
+        if self.done or epoch < self.epoch:
             return
-        brain.modules.eval()
-        means, classes = class_means(self._embeddings(brain), len(brain.head.weight))
-        brain.modules.train()
+        fraction = sum(seen) / max(len(seen), 1)
+        if fraction <= self.zero_target if self.zero_target else epoch != self.epoch:
+            return
+        means, classes = class_means(
+            self._embeddings(brain), len(brain.head.weight), combine=lambda sums: summed(sums, brain.device)
+        )
         reinitialise(brain.head, brain.prototype_optimizer, means, classes)
         self.done = True
-        logger.info("epoch %d: %d prototypes set to their speakers' mean embedding (A3M-I)", epoch, len(classes))
+        logger.info(
+            "epoch %d: %d prototypes set to their speakers' mean embedding (A3M-I); before it p_y = 0 for %.1f %%",
+            *(epoch, len(classes), 100 * fraction),
+        )
 
-    @torch.no_grad()
     def _embeddings(self, brain: SpeakerBrain):
-        loader = torch.utils.data.DataLoader(self.dataset, batch_sampler=self.dataset.batches(self.batch_size))
-        for batch in loader:
-            with brain.evaluation_ctx:
-                embeddings = brain.modules.embedder(batch[0].to(brain.device))
-            yield embeddings.float(), self.labels[batch[1]]
+        """This process's share."""
+        batches = self.dataset.batches(self.batch_size)[rank() :: world_size()]
+        for batch in torch.utils.data.DataLoader(
+            self.dataset, batch_sampler=batches, num_workers=brain.hparams.num_workers
+        ):
+            yield brain.embed_whole(batch[0]), self.labels[batch[1]]
 
     @mark_as_saver
     def _save(self, path):
-        Path(path).write_text(str(self.done), encoding="utf-8")
+        if if_main_process():
+            Path(path).write_text(json.dumps([self.done, self._zero_targets]), encoding="utf-8")
 
     @mark_as_loader
     def _load(self, path, end_of_epoch):
-        self.done = Path(path).read_text(encoding="utf-8") == "True"
+        self.done, self._zero_targets = json.loads(Path(path).read_text(encoding="utf-8"))

@@ -27,4 +27,4 @@ if __name__ == "__main__":
     fit(brain)
 
     # Weights and a JSON configuration for `alpha-sv extract`.
-    print(f"Embedder saved to {save_best(brain)}")
+    save_best(brain)

@@ -9,7 +9,7 @@ from alpha_sv.losses import AAMSoftmax, QMargin
 from alpha_sv.sb.recipe_yaml import CONSTRUCTIBLE, check_recipe, compose_recipe
 
 ROOT = Path(__file__).parents[2]
-RECIPES = sorted([*ROOT.glob("recipes/*/hparams/*.yaml"), ROOT / "alpha_sv" / "demo.yaml"])
+RECIPES = sorted([*ROOT.glob("recipes/*/hparams/**/*.yaml"), ROOT / "alpha_sv" / "demo.yaml"])
 
 HOSTILE = {
     "apply": "x: !apply:os.system [touch {}]",
@@ -102,3 +102,120 @@ def test_honest_tuples_load(tmp_path):
     recipe = tmp_path / "r.yaml"
     recipe.write_text("x: (1, 2.5)\nnote: it works (really!)")
     assert load_hyperpyyaml(compose_recipe(recipe)) == {"x": (1, 2.5), "note": "it works (really!)"}
+
+
+BASE = """# header of the base
+rate: &rate 0.1   # of the base
+twice: *rate
+loss: !new:alpha_sv.losses.QMargin
+    alpha: 1.5
+    margin: !ref <margin>
+margin: 0.2
+folder: !ref results/<name>
+name: !PLACEHOLDER
+sizes: {a: 1, b: 2}
+"""
+
+
+def write_recipes(folder, **texts):
+    for name, text in texts.items():
+        (folder / f"{name}.yaml").write_text(text)
+
+
+def test_recipe_takes_over_the_keys_of_those_it_extends(tmp_path):
+    """A reference in the base sees the child's value; the text is whole, so it loads from anywhere."""
+    (tmp_path / "deep").mkdir()
+    write_recipes(tmp_path / "deep", base=BASE, middle="# mine\nextends: base.yaml\nmargin: 0.3\nsizes: {b: 3}")
+    write_recipes(tmp_path, child="# the child\nextends: deep/middle.yaml\nname: child")
+    resolved = compose_recipe(tmp_path / "child.yaml", "rate: 0.5")
+    assert "extends" not in resolved and resolved.startswith("# the child") and "header of the base" not in resolved
+    assert "# of the base" in resolved
+    hparams = load_hyperpyyaml(resolved)
+    assert hparams["folder"] == "results/child" and hparams["loss"].margin == 0.3
+    assert hparams["sizes"] == {"a": 1, "b": 3}, "a mapping is merged"
+    assert (hparams["rate"], hparams["twice"]) == (0.5, 0.1), "an alias is the value of its own file"
+    assert list(hparams) == ["rate", "twice", "loss", "margin", "folder", "name", "sizes"]
+
+
+def test_extending_is_the_same_as_overriding_on_the_command_line(tmp_path):
+    for own in (
+        "loss: !new:alpha_sv.losses.AAMSoftmax {scale: 30.0}",  # replaces the node: no alpha, no margin are left
+        "loss: {alpha: 2.0}",
+        "loss: {margin: !ref <rate>}\nrate: 0.4",
+        "sizes: {b: [1, 2]}",
+        "sizes:",
+        "margin: 0.4",
+    ):
+        write_recipes(tmp_path, base=BASE, child=f"extends: base.yaml\nname: x\n{own}")
+        by_file = compose_recipe(tmp_path / "child.yaml")
+        by_override = compose_recipe(tmp_path / "base.yaml", f"name: x\n{own}")
+        assert by_file.strip() == by_override.split("\n", 1)[1].strip(), own  # but for the header
+
+
+def test_several_files_are_extended_in_their_order(tmp_path):
+    write_recipes(tmp_path, base=BASE, sharp="margin: 0.5\nrate: 1.0", slow="rate: 0.01")
+    write_recipes(tmp_path, child="extends: [base.yaml, sharp.yaml, slow.yaml]\nname: child")
+    hparams = load_hyperpyyaml(compose_recipe(tmp_path / "child.yaml"))
+    assert (hparams["margin"], hparams["rate"]) == (0.5, 0.01)
+
+
+def test_a_base_alone_says_what_is_missing(tmp_path):
+    write_recipes(tmp_path, base=BASE)
+    with pytest.raises(ValueError, match="'name' is a !PLACEHOLDER"):
+        compose_recipe(tmp_path / "base.yaml")
+
+
+WRONG = {
+    "cycle": (
+        {"child": "extends: other.yaml", "other": "extends: child.yaml"},
+        "itself: child.* → other.* → child",
+    ),
+    "itself": ({"child": "extends: child.yaml"}, "extends itself"),
+    "missing": ({"child": "extends: none.yaml"}, "none.yaml does not exist, but .*child.yaml extends it"),
+    "unknown key": (
+        {"child": "extends: a.yaml\nmagin: 1", "a": "margin: 1"},
+        "a.yaml .for .*child.* has no key magin; it",
+    ),
+    "unknown key beside": (
+        {"child": "extends: [a.yaml, b.yaml]", "a": "margin: 1", "b": "lr: 1"},
+        r"a.yaml .for .*b.yaml. has no key lr",
+    ),
+    "no name": ({"child": "extends: {a: 1}"}, "must be the name of a file"),
+    "empty list": ({"child": "extends: []"}, "must be the name of a file"),
+    "reference": ({"child": "extends: !ref <x>\nx: a.yaml", "a": "x: 1"}, "must be the name of a file"),
+    "no keys": ({"child": "extends: a.yaml", "a": "- 1"}, "a.yaml is not a recipe"),
+    "broken": ({"child": "extends: a.yaml", "a": "x: ["}, "a.yaml is not valid YAML"),
+    "one anchor, two meanings": (
+        {"child": "extends: a.yaml\ny: &r 2\nz: *r", "a": "x: &r 1\ny: 0\nz: *r"},
+        "both have an anchor &r",
+    ),
+}
+
+
+@pytest.mark.parametrize("texts, message", WRONG.values(), ids=WRONG.keys())
+def test_a_wrong_extends_is_named(texts, message, tmp_path):
+    write_recipes(tmp_path, **texts)
+    with pytest.raises(ValueError, match=message):
+        compose_recipe(tmp_path / "child.yaml")
+
+
+@pytest.mark.parametrize("place", ["only", "later", "deep"])
+def test_extended_files_are_checked_too(place, tmp_path):
+    proof = tmp_path / "it_ran"
+    write_recipes(tmp_path, evil=f"x: !apply:os.system [touch {proof}]", middle="extends: evil.yaml", good="x: 1")
+    extends = {"only": "evil.yaml", "later": "[good.yaml, evil.yaml]", "deep": "middle.yaml"}[place]
+    write_recipes(tmp_path, child=f"extends: {extends}")
+    with pytest.raises(ValueError, match=r"evil.yaml, line 1: .*trust_yaml"):
+        load_hyperpyyaml(compose_recipe(tmp_path / "child.yaml"))
+    assert not proof.exists()
+
+
+def test_a_tag_that_comes_together_from_two_files_is_refused(tmp_path):
+    """Neither file alone has more than harmless text."""
+    proof = tmp_path / "it_ran"
+    write_recipes(tmp_path, base="a: '('\nb: ''\nx: !ref <a><b>python/object/apply:os.system [touch PROOF])")
+    (tmp_path / "base.yaml").write_text((tmp_path / "base.yaml").read_text().replace("PROOF", str(proof)))
+    write_recipes(tmp_path, child="extends: base.yaml\nb: '!!'")
+    with pytest.raises(ValueError, match="child.yaml: .* a tag inside a tuple"):
+        load_hyperpyyaml(compose_recipe(tmp_path / "child.yaml"))
+    assert not proof.exists()

@@ -1,0 +1,134 @@
+"""What a run leaves, and what the next one may begin with: an embedder, its prototypes, and whose they are.
+
+<output folder>/model/                    weights and configuration of the embedder
+<output folder>/prototypes.safetensors    tensor "weight" [C, D]
+<output folder>/labels.json               class → row of it
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from speechbrain.utils.checkpoints import average_checkpoints, ckpt_recency
+from speechbrain.utils.distributed import if_main_process, run_on_main
+from torch import Tensor
+
+from alpha_sv.data.files import atomic_write
+from alpha_sv.embedding import SpeakerEmbedder
+
+HEAD_POLICIES = ("keep", "means", "new")
+
+logger = logging.getLogger(__name__)
+
+
+def save_trained(brain, output: Path, average: int = 0) -> Path:
+    """Save a trained run's embedder and prototypes; returns the folder of the embedder.
+
+    Parameters
+    ----------
+    brain : SpeakerBrain
+        After `fit`.
+    output : Path
+        The run's folder.
+    average : int
+        Of how many of the last epochs the weights are averaged; 0: those of the epoch with the lowest EER on the
+        development trials.
+
+    Raises
+    ------
+    ValueError
+        No epoch has been scored on development trials, and none is to be averaged.
+    """
+    checkpointer = brain.checkpointer
+    embedder = getattr(brain.modules.embedder, "module", brain.modules.embedder)
+    if average:
+        checkpoints = checkpointer.find_checkpoints(
+            importance_key=ckpt_recency, max_num_checkpoints=average, ckpt_predicate=_ends_an_epoch
+        )
+        if len(checkpoints) < average:
+            logger.warning("only %d of the %d epochs to average are there", len(checkpoints), average)
+        load = functools.partial(torch.load, weights_only=True)
+        for name, module in (("embedder", embedder), ("head", brain.head)):
+            if any(True for _ in module.parameters()):
+                module.load_state_dict(average_checkpoints(checkpoints, name, parameter_loader=load))
+        logger.info("the weights are the mean of the last %d epochs", len(checkpoints))
+    else:
+        best = checkpointer.recover_if_possible(min_key="eer")
+        if best is None:
+            raise ValueError(f"{output}: no epoch was scored on development trials; set average to how many to average")
+        logger.info("development EER %.2f %%, the lowest of all epochs", 100 * best.meta["eer"])
+    run_on_main(_write, args=[output, embedder, brain.head])
+    return output / "model"
+
+
+def _write(output: Path, embedder: SpeakerEmbedder, head) -> None:
+    prototypes = {"weight": head.weight.detach().cpu().contiguous()}
+    with atomic_write(output / "prototypes.safetensors", "wb") as file:
+        file.write(safetensors.torch.save(prototypes))
+    embedder.save(output / "model")  # last: what is there is whole
+
+
+def warm_start(folder: str | Path, policy: str, embedder: SpeakerEmbedder, head, labels: dict[str, int]) -> None:
+    """Begin with what another run ended with.
+
+    Parameters
+    ----------
+    folder : path-like
+        Output folder of that run.
+    policy : {"keep", "means", "new"}
+        The prototypes of the classes of the same name; or those of `head` as they are: "means" (the caller sets them to
+        the class means of the embeddings before the first epoch) and "new".
+    embedder, head
+        Changed in place.
+    labels : dict
+        Class → row of `head.weight`.
+
+    Raises
+    ------
+    ValueError
+        The folder holds no finished run, its embedder is another network, or, with "keep", it lacks a class.
+    """
+    folder = Path(folder)
+    if not (folder / "model").is_dir():
+        raise ValueError(f"warm_start: {folder} holds no finished run (no model/ in it); give the output_folder of one")
+    earlier = SpeakerEmbedder.load(folder / "model")
+    one, other = earlier.config, embedder.config
+    if changed := sorted(key for key in one.keys() | other.keys() if one.get(key) != other.get(key)):
+        raise ValueError(
+            f"warm_start: the embedder of {folder} differs in {', '.join(changed)}; train the same network"
+        )
+    embedder.load_state_dict(earlier.state_dict())
+    if policy == "keep":
+        weight, rows = prototypes_of(folder)
+        if lacking := sorted(labels.keys() - rows.keys()):
+            raise ValueError(
+                f"warm_start: {folder} has no prototype of {len(lacking)} of the {len(labels)} classes "
+                f"({', '.join(lacking[:3])}); use warm_start_head: means (of their embeddings) or new"
+            )
+        with torch.no_grad():
+            head.weight[list(labels.values())] = weight[[rows[name] for name in labels]].to(head.weight)
+    if if_main_process():
+        logger.info("begins with the embedder of %s, prototypes: %s", folder, policy)
+
+
+def prototypes_of(folder: Path) -> tuple[Tensor, dict[str, int]]:
+    """(prototypes [C, D], class → row) of a finished run."""
+    file = folder / "prototypes.safetensors"
+    try:
+        weight = safetensors.torch.load(file.read_bytes())["weight"]
+        rows = json.loads((folder / "labels.json").read_text(encoding="utf-8"))
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise ValueError(f"{folder} has no usable prototypes ({error}); use warm_start_head: means or new") from error
+    if not isinstance(rows, dict) or not all(row in range(len(weight)) for row in rows.values()):
+        raise ValueError(f"{folder}: labels.json names rows that prototypes.safetensors does not have")
+    return weight, rows
+
+
+def _ends_an_epoch(checkpoint) -> bool:
+    return bool(checkpoint.meta.get("end-of-epoch"))

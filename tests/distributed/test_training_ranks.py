@@ -1,0 +1,159 @@
+"""Training on two processes takes the steps of training on one, and may change the number in mid-run."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from alpha_sv.sb.distributed import CommonBatchNorm, local_batch_size, with_common_batch_norm
+from tests.corpus import make_tree
+
+RECIPE = Path(__file__).parents[2] / "recipes" / "SpeakerTree"
+TWO = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+RESNET = ["--channels=[4, 4, 8, 8]", "--block_sizes=[1, 1, 1, 1]"]
+SGD = "!name:alpha_sv.heads.PrototypeSGD {lr: 0.1}"
+ECAPA = ["--channels=[16, 16, 16, 16, 48]"]
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    return make_tree(tmp_path_factory.mktemp("tree"), speakers=10, utterances=8)
+
+
+def start(tree, output, processes, *options, model="ecapa", **overrides):
+    keys = {
+        "data_folder": tree / "wav",
+        "trials": tree / "trials.txt",
+        "noise_folder": tree / "noise",
+        "rir_folder": tree / "rir",
+        "output_folder": output,
+        "num_valid_speakers": 2,
+        "number_of_epochs": 2,
+        "batch_size": 16,
+        "chunk_seconds": 0.5,
+        "log_interval": 1,
+        "n_mels": 24,
+        "embedding_dim": 16,
+        "num_workers": 0,
+        **overrides,
+    }
+    sizes = ECAPA if model == "ecapa" else RESNET
+    arguments = [f"hparams/{model}.yaml", *sizes, *(f"--{key}={value}" for key, value in keys.items()), *options]
+    gloo = ["--distributed_backend=gloo", "--device=cpu"] if processes == 2 else []
+    return subprocess.Popen(
+        [sys.executable, *(TWO if processes == 2 else []), "train.py", *arguments, *gloo],
+        cwd=RECIPE,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def finish(process):
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, out[-3000:]
+    return out
+
+
+def log_of(folder):
+    return [json.loads(line) for line in (folder / "train_log.jsonl").read_text().splitlines()]
+
+
+def assert_same_run(one, other, tolerance=1e-3):
+    assert [(row["kind"], row["step"]) for row in one] == [(row["kind"], row["step"]) for row in other]
+    for a, b in zip(one, other, strict=True):
+        key = "loss" if a["kind"] == "train" else "train_loss"
+        assert b[key] == pytest.approx(a[key], rel=tolerance), (a, b)
+        if a["kind"] == "train":
+            assert (a["lr"], a["margin"]) == (b["lr"], b["margin"])
+
+
+@pytest.mark.parametrize("model", ["ecapa", "resnet"])
+def test_two_processes_take_the_steps_of_one(model, tree, tmp_path):
+    same = {"model": model, "reinit_epoch": 2, "speeds": "[1.0, 0.9]", "prototype_opt_class": SGD}
+    finish(start(tree, tmp_path / "one", 1, **same))
+    finish(start(tree, tmp_path / "two", 2, **same))
+    one, two = (log_of(tmp_path / name) for name in ("one", "two"))
+    assert len([row for row in one if row["kind"] == "train"]) == 6, "48 utterances, 3 steps an epoch on both"
+    assert_same_run(one, two)
+    last = [max((tmp_path / name / "save").glob("CKPT*")) / "head.ckpt" for name in ("one", "two")]
+    weights = [torch.load(file, weights_only=True)["weight"] for file in last]
+    torch.testing.assert_close(*weights, rtol=0, atol=2e-3)
+    assert (tmp_path / "two" / "model" / "config.json").is_file()
+
+
+def test_a_run_on_two_processes_continues_on_one(tree, tmp_path):
+    same = {"ckpt_interval_steps": 1, "ckpt_interval_minutes": 0, "number_of_epochs": 3}
+    finish(start(tree, tmp_path / "whole", 1, **same))
+    killed = start(tree, tmp_path / "killed", 2, **same)
+    log = tmp_path / "killed" / "train_log.jsonl"
+    while killed.poll() is None and not (log.exists() and '"step": 5, ' in log.read_text()):
+        time.sleep(0.01)
+    assert killed.poll() is None, killed.communicate()[0][-3000:]
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    out = finish(start(tree, tmp_path / "killed", 1, **same))
+    assert "Loading a checkpoint" in out
+    assert_same_run(log_of(tmp_path / "whole"), log_of(tmp_path / "killed"))
+
+
+def test_an_indivisible_batch_and_a_sparse_head_are_refused_on_two_processes(tree, tmp_path):
+    for overrides, message in (({"batch_size": 15}, "use 14"), ({"head": "sparse"}, "head: dense")):
+        process = start(tree, tmp_path / message.replace(" ", ""), 2, **overrides)
+        out, _ = process.communicate(timeout=300)
+        assert process.returncode != 0 and message in out, out[-3000:]
+
+
+def test_a_batch_size_of_one_process_is_its_own():
+    assert local_batch_size(7) == 7
+
+
+def _norm_rank(rank, address, x, folder):
+    torch.distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
+    norm = with_common_batch_norm(_norm(), torch.device("cpu"))
+    own = x[2 * rank : 2 * rank + 2].clone().requires_grad_()
+    y = norm(own)
+    (y * torch.arange(y.numel()).reshape(y.shape).sin()).sum().backward()
+    torch.save({"y": y.detach(), "grad": own.grad, **norm.state_dict()}, f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def _norm():
+    torch.manual_seed(1)
+    norm = torch.nn.BatchNorm1d(3).double()
+    torch.nn.init.normal_(norm.weight)
+    torch.nn.init.normal_(norm.bias)
+    return norm
+
+
+def test_common_batch_norm_is_batch_norm_over_both_ranks(tmp_path):
+    x = torch.randn(4, 3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    address = f"file://{tmp_path / 'rendezvous'}"
+    torch.multiprocessing.spawn(_norm_rank, (address, x, str(tmp_path)), nprocs=2)
+    ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+    norm, whole = _norm(), x.clone().requires_grad_()
+    y = norm(whole)
+    weights = torch.arange(y.numel() // 2).reshape(2, *y.shape[1:]).sin()
+    (y * torch.cat([weights, weights])).sum().backward()
+    torch.testing.assert_close(torch.cat([r["y"] for r in ranks]), y.detach())
+    torch.testing.assert_close(torch.cat([r["grad"] for r in ranks]), whole.grad)
+    for name, value in norm.state_dict().items():
+        torch.testing.assert_close(ranks[0][name], value)
+        torch.testing.assert_close(ranks[1][name], value)
+
+
+def test_common_batch_norm_of_one_process_equals_batch_norm_when_evaluating():
+    norm = _norm()
+    norm(torch.randn(8, 3, dtype=torch.float64))
+    x = torch.randn(5, 3, dtype=torch.float64)
+    expected = norm.eval()(x)
+    np.testing.assert_allclose(CommonBatchNorm(norm).eval()(x).detach(), expected.detach())
