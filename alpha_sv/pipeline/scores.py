@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from alpha_sv.data.manifest import Utterance
 from alpha_sv.data.trials import ScoreTable, Trials
 from alpha_sv.embedding.store import EmbeddingStore
 from alpha_sv.pipeline.sources import source
@@ -16,11 +19,44 @@ from alpha_sv.scoring import average_scores, expand_trials, mean_models, normali
 Models = Mapping[str, Sequence[str]]
 
 
+def cohort_utterances(
+    utterances: Sequence[Utterance], speakers: Collection[str], most: int | None = None
+) -> list[Utterance]:
+    """The training utterances of `speakers`, sorted by ID; at most `most` a speaker if given.
+
+    Those chosen are the ones whose SHA-256 of the ID is lowest: as good as drawn, the same on every machine and in any
+    order of the manifest, and a larger `most` only adds to them.
+
+    Raises
+    ------
+    ValueError
+        No training utterance is of these speakers.
+
+    Example
+    -------
+    >>> rows = [Utterance(f"s1/{i}.wav", f"/data/s1/{i}.wav", "s1", "", 16000, 16000, 1, "train") for i in range(9)]
+    >>> [u.utt_id for u in cohort_utterances(rows, {"s1"}, 2)]
+    ['s1/6.wav', 's1/8.wav']
+    """
+    of: dict[str, list[Utterance]] = defaultdict(list)
+    for utterance in utterances:
+        if utterance.split == "train" and utterance.speaker in speakers:
+            of[utterance.speaker].append(utterance)
+    if not of:
+        raise ValueError(
+            f"none of the {len(speakers):,} speakers is a training speaker of the manifest, so there is no cohort of "
+            "them; give the manifest that the model was trained on"
+        )
+    drawn = (sorted(some, key=lambda u: hashlib.sha256(u.utt_id.encode()).digest())[:most] for some in of.values())
+    return sorted((u for some in drawn for u in some), key=lambda u: u.utt_id)
+
+
 def cohort_matrix(
     store: EmbeddingStore, split: str, strangers_to: Collection[str] = (), per_speaker: bool = True
 ) -> np.ndarray:
     """Cohort embeddings [S, D] from one split of a store: a mean of each speaker, or every utterance.
 
+    A split whose rows lie together, as those of a store of nothing else do, stays on disk and is read in blocks.
     A cohort is of strangers: ValueError if one of the speakers `strangers_to` is in it.
     """
     rows = store.split_rows(split)
@@ -33,7 +69,8 @@ def cohort_matrix(
             f"{len(known)} speakers of the trials are in the cohort ({', '.join(known[:3])}): a cohort must be of "
             "strangers; use another split or store"
         )
-    matrix = np.asarray(store.matrix[rows])
+    together = rows[-1] - rows[0] + 1 == len(rows)  # `split_rows` are in order
+    matrix = store.matrix[rows[0] : rows[-1] + 1] if together else store.matrix[rows]
     return speaker_means(matrix, [store.speakers[row] for row in rows])[0] if per_speaker else matrix
 
 
