@@ -1,13 +1,20 @@
 """The grid of a study: a YAML file → the runs to make.
 
-    recipe: ecapa.yaml of SpeakerTree is `ecapa`
-    common: options of every run
-    models: {name: {recipe: ecapa, seeds: [1, 2, 3], rows: [names] or all, common: {…}}}
-    rows:   {name: {loss: "!new:…", tune: {margin: [0.1, 0.2]}, and any other option}}
-    tuning: {seed: 0, common: {…}}          what differs from `common` while tuning
+    corpora: [names]                        folders of --data; or trials: {name: list of trials under --data}
+    top_n:   training speakers in each AS-norm statistic
+    common:  options of every run
+    models:  {name: {recipe: ecapa, seeds: [1, 2, 3], rows: [names] or all, common: {…}}}
+    rows:    {name: {loss: "!new:…", tune: {margin: [0.1, 0.2]}, and any other option}}
+    tuning:  {seed: 0, common: {…}}         what differs from `common` while tuning
+    recipe_folder: ../SpeakerTree           whose train.py and hparams/ are used
+    prepared: folder                        of a prepared corpus, where the recipe takes one instead of trees
 
 `tune` lists the settings a row may choose from: their product is its budget, which must be the same for every row. The
 setting with the lowest EER on the development trials (of training speakers) is the row's.
+
+`each: {alpha: [1.5, 2], kappa: [5, 10]}` makes a row of every combination: $alpha and $kappa in its name and options
+are replaced, and with both of them $scale = κ/(α−1). `warm_start: row` begins with the embedder that row ended with, of
+the same model and seed; it must stand further up.
 """
 
 from __future__ import annotations
@@ -15,73 +22,115 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from string import Template
 
 from ruamel.yaml import YAML
+
+_NOT_OPTIONS = ("tune", "warm_start", "point", "family")
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training run: `model` and `row` say what it is, `options` are all it depends on."""
+    """One training run: `model` and `row` say what it is; the rest is all it depends on.
+
+    `trials` are (corpus, file); `parent` is the run whose embedder it starts from.
+    """
 
     model: str
     row: str
     seed: int
     recipe: str
-    corpora: tuple[str, ...]
+    recipe_folder: Path
+    trials: tuple[tuple[str, Path], ...]
     options: tuple[tuple[str, str], ...]
     data: Path
     top_n: int
+    prepared: Path | None = None
+    parent: Run | None = None
 
     @property
     def name(self) -> str:
         return f"{self.model} {self.row} seed {self.seed}"
 
     @property
+    def corpora(self) -> tuple[str, ...]:
+        return tuple(corpus for corpus, _ in self.trials)
+
+    @property
+    def root(self) -> Run:
+        """Where the chain of warm starts begins."""
+        return self.parent.root if self.parent else self
+
+    @cached_property
     def key(self) -> str:
-        """Hash of the inputs: options, recipe and trial lists by content, and which corpora."""
-        recipe = Path(__file__).parents[1] / "SpeakerTree" / "hparams" / f"{self.recipe}.yaml"
-        content = [recipe.read_bytes(), *((self.data / c / "trials_dev.txt").read_bytes() for c in self.corpora)]
-        hashes = [hashlib.sha256(part).hexdigest() for part in content]
-        text = json.dumps([self.seed, self.corpora, self.options, self.top_n, hashes])
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        """Hash of the inputs: options, recipe and trial lists by content, which corpora, and the parent's."""
+        recipes = _recipe_files(self.recipe_folder / "hparams" / f"{self.recipe}.yaml")
+        files = [f for _, f in self.trials] + ([self.prepared / "manifest.csv"] if self.prepared else [])
+        contents = [*map(_without_comments, recipes), *(file.read_bytes() for file in files)]
+        hashes = [hashlib.sha256(content).hexdigest() for content in contents]
+        inputs = [self.seed, self.corpora, self.options, self.top_n, hashes]
+        inputs += [self.parent.key] if self.parent else []
+        return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:16]
+
+    def manifest(self, folder: Path) -> Path:
+        return (self.prepared or folder) / "manifest.csv"
 
     def command(self, folder: Path) -> list[str]:
         """Arguments of train.py."""
-        trees, trials = ([str(self.data / c / part) for c in self.corpora] for part in ("wav", "trials_dev.txt"))
+        if self.prepared:
+            data = [f"--prepared={self.prepared}"]
+        else:
+            data = [
+                f"--data_folder={[str(self.data / corpus / 'wav') for corpus in self.corpora]}",
+                f"--trials={[str(file) for _, file in self.trials]}",
+                f"--noise_folder={self.data / 'noise' / 'wav'}",
+                f"--rir_folder={self.data / 'rir' / 'wav'}",
+            ]
         return [
             f"hparams/{self.recipe}.yaml",
-            f"--data_folder={trees}",
-            f"--trials={trials}",
-            f"--noise_folder={self.data / 'noise' / 'wav'}",
-            f"--rir_folder={self.data / 'rir' / 'wav'}",
+            *data,
             f"--output_folder={folder}",
             f"--seed={self.seed}",
-            *(f"--{key}={value}" for key, value in self.options),
+            *([f"--warm_start={folder.parent / self.parent.key}"] if self.parent else []),
+            *(f"--{key}={value}" if value else f"--{key}" for key, value in self.options),
         ]
 
 
 def read_grid(path: Path) -> dict:
-    """Read and check a grid."""
+    """Read, expand and check a grid."""
     grid = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
-    if missing := {"corpora", "common", "models", "rows", "tuning", "top_n"} - set(grid):
+    needed = {"common", "models", "rows", "top_n", *(() if "trials" in grid else ("corpora",))}
+    if missing := needed - set(grid):
         raise ValueError(f"{path} lacks {', '.join(sorted(missing))}")
+    grid["rows"] = _expanded(grid["rows"], path)
     budgets = {name: len(settings(row)) for name, row in grid["rows"].items()}
     if len(set(budgets.values())) > 1:
         raise ValueError(f"{path}: the rows have different tuning budgets ({budgets}); give each as many settings")
+    if max(budgets.values()) > 1 and "tuning" not in grid:
+        raise ValueError(f"{path} lacks tuning: say with which seed the settings are tried")
     for name, model in grid["models"].items():
-        if unknown := set(rows_of(grid, name)) - set(grid["rows"]):
+        rows = rows_of(grid, name)
+        if unknown := set(rows) - set(grid["rows"]):
             raise ValueError(f"{path}: model {name} names unknown rows: {', '.join(sorted(unknown))}")
         if not model.get("seeds"):
             raise ValueError(f"{path}: model {name} has no seeds")
+        for number, row in enumerate(rows):
+            start = grid["rows"][row].get("warm_start")
+            if start and (start not in rows[:number] or budgets[row] > 1):
+                raise ValueError(
+                    f"{path}: {row} of model {name} starts from {start!r}, which must be a row of that model further "
+                    "up, in a grid without tuning"
+                )
     return grid
 
 
 def settings(row: dict) -> list[dict]:
     """The product of what the row may choose from."""
-    tune = row.get("tune", {})
-    return [dict(zip(tune, values, strict=True)) for values in itertools.product(*tune.values())]
+    return _products(row.get("tune", {}))
 
 
 def rows_of(grid: dict, model: str) -> list[str]:
@@ -124,8 +173,63 @@ def reported_runs(grid: dict, data: Path, best: dict[tuple[str, str], dict]) -> 
 
 
 def _run(grid: dict, data: Path, model: str, row: str, seed: int, setting: dict) -> Run:
-    fixed = {key: value for key, value in grid["rows"][row].items() if key != "tune"}
+    described = grid["rows"][row]
+    fixed = {key: value for key, value in described.items() if key not in _NOT_OPTIONS}
     options = {**grid["common"], **grid["models"][model].get("common", {}), **fixed, **setting}
-    items = tuple(sorted((key, str(value)) for key, value in options.items()))
-    recipe = grid["models"][model]["recipe"]
-    return Run(model, row, seed, recipe, tuple(grid["corpora"]), items, data, grid["top_n"])
+    folder = (Path(__file__).parent / grid.get("recipe_folder", "../SpeakerTree")).resolve()
+    lists = grid.get("trials") or {corpus: f"{corpus}/trials_dev.txt" for corpus in grid["corpora"]}
+    start = described.get("warm_start")
+    return Run(
+        model=model,
+        row=row,
+        seed=seed,
+        recipe=grid["models"][model]["recipe"],
+        recipe_folder=folder,
+        trials=tuple((corpus, data / file) for corpus, file in lists.items()),
+        options=tuple(sorted((key, "" if value is None else str(value)) for key, value in options.items())),
+        data=data,
+        top_n=grid["top_n"],
+        prepared=folder / grid["prepared"] if "prepared" in grid else None,
+        parent=_run(grid, data, model, start, seed, settings(grid["rows"][start])[0]) if start else None,
+    )
+
+
+def _expanded(rows: dict, path: Path) -> dict:
+    """Rows with `each` multiplied. `point` keeps the values of a row, `family` the name without them."""
+    found = {}
+    for name, row in rows.items():
+        for point in _products(row.get("each", {})):
+            if {"alpha", "kappa"} <= point.keys():
+                point["scale"] = point["kappa"] / (point["alpha"] - 1)
+            filled = {key: _filled(value, point, path) for key, value in row.items() if key != "each"}
+            of_point = {"point": point, "family": re.sub(r"[\s,]*\$\w+", "", name)} if point else {}
+            if (new := _filled(name, point, path)) in found:
+                raise ValueError(f"{path} has two rows called {new!r}; put every name of `each` into the row's name")
+            found[new] = {**filled, **of_point}
+    return found
+
+
+def _filled(text, point: dict, path: Path):
+    if not point or not isinstance(text, str):
+        return text
+    try:
+        return Template(text).substitute(point)
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{path}: {text!r} has a $name that is not one of {', '.join(point)}") from error
+
+
+def _products(choices: dict[str, list]) -> list[dict]:
+    return [dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())]
+
+
+def _recipe_files(path: Path) -> list[Path]:
+    """A recipe and those it `extends`."""
+    extended = YAML().load(path.read_text(encoding="utf-8")).get("extends", [])
+    names = [extended] if isinstance(extended, str) else extended
+    return [path, *(file for name in names for file in _recipe_files(path.parent / name))]
+
+
+def _without_comments(recipe: Path) -> bytes:
+    """A better comment is no reason to train again."""
+    lines = (line.split(" #")[0].rstrip() for line in recipe.read_text(encoding="utf-8").splitlines())
+    return "\n".join(line for line in lines if line and not line.startswith("#")).encode()

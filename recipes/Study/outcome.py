@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from datetime import datetime
 from pathlib import Path
 
 from alpha_sv.data.files import atomic_write
@@ -13,22 +15,28 @@ from alpha_sv.embedding.extract import extract
 from alpha_sv.pipeline.scores import cohort_matrix, score_store, trial_speakers
 from alpha_sv.report import load_log
 
+KINDS = ("cosine", "as-norm")
+
 
 def outcome_of(run, output: Path) -> dict | None:
     """The outcome of a run, or None if it is not done."""
     path = output / run.key / "outcome.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    if not path.is_file():
+        return None
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return {"training_seconds": training_seconds(path.with_name("log.txt")), **found}
 
 
-def record(run, folder: Path) -> None:
+def record(run, folder: Path, device: str = "cpu") -> None:
     """Score a trained run on every corpus, raw and AS-normalised, and write the outcome."""
-    utterances = [u for u in read_manifest(folder / "manifest.csv") if u.split in ("train", "test")]
-    store = extract(SpeakerEmbedder.load(folder / "model"), utterances, folder / "embeddings", progress=False)
+    utterances = [u for u in read_manifest(run.manifest(folder)) if u.split in ("train", "test")]
+    embedder = SpeakerEmbedder.load(folder / "model")
+    store = extract(embedder, utterances, folder / "embeddings", device=device, progress=False)
     scores = {}
-    for corpus in run.corpora:
-        trials = read_trials(run.data / corpus / "trials_dev.txt")
+    for corpus, file in run.trials:
+        trials = read_trials(file)
         cohort = cohort_matrix(store, "train", trial_speakers(store, trials))
-        for kind, used in (("cosine", None), ("as-norm", cohort)):
+        for kind, used in zip(KINDS, (None, cohort), strict=True):
             path = folder / f"scores_{corpus}_{kind}.txt"
             write_scores(path, score_store(store, trials, used, top_n=run.top_n, progress=False))
             scores.setdefault(corpus, {})[kind] = path.name
@@ -37,10 +45,30 @@ def record(run, folder: Path) -> None:
         "name": run.name,
         "options": dict(run.options),
         "development_eer": min(row["eer"] for row in log if row["kind"] == "valid"),
+        "training_seconds": training_seconds(folder / "log.txt"),
         "scores": scores,
     }
     with atomic_write(folder / "outcome.json") as file:
         json.dump(outcome, file, indent=1)
+
+
+def training_seconds(log: Path) -> float | None:
+    """Wall time of a training run from SpeechBrain's log.txt, whose lines begin with the time; None without one.
+
+    A sitting lasts from its first "Going into epoch" to its last line: the preparation is left out, the validation is
+    not. What a killed sitting did after its last line is lost.
+    """
+    if not log.is_file():
+        return None
+    total, begun, last = 0.0, None, None
+    for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
+        if "Beginning experiment" in line:
+            total, begun = total + (last - begun if begun else 0.0), None
+        if stamp := re.match(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),(\d{3}) ", line):
+            last = datetime.strptime(stamp[1], "%Y-%m-%d %H:%M:%S").timestamp() + int(stamp[2]) / 1000
+            if begun is None and "Going into epoch" in line:
+                begun = last
+    return total + (last - begun if begun else 0.0)
 
 
 def failure(folder: Path, status: int) -> str:

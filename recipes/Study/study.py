@@ -9,7 +9,8 @@
 /corpora holds <corpus>/wav and <corpus>/trials_dev.txt for each corpus of the grid, and noise/wav and rir/wav. A run is
 kept in a folder named by the hash of everything it depends on, so an interrupted study continues, a changed row runs
 anew and the others do not, and several machines may share a folder (`--shard 1/3`). Settings are chosen on development
-trials of training speakers; the trials that are reported are scored once, at the end.
+trials of training speakers; the trials that are reported are scored once, at the end. A row that starts from another
+waits for it. `figures.py` draws what is done.
 """
 
 from __future__ import annotations
@@ -26,8 +27,6 @@ from outcome import failure, outcome_of, record
 from tables import result_table
 from tqdm import tqdm
 
-RECIPE = Path(__file__).parents[1] / "SpeakerTree"
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -36,32 +35,45 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("results/study"))
     parser.add_argument("--workers", type=int, default=1, help="runs at a time, one thread each")
     parser.add_argument("--launch", default=sys.executable, help="what starts train.py, e.g. a torchrun command")
-    parser.add_argument("--shard", default="1/1", help="i/n: only every n-th run, beginning with the i-th")
+    parser.add_argument("--device", default="cpu", help="for the extraction; train.py has it from the grid's options")
+    parser.add_argument("--shard", default="1/1", help="i/n: every n-th run from the i-th, and what starts from it")
     parser.add_argument("--status", action="store_true", help="only say what is done")
     parser.add_argument("--table", action="store_true", help="only make the table of what is done")
     arguments = parser.parse_args()
-    data, output = arguments.data.resolve(), arguments.output.resolve()
-    grid = {**read_grid(arguments.grid), "output": output}
+    output = arguments.output.resolve()
+    grid, data = {**read_grid(arguments.grid), "output": output}, arguments.data.resolve()
 
-    tuning = tuning_runs(grid, data)
     if not (arguments.table or arguments.status):
-        execute(tuning, output, arguments, "tuning")
-    best = chosen(grid, tuning, {run.key: outcome_of(run, output) for run in tuning})
-    runs = reported_runs(grid, data, best)
+        execute(tuning_runs(grid, data), output, arguments, "tuning")
+    runs, done = reported(grid, data)
     if not (arguments.table or arguments.status):
         execute(runs, output, arguments, "reported")
-    done = {run.key: found for run in runs if (found := outcome_of(run, output))}
-    print(f"{len(done)} of {len(runs)} reported runs are done", file=sys.stderr)
+        runs, done = reported(grid, data)
+    tuning = tuning_runs(grid, data)
+    tuned = sum(outcome_of(run, output) is not None for run in tuning)
+    print(f"{tuned} of {len(tuning)} tuning and {len(done)} of {len(runs)} reported runs are done", file=sys.stderr)
     if not arguments.status:
         print(result_table(grid, runs, done))
+
+
+def reported(grid: dict, data: Path) -> tuple[list[Run], dict[str, dict]]:
+    """The reported runs as tuned so far, and the outcomes of those that are done, by key."""
+    tuning = tuning_runs(grid, data)
+    best = chosen(grid, tuning, {run.key: outcome_of(run, grid["output"]) for run in tuning})
+    runs = reported_runs(grid, data, best)
+    return runs, {run.key: found for run in runs if (found := outcome_of(run, grid["output"]))}
 
 
 def execute(runs: list[Run], output: Path, arguments, stage: str) -> None:
     """Do what is left of `runs`; one that fails is reported at the end, and the others go on."""
     index, shards = (int(part) for part in arguments.shard.split("/"))
-    todo = [run for run in runs[index - 1 :: shards] if outcome_of(run, output) is None]
+    mine = set(list(dict.fromkeys(run.root.key for run in runs))[index - 1 :: shards])
+    todo = [run for run in runs if run.root.key in mine and outcome_of(run, output) is None]
     with concurrent.futures.ThreadPoolExecutor(arguments.workers) as pool:
-        futures = {pool.submit(perform, run, output, arguments.launch): run for run in todo}
+        futures = {}
+        for run in todo:  # a parent stands further up, so it is begun before its children wait for it
+            before = next((f for f, other in futures.items() if run.parent and other.key == run.parent.key), None)
+            futures[pool.submit(in_turn, run, output, arguments, before)] = run
         bar = tqdm(total=len(runs), initial=len(runs) - len(todo), desc=stage, unit="run")
         failed = []
         for future in concurrent.futures.as_completed(futures):
@@ -74,16 +86,25 @@ def execute(runs: list[Run], output: Path, arguments, stage: str) -> None:
         raise SystemExit(f"{len(failed)} of {len(todo)} runs failed; run the same command again to repeat only these")
 
 
-def perform(run: Run, output: Path, launch: str) -> None:
+def in_turn(run: Run, output: Path, arguments, before: concurrent.futures.Future | None) -> None:
+    """`perform`, after the run that this one starts from."""
+    if before is not None:
+        concurrent.futures.wait([before])
+    if run.parent and outcome_of(run.parent, output) is None:
+        raise RuntimeError(f"it starts from {run.parent.name}, which is not done")
+    perform(run, output, arguments.launch, arguments.device)
+
+
+def perform(run: Run, output: Path, launch: str, device: str) -> None:
     """Train (or continue), extract, score; the outcome is written last."""
     folder = output / run.key
     folder.mkdir(parents=True, exist_ok=True)
     command = [*shlex.split(launch), "train.py", *run.command(folder)]
     with open(folder / "stdout.txt", "a", encoding="utf-8") as log:
-        status = subprocess.run(command, cwd=RECIPE, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
-    if status:
-        raise RuntimeError(failure(folder, status))
-    record(run, folder)
+        done = subprocess.run(command, cwd=run.recipe_folder, stdout=log, stderr=subprocess.STDOUT, check=False)
+    if done.returncode:
+        raise RuntimeError(failure(folder, done.returncode))
+    record(run, folder, device)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,87 @@
 """The table of a study: means over seeds with intervals over speakers, and paired differences to the baselines.
 
 Every run of a corpus is a system of one bootstrap, so all share the same draws of speakers; a row is the mean of its
-seeds in each draw. Two rows are compared over the seeds that both have.
+seeds in each draw. Two rows are compared over the seeds that both have. A list of fewer than ten speakers of either
+kind of trials has no intervals. `figures.py` draws the same estimates.
 """
 
 from __future__ import annotations
 
-import numpy as np
+import math
+from dataclasses import dataclass
 
-from alpha_sv.metrics import SpeakerBootstrap, speaker_bootstrap
+import numpy as np
+from outcome import KINDS
+
+from alpha_sv.metrics import SpeakerBootstrap, evaluate, speaker_bootstrap, too_few_speakers
 from alpha_sv.pipeline.evaluation import load_systems
 from alpha_sv.pipeline.speakers import sides_speakers
 
-METRICS = ("eer", "min_dcf 0.01", "fnr at fpr 1e-2", "fnr at fpr 1e-3")
-_KINDS = ("cosine", "as-norm")
+METRICS = {
+    "eer": ("EER %", 100, 2),
+    "min_dcf 0.01": ("minDCF 0.01", 1, 3),
+    "fnr at fpr 1e-2": ("FNR % at FPR 1 %", 100, 2),
+    "fnr at fpr 1e-3": ("FNR % at FPR 0.1 %", 100, 2),
+}
+"""Metric → its name, the factor to its unit, and decimal places. minDCF is normalised by min(p, 1 − p) = 0.01."""
+COMPARED = ("eer", "fnr at fpr 1e-2")
+
+
+@dataclass(frozen=True, eq=False)
+class Estimates:
+    """The S runs of a model on one corpus with one kind of scores.
+
+    `observed` and `supported` are of each metric, [S]; `boot` is their joint bootstrap, or None for too few speakers.
+    """
+
+    runs: list
+    observed: dict[str, np.ndarray]
+    supported: dict[str, np.ndarray]
+    boot: SpeakerBootstrap | None
+
+    def seeds(self, row: str) -> dict[int, int]:
+        """Seed → the run's number."""
+        return {run.seed: number for number, run in enumerate(self.runs) if run.row == row}
+
+    def level(self, row: str, metric: str) -> tuple[float, float, float, float] | None:
+        """Mean over seeds, interval over speakers, and standard deviation of one seed (NaN of a single one).
+
+        None if there is no such run, or the metric rests on too few errors.
+        """
+        which = list(self.seeds(row).values())
+        return self._interval(metric, which, None)
+
+    def difference(self, row: str, baseline: str, metric: str) -> tuple[float, float, float, float] | None:
+        """As `level`, of row − baseline, over the seeds that both have."""
+        ours, theirs = self.seeds(row), self.seeds(baseline)
+        common = sorted(ours.keys() & theirs.keys())
+        return self._interval(metric, [ours[seed] for seed in common], [theirs[seed] for seed in common])
+
+    def _interval(self, metric: str, plus: list[int], minus: list[int] | None):
+        if not plus or not self.supported[metric][[*plus, *(minus or [])]].all():
+            return None
+
+        def over_seeds(values: np.ndarray) -> np.ndarray:  # [..., S] to [..., seeds]
+            return METRICS[metric][1] * (values[..., plus] - (values[..., minus] if minus is not None else 0))
+
+        values, bounds = over_seeds(self.observed[metric]), [math.nan, math.nan]
+        if self.boot is not None:
+            draws = self.boot.draws[..., self.boot.metrics.index(metric)]
+            bounds = self.boot.interval(over_seeds(draws).mean(1))
+        return float(values.mean()), *bounds, float(values.std(ddof=1)) if len(plus) > 1 else math.nan
+
+
+def estimates(runs: list, done: dict, corpus: str, kind: str, output, replicates: int = 1000) -> Estimates:
+    """Of those `runs` that are done; they share their trials."""
+    runs = [run for run in runs if run.key in done]
+    files = [(run.name, str(output / run.key / done[run.key]["scores"][corpus][kind])) for run in runs]
+    systems = load_systems(files, trials=str(dict(runs[0].trials)[corpus]))
+    labels, sides = systems.trials.labels, sides_speakers(systems.trials)
+    few = too_few_speakers(*sides, labels)
+    boot = None if few else speaker_bootstrap(systems.scores, *sides, labels, replicates=replicates)
+    found = [_values(evaluate(scores[labels], scores[~labels])) for scores in systems.scores]
+    observed, supported = ({m: np.array([of[m][place] for of in found]) for m in METRICS} for place in (0, 1))
+    return Estimates(runs, observed, supported, boot)
 
 
 def result_table(grid: dict, runs: list, done: dict[str, dict], replicates: int = 1000) -> str:
@@ -21,58 +89,47 @@ def result_table(grid: dict, runs: list, done: dict[str, dict], replicates: int 
     parts = []
     for model in grid["models"]:
         mine = [run for run in runs if run.model == model and run.key in done]
-        for corpus in grid["corpora"] if mine else ():
-            for kind in _KINDS:
-                boot = _bootstrap(mine, done, corpus, kind, grid["output"], replicates)
-                parts.append(f"### {model}, {corpus}, {kind}\n\n{_table(grid, mine, boot)}")
+        for corpus in mine[0].corpora if mine else ():
+            for kind in KINDS:
+                found = estimates(mine, done, corpus, kind, grid["output"], replicates)
+                parts.append(f"### {model}, {corpus}, {kind}\n\n{_table(grid, found, done)}")
     return "\n".join(parts)
 
 
-def _bootstrap(runs: list, done: dict, corpus: str, kind: str, output, replicates: int) -> SpeakerBootstrap:
-    files = [(run.name, str(output / run.key / done[run.key]["scores"][corpus][kind])) for run in runs]
-    systems = load_systems(files, trials=str(runs[0].data / corpus / "trials_dev.txt"))
-    return speaker_bootstrap(
-        systems.scores, *sides_speakers(systems.trials), systems.trials.labels, replicates=replicates
-    )
+def _values(result: dict) -> dict[str, tuple[float, bool]]:
+    """Metric → its value and whether it rests on enough errors, from `alpha_sv.metrics.evaluate`."""
+    found = {"eer": (result["eer"]["value"], True)}
+    found |= {f"min_dcf {entry['p_target']}": (entry["value"], True) for entry in result["min_dcf"]}
+    for entry in result["fnr_at_fpr"]:
+        found[f"fnr at fpr {entry['fpr']:.0e}".replace("e-0", "e-")] = entry["fnr"], entry["supported"]
+    return found
 
 
-def _table(grid: dict, runs: list, boot: SpeakerBootstrap) -> str:
-    columns = [boot.metrics.index(metric) for metric in METRICS]
-    baselines = [row for row in grid.get("baselines", ()) if any(run.row == row for run in runs)]
-    head = ["row", "seeds", "EER %", "minDCF 0.01", "FNR % at FPR 1 %", "FNR % at FPR 0.1 %"]
-    head += [f"{metric} − {row}" for row in baselines for metric in ("EER", "FNR at FPR 1 %")]
+def _table(grid: dict, found: Estimates, done: dict[str, dict]) -> str:
+    baselines = [row for row in grid.get("baselines", ()) if found.seeds(row)]
+    head = ["row", "seeds", *(name for name, _, _ in METRICS.values())]
+    head += [f"{METRICS[metric][0]} − {row}" for row in baselines for metric in COMPARED]
+    head += ["training, min"]
     lines = ["| " + " | ".join(head) + " |", "|---|" + "--:|" * (len(head) - 1)]
-    numbers = {row: {run.seed: n for n, run in enumerate(runs) if run.row == row} for row in grid["rows"]}
-    for row, of_seed in numbers.items():
-        if not of_seed:
-            continue
-        which = list(of_seed.values())
-        cells = [row, str(len(which))]
-        for metric, column in zip(METRICS, columns, strict=True):
-            factor = 1 if metric.startswith("min_dcf") else 100
-            cells.append(_cell(boot, which, column, factor) if boot.supported[which, column].all() else "n/a")
-        for baseline in baselines:
-            common = sorted(of_seed.keys() & numbers[baseline].keys())
-            pairs = [(of_seed[seed], numbers[baseline][seed]) for seed in common]
-            for metric in ("eer", "fnr at fpr 1e-2"):
-                cells.append(_difference(boot, pairs, boot.metrics.index(metric)) if row != baseline else "")
-        lines.append("| " + " | ".join(cells) + " |")
+    for row in grid["rows"]:
+        if which := found.seeds(row).values():
+            cells = [row, str(len(which)), *(_cell(found.level(row, metric), metric) for metric in METRICS)]
+            for baseline in baselines:
+                for metric in COMPARED:
+                    difference = found.difference(row, baseline, metric)
+                    cells.append(_cell(difference, metric, "+") if row != baseline else "")
+            seconds = [done[found.runs[number].key].get("training_seconds") for number in which]
+            known = [value for value in seconds if value is not None]
+            cells.append(f"{np.mean(known) / 60:.1f}" if known else "n/a")
+            lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
-def _cell(boot: SpeakerBootstrap, which: list[int], column: int, factor: float) -> str:
-    """Mean over seeds, [interval over speakers], ± standard deviation of one seed."""
-    values = factor * boot.observed[which, column]
-    low, high = boot.interval(factor * boot.draws[:, which, column].mean(1))
-    digits = 3 if factor == 1 else 2
-    spread = f" ± {values.std(ddof=1):.{digits}f}" if len(which) > 1 else ""
-    return f"{values.mean():.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]{spread}"
-
-
-def _difference(boot: SpeakerBootstrap, pairs: list[tuple[int, int]], column: int) -> str:
-    if not pairs or not boot.supported[np.ravel(pairs), column].all():
+def _cell(estimate: tuple[float, float, float, float] | None, metric: str, sign: str = "") -> str:
+    """Mean over seeds, [interval over speakers], and of a level ± standard deviation of one seed."""
+    if estimate is None:
         return "n/a"
-    ours, theirs = (list(side) for side in zip(*pairs, strict=True))
-    value = 100 * (boot.observed[ours, column] - boot.observed[theirs, column]).mean()
-    low, high = boot.interval(100 * (boot.draws[:, ours, column] - boot.draws[:, theirs, column]).mean(1))
-    return f"{value:+.2f} [{low:+.2f}, {high:+.2f}]"
+    form = f"{sign}.{METRICS[metric][2]}f"
+    value, low, high, spread = estimate
+    interval = "" if math.isnan(low) else f" [{low:{form}}, {high:{form}}]"
+    return f"{value:{form}}{interval}" + ("" if sign or math.isnan(spread) else f" ± {spread:{form}}")
