@@ -20,6 +20,7 @@ import loader
 import scaling
 import scoring
 import solver_speed
+import throughput
 import train_step
 from common import table
 from hardware import describe
@@ -53,7 +54,7 @@ def run(size: str, parts: Path | None = None) -> tuple[list[list[str]], list[str
     Each is kept in `parts` when it is done, and taken from there if it is there.
     """
     rows, sections = [], []
-    for module in (solver_speed, head_memory, train_step, scaling, loader):
+    for module in (solver_speed, head_memory, train_step, scaling, loader, throughput):
         part = parts / f"{module.__name__}.json" if parts else None
         if part is not None and part.is_file():
             found = json.loads(part.read_text(encoding="utf-8"))

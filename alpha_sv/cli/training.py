@@ -28,6 +28,7 @@ def add_chain(verbs: argparse._SubParsersAction) -> None:
     sub.add_argument(
         "--num-valid-speakers", type=int, default=0, help="training speakers held out to make development trials from"
     )
+    sub.add_argument("--like", metavar="SPLIT", help="a published split.txt.gz: take over exactly its assignment")
     sub.add_argument("--sample-rate", type=int, default=16000, help="Hz that every file must have")
     sub.add_argument(
         "--audit", choices=("full", "headers"), default="full", help="decode every file, or only read headers"
@@ -100,6 +101,7 @@ def _prepare(a: argparse.Namespace) -> None:
         sample_rate=a.sample_rate,
         audit=a.audit,
         seed=a.seed,
+        like=a.like,
     )
     print(manifest)
 

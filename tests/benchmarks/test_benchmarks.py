@@ -12,7 +12,7 @@ import pytest
 import torch
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
-SECTIONS = ("solver_speed", "head_memory", "train_step", "scaling", "loader")
+SECTIONS = ("solver_speed", "head_memory", "train_step", "scaling", "loader", "throughput")
 
 pytest.importorskip("threadpoolctl")
 
