@@ -48,9 +48,12 @@ class SpeakerBrain(sb.Brain):
         waveforms = batch[0].to(self.device)
         if stage == sb.Stage.TRAIN:
             whole = torch.ones(len(waveforms), device=self.device)  # SpeechBrain's relative lengths
-            for augment in getattr(self.hparams, "wav_augment", None) or ():
-                takes_lengths = "lengths" in signature(augment.forward).parameters
-                waveforms = augment(waveforms, whole) if takes_lengths else augment(waveforms)
+            with torch.autocast(
+                self.device_type, enabled=False
+            ):  # bfloat16 filters (DropFreq) would add noise at -45 dB
+                for augment in getattr(self.hparams, "wav_augment", None) or ():
+                    takes_lengths = "lengths" in signature(augment.forward).parameters
+                    waveforms = augment(waveforms, whole) if takes_lengths else augment(waveforms)
             return self.modules.embedder(waveforms)
         return self.embed_whole(waveforms)
 
@@ -165,7 +168,9 @@ class SpeakerBrain(sb.Brain):
     def on_stage_start(self, stage, epoch):
         if stage == sb.Stage.VALID:
             self.valid_embeddings = {}
-        elif getattr(self.hparams, "reinitialiser", None) is not None and self.step == 0:  # else resumed inside an epoch
+        elif (
+            getattr(self.hparams, "reinitialiser", None) is not None and self.step == 0
+        ):  # else resumed inside an epoch
             self.hparams.reinitialiser(self, epoch)
 
     def evaluate_batch(self, batch, stage):
@@ -186,7 +191,9 @@ class SpeakerBrain(sb.Brain):
         if self.checkpointer is not None:
             self.checkpointer.save_checkpoint(meta=meta, verbosity=logging.DEBUG)
             average = getattr(self.hparams, "average", 0)
-            self.checkpointer.delete_checkpoints(num_to_keep=0, ckpt_predicate=_inside_an_epoch, verbosity=logging.DEBUG)
+            self.checkpointer.delete_checkpoints(
+                num_to_keep=0, ckpt_predicate=_inside_an_epoch, verbosity=logging.DEBUG
+            )
             self.checkpointer.delete_checkpoints(
                 num_to_keep=max(average, 1), min_keys=None if average else ["eer"], verbosity=logging.DEBUG
             )

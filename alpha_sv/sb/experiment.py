@@ -167,7 +167,7 @@ def build_brain(hparams: dict, run_opts: dict, manifest: Path) -> SpeakerBrain:
         len(speakers),
         len(names),
         len(train),
-        steps,
+        state["steps_per_epoch"],
         0 if valid_set is None else len(valid_set.labels),
     )
     return SpeakerBrain(modules, hparams["opt_class"], {**hparams, **state}, run_opts, checkpointer)
@@ -298,15 +298,19 @@ def _refuse_other_settings(output: Path, resolved: str) -> None:
 _FREE_SETTINGS = {
     *("num_workers", "log_interval", "ckpt_interval_minutes", "ckpt_interval_steps"),
     *("output_folder", "checkpointer", "data_folder", "trials", "valid_trials", "exclude_speakers"),
-    *("noise_folder", "rir_folder", "prepared", "tensorboard"),
+    *("prepared", "tensorboard"),
 }
+_FREE_BUT_GIVEN = {"noise_folder", "rir_folder"}  # forgotten on resuming, the rest of the run would be without them
 
 
 def _settings(resolved: str) -> dict[str, str]:
     """Top-level key → its text, without comments and free settings."""
     keys: dict[str, str] = {}
     for line in resolved.splitlines():
-        if line[:1] in ("#", "%", "") or line == "---" or line.split(":")[0].strip() in _FREE_SETTINGS:
+        name, _, value = (part.strip() for part in line.partition(":"))
+        if name in _FREE_BUT_GIVEN and value not in ("", "null", "~", "''"):
+            keys[name] = "given"
+        if line[:1] in ("#", "%", "") or line == "---" or name in _FREE_SETTINGS | _FREE_BUT_GIVEN:
             continue
         if not line.startswith((" ", "-")):
             key = line.split(":")[0]

@@ -106,6 +106,11 @@ def warm_start(folder: str | Path, policy: str, embedder: SpeakerEmbedder, head,
     embedder.load_state_dict(earlier.state_dict())
     if policy == "keep":
         weight, rows = prototypes_of(folder)
+        if weight.shape[1:] != head.weight.shape[1:] or not weight.isfinite().all():
+            raise ValueError(
+                f"warm_start: {folder}/prototypes.safetensors, of shape {list(weight.shape)}, is not finite or not "
+                f"[classes, {head.weight.shape[1]}]; use warm_start_head: means or new"
+            )
         if lacking := sorted(labels.keys() - rows.keys()):
             raise ValueError(
                 f"warm_start: {folder} has no prototype of {len(lacking)} of the {len(labels)} classes "

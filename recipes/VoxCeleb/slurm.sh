@@ -4,10 +4,15 @@
 #   sbatch slurm.sh hparams/ecapa_c512_q_margin.yaml --prepared=results/voxceleb/prepared \
 #       --noise_folder=/corpora/musan --rir_folder=/corpora/RIRS_NOISES/simulated_rirs
 #
-# Submit from recipes/VoxCeleb, with the Python environment active (sbatch passes it on). Preparation needs no GPU:
+# Submit from recipes/VoxCeleb, with the Python environment active (sbatch passes it on). Preparation needs no GPU,
+# verification one:
 #
 #   sbatch --cpus-per-task=32 --mem=32G --time=24:00:00 --wrap="python prepare.py --voxceleb2 /corpora/voxceleb2 \
-#       --voxceleb1 /corpora/voxceleb1 --train vox2 --workers 32 --output results/voxceleb/prepared"
+#       --voxceleb1 /corpora/voxceleb1 --train vox2 --trials veri_test2.txt list_test_all2.txt list_test_hard2.txt \
+#       --workers 32 --output results/voxceleb/prepared"
+#   sbatch --gpus=1 --cpus-per-task=9 --mem=32G --time=12:00:00 --wrap="python verify.py \
+#       results/ecapa_c512_q_margin/1234 --prepared results/voxceleb/prepared \
+#       --trials veri_test2.txt list_test_all2.txt list_test_hard2.txt --device cuda"
 #
 #SBATCH --job-name=alpha_sv
 #SBATCH --nodes=1

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -222,6 +223,15 @@ def test_validation_set_needs_labels_and_its_utterances():
         ValidationSet([], Trials(np.array(["a"]), np.array(["b"]), np.array([True])))
     with pytest.raises(ValueError, match="2 utterances .* not in the manifest: a, b"):
         ValidationSet([], Trials(np.array(["a", "a"]), np.array(["b", "a"]), np.array([True, False])))
+
+
+def test_a_run_is_not_continued_without_the_noise_it_was_begun_with(tree, tmp_path, monkeypatch):
+    monkeypatch.chdir(RECIPE)
+    run(arguments(tree, tmp_path, number_of_epochs=1))
+    moved = shutil.copytree(tree / "noise", tmp_path / "moved")
+    run(arguments(tree, tmp_path, number_of_epochs=1, noise_folder=moved))  # the path may change
+    with pytest.raises(ValueError, match="other settings .*noise_folder"):
+        run(arguments(tree, tmp_path, number_of_epochs=1, noise_folder=""))
 
 
 def test_training_log_drops_lines_after_the_checkpoint_and_a_torn_last_line(tmp_path):
