@@ -48,9 +48,7 @@ class SpeakerBrain(sb.Brain):
         waveforms = batch[0].to(self.device)
         if stage == sb.Stage.TRAIN:
             whole = torch.ones(len(waveforms), device=self.device)  # SpeechBrain's relative lengths
-            with torch.autocast(
-                self.device_type, enabled=False
-            ):  # bfloat16 filters (DropFreq) would add noise at -45 dB
+            with torch.autocast(self.device_type, enabled=False):  # DropFreq in bfloat16 would add noise at -45 dB
                 for augment in getattr(self.hparams, "wav_augment", None) or ():
                     takes_lengths = "lengths" in signature(augment.forward).parameters
                     waveforms = augment(waveforms, whole) if takes_lengths else augment(waveforms)
@@ -105,8 +103,8 @@ class SpeakerBrain(sb.Brain):
             super().check_loss_isfinite(loss)
         elif not torch.isfinite(loss):
             raise ValueError(
-                f"the loss of step {self.optimizer_step + 1} is {loss.item()}: the training has diverged, or a file or an "
-                "augmentation is not finite. Lower the learning rate or lengthen its warm-up (in another output_folder)"
+                f"the loss of step {self.optimizer_step + 1} is {loss.item()}: the training has diverged, or a file or "
+                "an augmentation is not finite. Lower the learning rate or warm up longer, in another output_folder"
             )
 
     def _should_save_intra_epoch_ckpt(self, last_ckpt_time, steps_since_ckpt):
@@ -168,9 +166,7 @@ class SpeakerBrain(sb.Brain):
     def on_stage_start(self, stage, epoch):
         if stage == sb.Stage.VALID:
             self.valid_embeddings = {}
-        elif (
-            getattr(self.hparams, "reinitialiser", None) is not None and self.step == 0
-        ):  # else resumed inside an epoch
+        elif self.step == 0 and getattr(self.hparams, "reinitialiser", None) is not None:  # not resumed in mid-epoch
             self.hparams.reinitialiser(self, epoch)
 
     def evaluate_batch(self, batch, stage):

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import ruamel.yaml
 import speechbrain as sb
 import torch
 from hyperpyyaml import load_hyperpyyaml
@@ -231,8 +232,8 @@ def _check(hparams: dict, run_opts: dict) -> None:
     if hparams.get("warm_start") and hparams.get("warm_start_head") == "means":
         if hparams.get("reinit_epoch") or hparams.get("reinit_zero_target"):
             raise ValueError(
-                "warm_start_head: means already sets the prototypes to their speakers' means, once; use reinit_epoch: 0 and "
-                "reinit_zero_target: 0 with it, or warm_start_head: keep or new"
+                "warm_start_head: means already sets the prototypes, to their speakers' means; use reinit_epoch: 0 "
+                "and reinit_zero_target: 0 with it, or warm_start_head: keep or new"
             )
     for key, least in (("number_of_epochs", 1), ("valid_interval", 1), ("average", 0), ("reinit_epoch", 0)):
         if not (isinstance(value := hparams.get(key, least), int) and value >= least):
@@ -303,20 +304,20 @@ _FREE_SETTINGS = {
 _FREE_BUT_GIVEN = {"noise_folder", "rir_folder"}  # forgotten on resuming, the rest of the run would be without them
 
 
-def _settings(resolved: str) -> dict[str, str]:
-    """Top-level key → its text, without comments and free settings."""
-    keys: dict[str, str] = {}
-    for line in resolved.splitlines():
-        name, _, value = (part.strip() for part in line.partition(":"))
-        if name in _FREE_BUT_GIVEN and value not in ("", "null", "~", "''"):
-            keys[name] = "given"
-        if line[:1] in ("#", "%", "") or line == "---" or name in _FREE_SETTINGS | _FREE_BUT_GIVEN:
-            continue
-        if not line.startswith((" ", "-")):
-            key = line.split(":")[0]
-            keys[key] = ""
-        keys[key] += line.split(" #")[0].rstrip() + "\n"
-    return keys
+def _settings(resolved: str) -> dict[str, object]:
+    """Top-level key → what it says, as plain lists, dictionaries and (tag, value), without free settings."""
+    return _plain(ruamel.yaml.YAML().load(resolved))[1]
+
+
+def _plain(node, key: str = ""):
+    if key in _FREE_BUT_GIVEN:
+        return "given" if node not in (None, "") else ""
+    tag = str(getattr(getattr(node, "tag", None), "value", None))
+    if isinstance(node, dict):
+        return tag, {name: _plain(value, name) for name, value in node.items() if name not in _FREE_SETTINGS}
+    if isinstance(node, list):
+        return tag, [_plain(value) for value in node]
+    return tag, str(getattr(node, "value", node))
 
 
 def _listed(value) -> list:

@@ -1,0 +1,78 @@
+"""What a run keeps and saves: the best epoch on the development trials, or the mean of the last ones."""
+
+import json
+
+import pytest
+import safetensors.torch
+import torch
+
+from alpha_sv.embedding import SpeakerEmbedder
+from alpha_sv.sb.checkpointer import SafeCheckpointer
+from alpha_sv.sb.experiment import run
+from tests.corpus import make_tree
+from tests.sb.test_training import RECIPE, arguments
+from tests.sb.test_training_options import OFTEN, checkpoints, column, stored
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    return make_tree(tmp_path_factory.mktemp("tree"), speakers=10, utterances=8)
+
+
+@pytest.fixture(autouse=True)
+def _in_recipe(monkeypatch):
+    monkeypatch.chdir(RECIPE)
+
+
+@pytest.mark.parametrize("development", [0, 2])
+def test_average_saves_the_mean_of_the_last_epochs(development, tree, tmp_path):
+    """Also where checkpoints inside the epochs come between those of the epochs' ends."""
+    keys = {"average": 2, "number_of_epochs": 4, "num_valid_speakers": development, **OFTEN, "ckpt_interval_steps": 3}
+    model = run(arguments(tree, tmp_path, **keys))
+    kept = checkpoints(tmp_path)
+    assert [c.meta["end-of-epoch"] for c in kept] == [True, True], "nothing else fills the disk"
+    steps = column(tmp_path, "step")[-1]
+    for expected, checkpoint in zip((steps * 3 // 4, steps), kept, strict=True):
+        assert f"optimizer_step: {expected}\n" in checkpoint.paramfiles["brain"].read_text()
+    saved = SpeakerEmbedder.load(model).state_dict()
+    one, other = (stored(checkpoint, "embedder") for checkpoint in kept)
+    averaged = [name for name in saved if saved[name].is_floating_point()]
+    assert any("running_mean" in name for name in averaged) and any("running_var" in name for name in averaged)
+    for name in averaged:
+        torch.testing.assert_close(saved[name], (one[name] + other[name]) / 2, msg=name)
+    assert any((one[name] != other[name]).any() for name in averaged)
+
+
+def test_average_of_more_epochs_than_there_are_says_so(tree, tmp_path):
+    run(arguments(tree, tmp_path, average=5, number_of_epochs=2))
+    assert "only 2 of the 5 epochs to average are there" in (tmp_path / "log.txt").read_text()
+
+
+def test_valid_interval_scores_every_other_epoch_and_the_last_and_keeps_the_best_of_them(tree, tmp_path, monkeypatch):
+    ends, save = [], SafeCheckpointer.save_checkpoint
+    monkeypatch.setattr(SafeCheckpointer, "save_checkpoint", lambda *a, **k: ends.append(save(*a, **k)) or ends[-1])
+    model = run(arguments(tree, tmp_path, valid_interval=2, number_of_epochs=5))
+    assert column(tmp_path, "epoch", "valid") == [2, 4, 5]
+    assert len(ends) == 5 and ["eer" in c.meta for c in ends] == [False, True, False, True, True]
+    best = min(
+        (c for c in checkpoints(tmp_path) if "eer" in c.meta), key=lambda c: (c.meta["eer"], -c.meta["unixtime"])
+    )
+    assert best.meta["eer"] == min(column(tmp_path, "eer", "valid"))
+    saved = SpeakerEmbedder.load(model).state_dict()
+    torch.testing.assert_close(saved, stored(best, "embedder"), rtol=0, atol=0)
+
+
+def test_a_finished_run_started_again_leaves_everything_as_it_is(tree, tmp_path):
+    argv = arguments(tree, tmp_path, average=2, **OFTEN)
+    files = [run(argv) / "embedder.safetensors", tmp_path / "prototypes.safetensors", tmp_path / "train_log.jsonl"]
+    before = [file.read_bytes() for file in files]
+    run(argv)
+    assert [file.read_bytes() for file in files] == before
+
+
+def test_the_saved_prototypes_are_those_of_the_saved_embedder(tree, tmp_path):
+    run(arguments(tree, tmp_path, average=2, speeds="[1.0, 1.1]"))
+    weight = safetensors.torch.load_file(tmp_path / "prototypes.safetensors")["weight"]
+    parts = [stored(checkpoint, "head")["weight"] for checkpoint in checkpoints(tmp_path)]
+    torch.testing.assert_close(weight, sum(parts) / 2)
+    assert len(json.loads((tmp_path / "labels.json").read_text())) == len(weight) == 12

@@ -1,0 +1,238 @@
+"""The options of a training run: each does what it says, and none changes what a killed and resumed run computes."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from alpha_sv.embedding import SpeakerEmbedder
+from alpha_sv.heads import CosineHead
+from alpha_sv.sb.brain import SpeakerBrain
+from alpha_sv.sb.checkpointer import SafeCheckpointer
+from alpha_sv.sb.experiment import run
+from alpha_sv.schedule import ExponentialRate, TriangularRate
+from tests.corpus import make_tree
+from tests.sb.test_training import RECIPE, arguments, log_of
+
+OFTEN = {"ckpt_interval_steps": 1, "ckpt_interval_minutes": 0}
+DROPS = "[!new:speechbrain.augment.time_domain.DropFreq {}, !new:speechbrain.augment.time_domain.DropChunk {}]"
+
+
+class Killed(BaseException):
+    """Raised inside a run: nothing of the run's own code sees it, as nothing sees a kill -9."""
+
+
+def kill(*_, **__):
+    raise Killed
+
+
+def run_killed(argv, step, batch_of_step=1):
+    """Run until just before a batch of the (step + 1)-th optimizer step."""
+    start = SpeakerBrain.on_fit_batch_start
+
+    def stop(brain, batch, should_step):
+        if brain.optimizer_step == step and (brain.step - 1) % brain.grad_accumulation_factor == batch_of_step - 1:
+            raise Killed
+        start(brain, batch, should_step)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(SpeakerBrain, "on_fit_batch_start", stop)
+        run(argv)
+
+
+def augmented(folder, argv, modules=DROPS):
+    """The same command for a recipe with `wav_augment`."""
+    recipe = folder / "augmented.yaml"
+    recipe.write_text((RECIPE / argv[0]).read_text() + f"wav_augment: {modules}\n")
+    return [str(recipe), *argv[1:]]
+
+
+def column(folder, key, kind="train"):
+    return [row[key] for row in log_of(folder) if row["kind"] == kind]
+
+
+def checkpoints(folder):
+    """From the oldest to the newest."""
+    return sorted(SafeCheckpointer(folder / "save").list_checkpoints(), key=lambda c: c.meta["unixtime"])
+
+
+def stored(checkpoint, name):
+    return torch.load(checkpoint.paramfiles[name], weights_only=True)
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    return make_tree(tmp_path_factory.mktemp("tree"), speakers=10, utterances=8)  # 48 utterances to train on
+
+
+@pytest.fixture(autouse=True)
+def _in_recipe(monkeypatch):
+    monkeypatch.chdir(RECIPE)
+
+
+@pytest.mark.parametrize("modules", ["[]", DROPS], ids=["plain", "with DropFreq"])
+def test_bf16_follows_fp32_and_keeps_waveforms_loss_and_head_in_float32(modules, tree, tmp_path, monkeypatch):
+    seen, forward, features = [], CosineHead.forward, SpeakerEmbedder.forward
+
+    def watch_head(head, embeddings, targets):
+        seen.append((embeddings.dtype, (loss := forward(head, embeddings, targets)).dtype, head.weight.dtype))
+        return loss
+
+    def watch_embedder(embedder, waveforms):
+        seen.append(waveforms.dtype)
+        return features(embedder, waveforms)
+
+    monkeypatch.setattr(CosineHead, "forward", watch_head)
+    monkeypatch.setattr(SpeakerEmbedder, "forward", watch_embedder)
+    losses = []
+    for precision in ("fp32", "bf16"):
+        argv = arguments(tree, tmp_path / precision, precision=precision, number_of_epochs=1)
+        run(augmented(tmp_path, argv, modules))
+        losses.append(column(tmp_path / precision, "loss"))
+    assert np.isfinite(losses).all()
+    np.testing.assert_allclose(losses[1][:3], losses[0][:3], rtol=0.03)
+    assert losses[0] != losses[1]
+    assert (torch.bfloat16, torch.float32, torch.float32) in seen, "the network ran in bfloat16, the loss did not"
+    assert {kind for kind in seen if isinstance(kind, torch.dtype)} == {torch.float32}
+
+
+def test_fp16_on_a_cpu_is_refused_with_the_remedy(tree, tmp_path):
+    with pytest.raises(ValueError, match="precision=bf16"):
+        run(arguments(tree, tmp_path, precision="fp16"))
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_accumulated_batches_take_the_steps_of_one_large_batch(factor, tree, tmp_path):
+    """To rounding where no batch statistics are: prototypes on a fixed embedding. With 4, the 2 batches that are left
+    of 6 are dropped, as the large batch drops their utterances.
+    """
+    fixed = (
+        "!new:alpha_sv.embedding.embedders.SpeakerEmbedder {architecture: mean_fbank, embedding_dim: 24, n_mels: 24}"
+    )
+    same = {"embedder": fixed, "embedding_dim": 24, "number_of_epochs": 3, "warmup_epochs": 2, "cooldown_epochs": 1}
+    same["margin_schedule"] = "{increase_start_epoch: 0, fix_start_epoch: 2}"
+    run(arguments(tree, tmp_path / "parts", batch_size=8, grad_accumulation_factor=factor, **same))
+    run(arguments(tree, tmp_path / "whole", batch_size=8 * factor, **same))
+    parts, whole = tmp_path / "parts", tmp_path / "whole"
+    assert column(parts, "step") == list(range(1, 1 + 3 * (6 // factor)))
+    for key in ("lr", "margin", "epoch", "step"):
+        assert column(parts, key) == column(whole, key), key
+    assert len(set(column(parts, "margin"))) > 2 and len(set(column(parts, "lr"))) > 2
+    weights = [stored(checkpoints(folder)[-1], "head")["weight"] for folder in (parts, whole)]
+    torch.testing.assert_close(*weights, rtol=0, atol=2e-5)
+
+
+def test_a_run_killed_between_the_batches_of_one_step_takes_the_same_steps(tree, tmp_path):
+    """A checkpoint there would have lost the gradient of the first batch."""
+    same = {"grad_accumulation_factor": 2, "number_of_epochs": 2, **OFTEN}
+    run(arguments(tree, tmp_path / "whole", **same))
+    run_killed(arguments(tree, tmp_path / "killed", **same), step=4, batch_of_step=2)
+    run(arguments(tree, tmp_path / "killed", **same))
+    assert log_of(tmp_path / "killed") == log_of(tmp_path / "whole")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="torch.compile needs a C++ compiler")
+def test_compiled_training_takes_the_same_steps_and_may_change_in_mid_run(tree, tmp_path):
+    same = {"number_of_epochs": 2, **OFTEN}
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    flags = {"plain": [], "compiled": ["--compile"]}
+    for name, flag in flags.items():
+        run([*arguments(tree, tmp_path / name, **same), *flag])
+        assert bool(torch._dynamo.utils.counters["stats"]["unique_graphs"]) == (name == "compiled")
+    plain = log_of(tmp_path / "plain")
+    for first, second in (("plain", "compiled"), ("compiled", "plain")):
+        folder = tmp_path / f"{first} then {second}"
+        run_killed([*arguments(tree, folder, **same), *flags[first]], step=4)
+        run([*arguments(tree, folder, **same), *flags[second]])
+    for name in ("compiled", "plain then compiled", "compiled then plain"):
+        np.testing.assert_allclose(
+            column(tmp_path / name, "loss"), [r["loss"] for r in plain if "loss" in r], rtol=5e-3
+        )
+        names = [stored(checkpoints(tmp_path / run_name)[-1], "embedder").keys() for run_name in ("plain", name)]
+        assert names[0] == names[1]
+
+
+@pytest.mark.parametrize(
+    "name, schedule",
+    [
+        ("ExponentialRate", ExponentialRate(0.01, 0.001, warmup_epochs=1, number_of_epochs=2)),
+        ("TriangularRate", TriangularRate(1e-8, 0.002, half_period=0.5)),
+    ],
+)
+def test_learning_rate_of_every_step_is_that_function_of_the_epoch(name, schedule, tree, tmp_path):
+    given = ", ".join(f"{key}: {value:.9f}" for key, value in vars(schedule).items())
+    run(arguments(tree, tmp_path, lr_schedule=f"!new:alpha_sv.schedule.{name} {{{given}}}"))
+    assert column(tmp_path, "lr") == pytest.approx([schedule(step / 6) for step in range(12)], abs=1e-15)
+
+
+def test_with_batch_augmentation_and_speeds_the_log_depends_on_neither_workers_nor_a_kill(tree, tmp_path):
+    same = {"speeds": "[1.0, 0.9]", **OFTEN}
+    for workers in (0, 2):
+        run(augmented(tmp_path, arguments(tree, tmp_path / str(workers), num_workers=workers, **same)))
+    run_killed(augmented(tmp_path, arguments(tree, tmp_path / "killed", num_workers=1, **same)), step=8)
+    run(augmented(tmp_path, arguments(tree, tmp_path / "killed", num_workers=0, **same)))
+    expected = log_of(tmp_path / "0")
+    assert all(log_of(tmp_path / name) == expected for name in ("2", "killed"))
+    run(arguments(tree, tmp_path / "off", **same))
+    assert column(tmp_path / "off", "loss") != column(tmp_path / "0", "loss")
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_before_it_spoils_a_checkpoint(tree, tmp_path, monkeypatch):
+    """SpeechBrain's patience would take three such steps, and after the first all weights are NaN; an epoch of three
+    steps would never stop.
+    """
+    forward, calls = CosineHead.forward, []
+
+    def poisoned(head, embeddings, targets):
+        calls.append(0)
+        return forward(head, embeddings, targets) * (float("nan") if len(calls) == 8 else 1)
+
+    monkeypatch.setattr(CosineHead, "forward", poisoned)
+    with pytest.raises(ValueError, match="loss of step 8 is nan.*Lower the learning rate"):
+        run(arguments(tree, tmp_path, **OFTEN))
+    for checkpoint in checkpoints(tmp_path):
+        weights = stored(checkpoint, "embedder") | stored(checkpoint, "head")
+        assert all(tensor.isfinite().all() for tensor in weights.values())
+    monkeypatch.undo()
+    monkeypatch.chdir(RECIPE)
+    run(arguments(tree, tmp_path, **OFTEN))
+    assert column(tmp_path, "step") == list(range(1, 13)), "it continues from the step before"
+
+
+def test_a_diverged_run_says_so(tree, tmp_path):
+    with pytest.raises(ValueError, match="diverged"):
+        run(arguments(tree, tmp_path, lr=1e30, warmup_epochs=0, cooldown_epochs=0))
+
+
+def test_more_epochs_for_a_run_that_is_there_are_refused(tree, tmp_path):
+    """The schedules are functions of the number of epochs: what was trained belongs to the old ones."""
+    run(arguments(tree, tmp_path, number_of_epochs=1))
+    with pytest.raises(ValueError, match="number_of_epochs.*another output_folder"):
+        run(arguments(tree, tmp_path, number_of_epochs=2))
+
+
+def test_debug_tries_the_whole_way_and_leaves_the_folder_free_for_the_run(tree, tmp_path):
+    run([*arguments(tree, tmp_path / "debug", number_of_epochs=4), "--debug", "--debug_batches=3"])
+    for folder in ("debug", "fresh"):
+        run(arguments(tree, tmp_path / folder, number_of_epochs=1))
+    assert log_of(tmp_path / "debug") == log_of(tmp_path / "fresh")
+
+
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        ({"valid_interval": 0}, "valid_interval must be a whole number, at least 1, got 0"),
+        ({"average": -1}, "average must be a whole number, at least 0, got -1"),
+        ({"reinit_epoch": 1.5}, "reinit_epoch must be a whole number, at least 0, got 1.5"),
+        ({"reinit_zero_target": 5}, "a fraction in .*got 5"),
+        ({"grad_accumulation_factor": 7}, "6 batches, fewer than grad_accumulation_factor 7"),
+        ({"speeds": "[0.9, 1.0]"}, "begin with 1.0"),
+    ],
+)
+def test_an_option_out_of_range_is_refused_before_training(overrides, message, tree, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        run(arguments(tree, tmp_path, **overrides))
+    assert not (tmp_path / "train_log.jsonl").exists()
