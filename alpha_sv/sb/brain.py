@@ -6,30 +6,14 @@ run that was killed and resumed therefore takes the same steps as one that was n
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import shutil
-from collections.abc import Sequence
 from inspect import signature
-from pathlib import Path
 
-import numpy as np
 import speechbrain as sb
 import torch
-from speechbrain.utils.checkpoints import mark_as_loader, mark_as_saver, register_checkpoint_hooks
 from speechbrain.utils.distributed import if_main_process
 
-from alpha_sv.data.files import atomic_write
-from alpha_sv.data.manifest import Utterance
-from alpha_sv.data.speed import change_speed, source_length
-from alpha_sv.data.trials import Trials
-from alpha_sv.embedding.embedders import length_batches
-from alpha_sv.embedding.extract import read_whole
-from alpha_sv.embedding.features import fit_length, whole_length
-from alpha_sv.metrics import eer, fnr_at_fpr, min_dcf
 from alpha_sv.sb.distributed import mean_over_processes, merged, rank, with_common_batch_norm
-from alpha_sv.scoring import cosine_scores
 
 logger = logging.getLogger(__name__)
 
@@ -214,141 +198,3 @@ class SpeakerBrain(sb.Brain):
 
 def _inside_an_epoch(checkpoint) -> bool:
     return not checkpoint.meta["end-of-epoch"]
-
-
-class WholeUtterances(torch.utils.data.Dataset):
-    """Utterances as they are, whole and without augmentation, at each speed in turn: map-style dataset of
-    (waveform, number); `number` counts the utterances at the first speed, then at the second, ….
-    """
-
-    def __init__(self, utterances: Sequence[Utterance], sample_rate: int = 16000, speeds: Sequence[float] = (1.0,)):
-        self.utterances, self.sample_rate, self.speeds = list(utterances), sample_rate, tuple(speeds)
-
-    def __len__(self) -> int:
-        return len(self.utterances) * len(self.speeds)
-
-    def __getitem__(self, number: int) -> tuple[np.ndarray, int]:
-        which, row = divmod(number, len(self.utterances))
-        waveform = read_whole(self.utterances[row], self.sample_rate)
-        if which:
-            samples = self._length(row, which)
-            needed = source_length(samples, self.speeds[which])
-            waveform = change_speed(fit_length(waveform, needed), self.speeds[which], samples).astype(np.float32)
-        return waveform, number
-
-    def batches(self, batch_size: int) -> list[list[int]]:
-        """Numbers of utterances of equal length, at most `batch_size` together."""
-        lengths = [self._length(row, n) for n in range(len(self.speeds)) for row in range(len(self.utterances))]
-        return [rows.tolist() for rows in length_batches(lengths, batch_size)]
-
-    def _length(self, row: int, which: int) -> int:
-        """Of an utterance at a speed, as it is embedded; depends on nothing else."""
-        whole = whole_length(self.utterances[row].num_samples, self.sample_rate)
-        return whole_length(int(whole / self.speeds[which]), self.sample_rate) if which else whole
-
-
-class ValidationSet(WholeUtterances):
-    """Development trials and the utterances they name.
-
-    Parameters
-    ----------
-    utterances : sequence of Utterance
-        At least those that the trials name.
-    trials : Trials
-        With labels.
-    """
-
-    def __init__(self, utterances: Sequence[Utterance], trials: Trials, sample_rate: int = 16000):
-        if trials.labels is None or trials.labels.all() or not trials.labels.any():
-            raise ValueError("development trials need labels, with at least one target and one nontarget trial")
-        used = sorted(set(trials.enroll.tolist()) | set(trials.test.tolist()))
-        by_id = {utterance.utt_id: utterance for utterance in utterances}
-        if missing := [utt_id for utt_id in used if utt_id not in by_id]:
-            raise ValueError(
-                f"{len(missing)} utterances of the development trials are not in the manifest: {', '.join(missing[:5])}"
-            )
-        super().__init__([by_id[utt_id] for utt_id in used], sample_rate)
-        number = {utt_id: i for i, utt_id in enumerate(used)}
-        self.enroll = np.array([number[utt_id] for utt_id in trials.enroll.tolist()])
-        self.test = np.array([number[utt_id] for utt_id in trials.test.tolist()])
-        self.labels = np.asarray(trials.labels, dtype=bool)
-
-    def evaluate(self, embeddings: dict[int, np.ndarray]) -> dict[str, float]:
-        """EER, minDCF(0.01) and FNR at FPR 1 % of cosine scores, from utterance number → embedding."""
-        there = np.isin(self.enroll, list(embeddings)) & np.isin(self.test, list(embeddings))  # few with --debug
-        rows = [np.stack([embeddings[i] for i in side[there]]) for side in (self.enroll, self.test)]
-        scores, labels = cosine_scores(*rows), self.labels[there]
-        target, nontarget = scores[labels], scores[~labels]
-        return {
-            "eer": float(eer(target, nontarget)[0]),
-            "min_dcf": float(min_dcf(target, nontarget)[0]),
-            "fnr_at_fpr_1e-2": float(fnr_at_fpr(target, nontarget, 1e-2)[0]),
-        }
-
-
-@register_checkpoint_hooks
-class TrainingLog:
-    """One JSON object a line; a checkpoint holds the number of lines, so a resumed run never repeats one.
-
-    Parameters
-    ----------
-    path : path-like
-        The file.
-    tensorboard : path-like, optional
-        Folder for the same numbers as TensorBoard events. ValueError if the package is not installed.
-
-    Example
-    -------
-    >>> import tempfile
-    >>> log = TrainingLog(os.path.join(tempfile.mkdtemp(), "train_log.jsonl"))
-    >>> log.append({"kind": "train", "step": 1})
-    >>> log.path.read_text()
-    '{"kind": "train", "step": 1}\\n'
-    """
-
-    def __init__(self, path: str | os.PathLike, tensorboard: str | os.PathLike | None = None):
-        self.path, self.lines, self._trimmed = Path(path), 0, False
-        self._events, self._writer = tensorboard, None
-        if tensorboard is not None:
-            try:
-                import torch.utils.tensorboard  # noqa: F401
-            except ImportError as error:
-                raise ValueError("tensorboard: True needs the package: pip install tensorboard") from error
-
-    def append(self, record: dict) -> None:
-        if not self._trimmed:
-            self._trim()
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
-        self.lines += 1
-        if self._writer is not None:
-            self._add_event(record)
-            self._writer.flush()
-
-    def _add_event(self, record: dict) -> None:
-        for name, value in record.items():
-            if name not in ("kind", "step") and value is not None:
-                self._writer.add_scalar(f"{record['kind']}/{name}", value, record["step"])
-
-    def _trim(self) -> None:
-        """Forget what a run that was killed wrote after its last checkpoint; the events are those of the lines left."""
-        kept = self.path.read_bytes().splitlines(keepends=True)[: self.lines] if self.path.exists() else []
-        with atomic_write(self.path, "wb") as file:
-            file.write(b"".join(kept))
-        if self._events is not None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            shutil.rmtree(self._events, ignore_errors=True)
-            self._writer = SummaryWriter(self._events, purge_step=0)  # a TensorBoard that is open forgets the old ones
-            for line in kept:
-                self._add_event(json.loads(line))
-        self._trimmed = True
-
-    @mark_as_saver
-    def _save(self, path):
-        if if_main_process():  # the only one that appends
-            Path(path).write_text(str(self.lines), encoding="utf-8")
-
-    @mark_as_loader
-    def _load(self, path, end_of_epoch):
-        self.lines, self._trimmed = int(Path(path).read_text(encoding="utf-8")), False

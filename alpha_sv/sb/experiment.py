@@ -12,7 +12,6 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import ruamel.yaml
 import speechbrain as sb
 import torch
 from hyperpyyaml import load_hyperpyyaml
@@ -26,10 +25,13 @@ from alpha_sv.data.trees import prepare_tree
 from alpha_sv.data.trials import read_trials
 from alpha_sv.heads import CosineHead, PrototypeSGD, SparseHead
 from alpha_sv.losses import MarginLoss
-from alpha_sv.sb.brain import SpeakerBrain, TrainingLog, ValidationSet
+from alpha_sv.sb.brain import SpeakerBrain
+from alpha_sv.sb.datasets import ValidationSet
 from alpha_sv.sb.distributed import local_batch_size, rank, world_size
 from alpha_sv.sb.recipe_yaml import compose_recipe
 from alpha_sv.sb.reinit import Reinitialiser
+from alpha_sv.sb.same_run import refuse_other_data, refuse_other_settings
+from alpha_sv.sb.training_log import TrainingLog
 from alpha_sv.sb.weights import HEAD_POLICIES, save_trained, warm_start
 
 HEADS = {"dense": CosineHead, "sparse": SparseHead}
@@ -59,7 +61,7 @@ def read_arguments(argv: Sequence[str]) -> tuple[dict, dict]:
         logging.getLogger().setLevel(logging.WARNING)  # the others would only say the same
     _check(hparams, run_opts)
     output = Path(hparams["output_folder"])
-    _refuse_other_settings(output, resolved)
+    refuse_other_settings(output, resolved)
     sb.create_experiment_directory(output)
     if if_main_process():
         with atomic_write(output / "hyperparams.yaml") as file:
@@ -116,7 +118,7 @@ def build_brain(hparams: dict, run_opts: dict, manifest: Path) -> SpeakerBrain:
             "no development trials. Set num_valid_speakers to hold out some training speakers, or valid_trials to a "
             "list of your own; or set average (to 10, say): the mean of the last epochs needs none"
         )
-    _refuse_other_data(output, manifest_hash(utterances), sha256_file(trials_file) if valid_set else "")
+    refuse_other_data(output, manifest_hash(utterances), sha256_file(trials_file) if valid_set else "")
     if if_main_process():
         with atomic_write(output / "labels.json") as file:
             json.dump(rows, file, indent=0)
@@ -238,6 +240,8 @@ def _check(hparams: dict, run_opts: dict) -> None:
     for key, least in (("number_of_epochs", 1), ("valid_interval", 1), ("average", 0), ("reinit_epoch", 0)):
         if not (isinstance(value := hparams.get(key, least), int) and value >= least):
             raise ValueError(f"{key} must be a whole number, at least {least}, got {value}")
+    if run_opts.get("ckpt_interval_steps") or hparams.get("ckpt_interval_steps"):
+        hparams["ckpt_interval_minutes"] = 0  # SpeechBrain takes one of the two
     device = str(run_opts.get("device") or "cpu")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"--device={device}, but torch finds no CUDA device here; use --device=cpu")
@@ -260,64 +264,6 @@ def _by_step(schedule, steps_per_epoch: int, hparams: dict) -> Callable[[torch.o
             group["lr"] = schedule((step - 1) / steps_per_epoch)
 
     return set_rate
-
-
-def _has_checkpoints(output: Path) -> bool:
-    return any((output / "save").glob("CKPT*"))
-
-
-def _refuse_other_data(output: Path, manifest: str, trials: str) -> None:
-    """With other files or speakers a prototype would change its speaker, or a test speaker turn up in training."""
-    stamp, now = output / "save" / "data.json", {"manifest": manifest, "development trials": trials}
-    if stamp.is_file() and _has_checkpoints(output):
-        before = json.loads(stamp.read_text(encoding="utf-8"))
-        if changed := [name for name in now if now[name] != before.get(name)]:
-            raise ValueError(
-                f"{output} holds a run on other data (changed: {', '.join(changed)}): its prototypes belong to other "
-                "speakers. Choose another output_folder, or delete this one"
-            )
-    if if_main_process():
-        with atomic_write(stamp) as file:
-            json.dump(now, file, indent=1)
-
-
-def _refuse_other_settings(output: Path, resolved: str) -> None:
-    """A folder with checkpoints is continued only with the settings it was begun with."""
-    before = output / "hyperparams.yaml"
-    if not (before.is_file() and _has_checkpoints(output)):
-        return
-    old, new = _settings(before.read_text(encoding="utf-8")), _settings(resolved)
-    if changed := sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key)):
-        raise ValueError(
-            f"{output} holds a run with other settings ({', '.join(changed)}): continuing it would mix the two. Choose "
-            "another output_folder, or delete this one"
-        )
-
-
-# may change between two sittings: the machine's side of a run, and where its inputs and outputs lie (the data are
-# compared themselves)
-_FREE_SETTINGS = {
-    *("num_workers", "log_interval", "ckpt_interval_minutes", "ckpt_interval_steps"),
-    *("output_folder", "checkpointer", "data_folder", "trials", "valid_trials", "exclude_speakers"),
-    *("prepared", "tensorboard"),
-}
-_FREE_BUT_GIVEN = {"noise_folder", "rir_folder"}  # forgotten on resuming, the rest of the run would be without them
-
-
-def _settings(resolved: str) -> dict[str, object]:
-    """Top-level key → what it says, as plain lists, dictionaries and (tag, value), without free settings."""
-    return _plain(ruamel.yaml.YAML().load(resolved))[1]
-
-
-def _plain(node, key: str = ""):
-    if key in _FREE_BUT_GIVEN:
-        return "given" if node not in (None, "") else ""
-    tag = str(getattr(getattr(node, "tag", None), "value", None))
-    if isinstance(node, dict):
-        return tag, {name: _plain(value, name) for name, value in node.items() if name not in _FREE_SETTINGS}
-    if isinstance(node, list):
-        return tag, [_plain(value) for value in node]
-    return tag, str(getattr(node, "value", node))
 
 
 def _listed(value) -> list:

@@ -13,7 +13,8 @@ from speechbrain.utils.distributed import if_main_process
 
 from alpha_sv.data.manifest import Utterance
 from alpha_sv.heads import class_means, reinitialise
-from alpha_sv.sb.brain import SpeakerBrain, WholeUtterances
+from alpha_sv.sb.brain import SpeakerBrain
+from alpha_sv.sb.datasets import WholeUtterances
 from alpha_sv.sb.distributed import rank, summed, world_size
 
 logger = logging.getLogger(__name__)

@@ -92,7 +92,7 @@ def test_two_processes_take_the_steps_of_one(model, tree, tmp_path):
 
 
 def test_a_run_on_two_processes_continues_on_one(tree, tmp_path):
-    same = {"ckpt_interval_steps": 1, "ckpt_interval_minutes": 0, "number_of_epochs": 3}
+    same = {"ckpt_interval_steps": 1, "number_of_epochs": 3}
     finish(start(tree, tmp_path / "whole", 1, **same))
     killed = start(tree, tmp_path / "killed", 2, **same)
     log = tmp_path / "killed" / "train_log.jsonl"

@@ -4,8 +4,9 @@ import sys
 
 import pytest
 
-from alpha_sv.sb.brain import SpeakerBrain, TrainingLog
+from alpha_sv.sb.brain import SpeakerBrain
 from alpha_sv.sb.experiment import run
+from alpha_sv.sb.training_log import TrainingLog
 from tests.corpus import make_tree
 from tests.sb.test_training import RECIPE, arguments, log_of
 from tests.sb.test_training_options import OFTEN, Killed, kill, run_killed

@@ -15,8 +15,9 @@ import pytest
 import torch
 
 from alpha_sv.embedding import SpeakerEmbedder
-from alpha_sv.sb.brain import TrainingLog, ValidationSet
+from alpha_sv.sb.datasets import ValidationSet
 from alpha_sv.sb.experiment import run
+from alpha_sv.sb.training_log import TrainingLog
 from tests.corpus import make_tree, voice
 
 ROOT = Path(__file__).parents[2]
