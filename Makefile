@@ -34,6 +34,6 @@ clean:           ## remove the environment and all results
 	rm -rf $(VENV) results build *.egg-info
 
 .PHONY: bench
-bench: $(VENV)/.ready  ## benchmarks/RESULTS.md anew, on a machine with nothing else to do (about 20 minutes)
+bench: $(VENV)/.ready  ## benchmarks/RESULTS.md anew, on a machine with nothing else to do (about 35 minutes, 20 GB in TMPDIR)
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	$(BIN)/python benchmarks/gen.py

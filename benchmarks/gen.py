@@ -2,7 +2,7 @@
 
     python benchmarks/gen.py
 
-It takes about 20 minutes on two cores; the machine should have nothing else to do meanwhile. What a benchmark has
+It takes about 35 minutes on two cores and 20 GB in TMPDIR; the machine should have nothing else to do meanwhile. What a benchmark has
 found is kept in results/benchmarks; `--continue` does only what an interrupted run had left.
 """
 
