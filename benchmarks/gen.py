@@ -2,8 +2,8 @@
 
     python benchmarks/gen.py
 
-It takes about 35 minutes on two cores and 20 GB in TMPDIR; the machine should have nothing else to do meanwhile. What a benchmark has
-found is kept in results/benchmarks; `--continue` does only what an interrupted run had left.
+It takes about 35 minutes on two cores and 20 GB in TMPDIR; the machine should have nothing else to do meanwhile. What a
+benchmark has found is kept in results/benchmarks; `--continue` does only what an interrupted run had left.
 """
 
 from __future__ import annotations
