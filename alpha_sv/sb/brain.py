@@ -13,6 +13,7 @@ import speechbrain as sb
 import torch
 from speechbrain.utils.distributed import if_main_process
 
+from alpha_sv.sb.checkpointer import ends_an_epoch
 from alpha_sv.sb.distributed import mean_over_processes, merged, rank, with_common_batch_norm
 
 logger = logging.getLogger(__name__)
@@ -172,7 +173,7 @@ class SpeakerBrain(sb.Brain):
             self.checkpointer.save_checkpoint(meta=meta, verbosity=logging.DEBUG)
             average = getattr(self.hparams, "average", 0)
             self.checkpointer.delete_checkpoints(
-                num_to_keep=0, ckpt_predicate=_inside_an_epoch, verbosity=logging.DEBUG
+                num_to_keep=0, ckpt_predicate=lambda c: not ends_an_epoch(c), verbosity=logging.DEBUG
             )
             self.checkpointer.delete_checkpoints(
                 num_to_keep=max(average, 1), min_keys=None if average else ["eer"], verbosity=logging.DEBUG
@@ -194,7 +195,3 @@ class SpeakerBrain(sb.Brain):
             if if_main_process():
                 record = {"kind": "valid", "step": self.optimizer_step, "epoch": epoch, **result}
                 self.hparams.training_log.append({**record, "train_loss": self.train_loss})
-
-
-def _inside_an_epoch(checkpoint) -> bool:
-    return not checkpoint.meta["end-of-epoch"]

@@ -72,3 +72,8 @@ class SafeCheckpointer(Checkpointer):
         for folder in Path(self.checkpoints_dir).glob(CKPT_PREFIX + "*"):
             if folder.is_dir() and folder not in whole:
                 shutil.rmtree(folder)
+
+
+def ends_an_epoch(checkpoint) -> bool:
+    """Whether a checkpoint was written at the end of an epoch rather than inside it."""
+    return checkpoint.meta["end-of-epoch"]

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from alpha_sv.data.files import atomic_write
 from alpha_sv.embedding import SpeakerEmbedder
+from alpha_sv.sb.checkpointer import ends_an_epoch
 
 HEAD_POLICIES = ("keep", "means", "new")
 
@@ -46,15 +47,14 @@ def save_trained(brain, output: Path, average: int = 0) -> Path:
         No epoch has been scored on development trials, and none is to be averaged.
     """
     checkpointer = brain.checkpointer
-    embedder = getattr(brain.modules.embedder, "module", brain.modules.embedder)
     if average:
         checkpoints = checkpointer.find_checkpoints(
-            importance_key=ckpt_recency, max_num_checkpoints=average, ckpt_predicate=_ends_an_epoch
+            importance_key=ckpt_recency, max_num_checkpoints=average, ckpt_predicate=ends_an_epoch
         )
         if len(checkpoints) < average:
             logger.warning("only %d of the %d epochs to average are there", len(checkpoints), average)
         load = functools.partial(torch.load, weights_only=True)
-        for name, module in (("embedder", embedder), ("head", brain.head)):
+        for name, module in (("embedder", brain.embedder), ("head", brain.head)):
             if any(True for _ in module.parameters()):
                 module.load_state_dict(average_checkpoints(checkpoints, name, parameter_loader=load))
         logger.info("the weights are the mean of the last %d epochs", len(checkpoints))
@@ -63,7 +63,7 @@ def save_trained(brain, output: Path, average: int = 0) -> Path:
         if best is None:
             raise ValueError(f"{output}: no epoch was scored on development trials; set average to how many to average")
         logger.info("development EER %.2f %%, the lowest of all epochs", 100 * best.meta["eer"])
-    run_on_main(_write, args=[output, embedder, brain.head])
+    run_on_main(_write, args=[output, brain.embedder, brain.head])
     return output / "model"
 
 
@@ -133,7 +133,3 @@ def prototypes_of(folder: Path) -> tuple[Tensor, dict[str, int]]:
     if not isinstance(rows, dict) or not all(row in range(len(weight)) for row in rows.values()):
         raise ValueError(f"{folder}: labels.json names rows that prototypes.safetensors does not have")
     return weight, rows
-
-
-def _ends_an_epoch(checkpoint) -> bool:
-    return bool(checkpoint.meta.get("end-of-epoch"))

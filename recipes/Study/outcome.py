@@ -24,7 +24,9 @@ def outcome_of(run, output: Path) -> dict | None:
     if not path.is_file():
         return None
     found = json.loads(path.read_text(encoding="utf-8"))
-    return {"training_seconds": training_seconds(path.with_name("log.txt")), **found}
+    if "training_seconds" not in found:  # written by an earlier version
+        found["training_seconds"] = training_seconds(path.with_name("log.txt"))
+    return found
 
 
 def record(run, folder: Path, device: str = "cpu") -> None:

@@ -1,12 +1,8 @@
 """Training on two processes takes the steps of training on one, and may change the number in mid-run."""
 
-import json
 import os
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,12 +10,10 @@ import torch
 
 from alpha_sv.sb.distributed import CommonBatchNorm, local_batch_size, with_common_batch_norm
 from tests.corpus import make_tree
+from tests.training_runs import arguments, finish, log_of, start_command
 
-RECIPE = Path(__file__).parents[2] / "recipes" / "SpeakerTree"
 TWO = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-RESNET = ["--channels=[4, 4, 8, 8]", "--block_sizes=[1, 1, 1, 1]"]
 SGD = "!name:alpha_sv.heads.PrototypeSGD {lr: 0.1}"
-ECAPA = ["--channels=[16, 16, 16, 16, 48]"]
 
 
 @pytest.fixture(scope="module")
@@ -27,45 +21,11 @@ def tree(tmp_path_factory):
     return make_tree(tmp_path_factory.mktemp("tree"), speakers=10, utterances=8)
 
 
-def start(tree, output, processes, *options, model="ecapa", **overrides):
-    keys = {
-        "data_folder": tree / "wav",
-        "trials": tree / "trials.txt",
-        "noise_folder": tree / "noise",
-        "rir_folder": tree / "rir",
-        "output_folder": output,
-        "num_valid_speakers": 2,
-        "number_of_epochs": 2,
-        "batch_size": 16,
-        "chunk_seconds": 0.5,
-        "log_interval": 1,
-        "n_mels": 24,
-        "embedding_dim": 16,
-        "num_workers": 0,
-        **overrides,
-    }
-    sizes = ECAPA if model == "ecapa" else RESNET
-    arguments = [f"hparams/{model}.yaml", *sizes, *(f"--{key}={value}" for key, value in keys.items()), *options]
-    gloo = ["--distributed_backend=gloo", "--device=cpu"] if processes == 2 else []
-    return subprocess.Popen(
-        [sys.executable, *(TWO if processes == 2 else []), "train.py", *arguments, *gloo],
-        cwd=RECIPE,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def finish(process):
-    out, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, out[-3000:]
-    return out
-
-
-def log_of(folder):
-    return [json.loads(line) for line in (folder / "train_log.jsonl").read_text().splitlines()]
+def start(tree, output, processes, model="ecapa", **overrides):
+    argv = ["train.py", *arguments(tree, output, model, **{"batch_size": 16, **overrides})]
+    if processes == 2:
+        argv = [*TWO, *argv, "--distributed_backend=gloo", "--device=cpu"]
+    return start_command(argv, start_new_session=True)
 
 
 def assert_same_run(one, other, tolerance=1e-3):

@@ -1,19 +1,12 @@
 """The heads inside a recipe: one key chooses the sparse one, which trains as the dense one does; A3M-I acts once."""
 
 import numpy as np
-import pytest
 import torch
 
 from alpha_sv.sb.experiment import run
-from tests.corpus import make_tree
-from tests.sb.test_training import RECIPE, arguments, log_of
+from tests.training_runs import RECIPE, arguments, log_of
 
 APART = "!name:alpha_sv.heads.PrototypeSGD {lr: 0.1, momentum: 0.9}"
-
-
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory):
-    return make_tree(tmp_path_factory.mktemp("tree"), speakers=10, utterances=8)
 
 
 def column(log, key):

@@ -9,19 +9,9 @@ import torch
 from alpha_sv.embedding import SpeakerEmbedder
 from alpha_sv.sb.checkpointer import SafeCheckpointer
 from alpha_sv.sb.experiment import run
-from tests.corpus import make_tree
-from tests.sb.test_training import RECIPE, arguments
-from tests.sb.test_training_options import OFTEN, checkpoints, column, stored
+from tests.training_runs import OFTEN, arguments, checkpoints, column, stored
 
-
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory):
-    return make_tree(tmp_path_factory.mktemp("tree"), speakers=10, utterances=8)
-
-
-@pytest.fixture(autouse=True)
-def _in_recipe(monkeypatch):
-    monkeypatch.chdir(RECIPE)
+pytestmark = pytest.mark.usefixtures("in_recipe")
 
 
 @pytest.mark.parametrize("development", [0, 2])

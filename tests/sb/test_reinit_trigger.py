@@ -8,9 +8,9 @@ import torch
 
 from alpha_sv.sb.experiment import run
 from alpha_sv.sb.reinit import Reinitialiser
-from tests.corpus import make_tree
-from tests.sb.test_training import RECIPE, arguments, log_of
-from tests.sb.test_training_options import column, run_killed
+from tests.training_runs import RECIPE, arguments, column, log_of, run_killed
+
+pytestmark = pytest.mark.usefixtures("in_recipe")
 
 # narrow posteriors around random prototypes: a good part of the samples has p_y = 0, and fewer from epoch to epoch
 STARVING = {
@@ -23,16 +23,6 @@ STARVING = {
 CHECKPOINTS = {"ckpt_interval_steps": 2, "ckpt_interval_minutes": 0}
 STEPS = 6  # of an epoch
 ACTS = {"reinit_zero_target": 1e-4, "reinit_epoch": 3}
-
-
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory):
-    return make_tree(tmp_path_factory.mktemp("tree"), speakers=10, utterances=8)
-
-
-@pytest.fixture(autouse=True)
-def _in_recipe(monkeypatch):
-    monkeypatch.chdir(RECIPE)
 
 
 @pytest.fixture(scope="module")

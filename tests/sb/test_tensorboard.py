@@ -7,19 +7,9 @@ import pytest
 from alpha_sv.sb.brain import SpeakerBrain
 from alpha_sv.sb.experiment import run
 from alpha_sv.sb.training_log import TrainingLog
-from tests.corpus import make_tree
-from tests.sb.test_training import RECIPE, arguments, log_of
-from tests.sb.test_training_options import OFTEN, Killed, kill, run_killed
+from tests.training_runs import OFTEN, Killed, arguments, kill, log_of, run_killed
 
-
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory):
-    return make_tree(tmp_path_factory.mktemp("tree"), speakers=10, utterances=8)
-
-
-@pytest.fixture(autouse=True)
-def _in_recipe(monkeypatch):
-    monkeypatch.chdir(RECIPE)
+pytestmark = pytest.mark.usefixtures("in_recipe")
 
 
 def events(folder):

@@ -5,10 +5,7 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,63 +16,11 @@ from alpha_sv.sb.datasets import ValidationSet
 from alpha_sv.sb.experiment import run
 from alpha_sv.sb.training_log import TrainingLog
 from tests.corpus import make_tree, voice
-
-ROOT = Path(__file__).parents[2]
-RECIPE = ROOT / "recipes" / "SpeakerTree"
-TINY = {
-    "ecapa": ["--channels=[16, 16, 16, 16, 48]"],
-    "resnet": ["--channels=[8, 8, 8, 8]", "--block_sizes=[1, 1, 1, 1]"],
-}
-
-
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory):
-    return make_tree(tmp_path_factory.mktemp("tree"), speakers=10, utterances=8)
-
-
-def arguments(tree, output, model="ecapa", **overrides):
-    keys = {
-        "data_folder": tree / "wav",
-        "trials": tree / "trials.txt",
-        "noise_folder": tree / "noise",
-        "rir_folder": tree / "rir",
-        "output_folder": output,
-        "num_valid_speakers": 2,
-        "number_of_epochs": 2,
-        "batch_size": 8,
-        "chunk_seconds": 0.5,
-        "log_interval": 1,
-        "n_mels": 24,
-        "embedding_dim": 16,
-        "num_workers": 0,
-        **overrides,
-    }
-    return [f"hparams/{model}.yaml", *TINY[model], *(f"--{key}={value}" for key, value in keys.items())]
+from tests.training_runs import RECIPE, TINY, arguments, finish, log_of, start_command
 
 
 def start(tree, output, **overrides):
     return start_command(["train.py", *arguments(tree, output, **overrides)])
-
-
-def start_command(command):
-    return subprocess.Popen(
-        [sys.executable, *command],
-        cwd=RECIPE,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def finish(process):
-    out, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, out[-3000:]
-    return out
-
-
-def log_of(folder):
-    return [json.loads(line) for line in (folder / "train_log.jsonl").read_text().splitlines()]
 
 
 @pytest.mark.parametrize("model", sorted(TINY))

@@ -8,37 +8,13 @@ import torch
 
 from alpha_sv.embedding import SpeakerEmbedder
 from alpha_sv.heads import CosineHead
-from alpha_sv.sb.brain import SpeakerBrain
-from alpha_sv.sb.checkpointer import SafeCheckpointer
 from alpha_sv.sb.experiment import run
 from alpha_sv.schedule import ExponentialRate, TriangularRate
-from tests.corpus import make_tree
-from tests.sb.test_training import RECIPE, arguments, log_of
+from tests.training_runs import OFTEN, RECIPE, arguments, checkpoints, column, log_of, run_killed, stored
 
-OFTEN = {"ckpt_interval_steps": 1, "ckpt_interval_minutes": 0}
+pytestmark = pytest.mark.usefixtures("in_recipe")
+
 DROPS = "[!new:speechbrain.augment.time_domain.DropFreq {}, !new:speechbrain.augment.time_domain.DropChunk {}]"
-
-
-class Killed(BaseException):
-    """Raised inside a run: nothing of the run's own code sees it, as nothing sees a kill -9."""
-
-
-def kill(*_, **__):
-    raise Killed
-
-
-def run_killed(argv, step, batch_of_step=1):
-    """Run until just before a batch of the (step + 1)-th optimizer step."""
-    start = SpeakerBrain.on_fit_batch_start
-
-    def stop(brain, batch, should_step):
-        if brain.optimizer_step == step and (brain.step - 1) % brain.grad_accumulation_factor == batch_of_step - 1:
-            raise Killed
-        start(brain, batch, should_step)
-
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(SpeakerBrain, "on_fit_batch_start", stop)
-        run(argv)
 
 
 def augmented(folder, argv, modules=DROPS):
@@ -46,29 +22,6 @@ def augmented(folder, argv, modules=DROPS):
     recipe = folder / "augmented.yaml"
     recipe.write_text((RECIPE / argv[0]).read_text() + f"wav_augment: {modules}\n")
     return [str(recipe), *argv[1:]]
-
-
-def column(folder, key, kind="train"):
-    return [row[key] for row in log_of(folder) if row["kind"] == kind]
-
-
-def checkpoints(folder):
-    """From the oldest to the newest."""
-    return sorted(SafeCheckpointer(folder / "save").list_checkpoints(), key=lambda c: c.meta["unixtime"])
-
-
-def stored(checkpoint, name):
-    return torch.load(checkpoint.paramfiles[name], weights_only=True)
-
-
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory):
-    return make_tree(tmp_path_factory.mktemp("tree"), speakers=10, utterances=8)  # 48 utterances to train on
-
-
-@pytest.fixture(autouse=True)
-def _in_recipe(monkeypatch):
-    monkeypatch.chdir(RECIPE)
 
 
 @pytest.mark.parametrize("modules", ["[]", DROPS], ids=["plain", "with DropFreq"])

@@ -17,8 +17,9 @@ from alpha_sv.sb.experiment import build_brain, prepare, read_arguments, run
 from alpha_sv.sb.reinit import Reinitialiser
 from alpha_sv.sb.weights import prototypes_of
 from tests.corpus import make_tree
-from tests.sb.test_training import RECIPE, arguments, log_of
-from tests.sb.test_training_options import OFTEN, run_killed
+from tests.training_runs import OFTEN, RECIPE, arguments, log_of, run_killed
+
+pytestmark = pytest.mark.usefixtures("in_recipe")
 
 
 @pytest.fixture(scope="module")
@@ -34,11 +35,6 @@ def earlier(tree, tmp_path_factory):
         patch.chdir(RECIPE)
         run(arguments(tree, folder, speeds="[1.0, 0.9]", number_of_epochs=1))
     return folder
-
-
-@pytest.fixture(autouse=True)
-def _in_recipe(monkeypatch):
-    monkeypatch.chdir(RECIPE)
 
 
 def begun(tree, output, **overrides):
