@@ -1,4 +1,4 @@
-"""Margin and learning rate as pure functions of the epoch, so there is nothing to checkpoint.
+"""Margin, α and learning rate as pure functions of the epoch, so there is nothing to checkpoint.
 
 Epochs are fractional: 0 at the first step of training, 1 after one pass. The keys of the margin are WeSpeaker's, so
 that a schedule can be carried over:
@@ -24,8 +24,11 @@ class MarginSchedule:
         Ends of the schedule, in the units of the loss; ≥ 0.
     increase_start_epoch, fix_start_epoch : float
         Where the growth begins and ends, in epochs counted from 0; start ≤ fix. Equal means a jump.
-    increase_type : {"linear", "exp"}
+    increase_type : {"linear", "exp", "measure"}
         "exp" approaches the final margin as WeSpeaker does: 1 − e^{−x·ln 1000}, rescaled to end exactly there.
+        "measure" lets the q_y = e^{−s·m} of Q-Margin fall linearly instead: slower at first, faster towards the end.
+    scale : float
+        s of the loss, in nats, which "measure" needs.
 
     Example
     -------
@@ -39,29 +42,79 @@ class MarginSchedule:
     increase_start_epoch: float = 0.0
     fix_start_epoch: float = 0.0
     increase_type: str = "exp"
+    scale: float = 0.0
 
     def __post_init__(self):
         for name in ("initial_margin", "final_margin"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
-        if not 0 <= self.increase_start_epoch <= self.fix_start_epoch:
-            raise ValueError(
-                f"need 0 <= increase_start_epoch <= fix_start_epoch, got {self.increase_start_epoch} and "
-                f"{self.fix_start_epoch}"
-            )
-        if self.increase_type not in ("linear", "exp"):
-            raise ValueError(f"increase_type must be 'linear' or 'exp', got {self.increase_type!r}")
+        _check_ramp(self)
+        if self.increase_type not in ("linear", "exp", "measure"):
+            raise ValueError(f"increase_type must be 'linear', 'exp' or 'measure', got {self.increase_type!r}")
+        if (self.increase_type == "measure") != (self.scale > 0):
+            raise ValueError(f"increase_type 'measure', and only it, needs the loss's scale > 0, got {self.scale}")
 
     def __call__(self, epoch: float) -> float:
         """The margin at `epoch` (0 at the first step of training, 1 after one pass, fractions in between)."""
-        if epoch < self.increase_start_epoch:
-            return self.initial_margin
-        if epoch >= self.fix_start_epoch:
-            return self.final_margin
-        x = (epoch - self.increase_start_epoch) / (self.fix_start_epoch - self.increase_start_epoch)
+        x = _ramp(self, epoch)
+        if x in (0, 1):
+            return (self.initial_margin, self.final_margin)[int(x)]
+        if self.increase_type == "measure":
+            before, after = (math.exp(-self.scale * margin) for margin in (self.initial_margin, self.final_margin))
+            return -math.log(before + (after - before) * x) / self.scale
         if self.increase_type == "exp":
             x = -math.expm1(-x * math.log(1000)) / (1 - 1e-3)
         return self.initial_margin + (self.final_margin - self.initial_margin) * x
+
+
+@dataclass(frozen=True)
+class AlphaSchedule:
+    """α as a function of the epoch: from a dense posterior to a sparse one, linearly.
+
+    A loss with scale "auto" keeps κ = s(α−1) on the way, so that s falls as α rises; one with a number as its scale
+    keeps s, so that κ grows and the first loss may be α = 1, the softmax (CosFace for Q-Margin, ArcFace for A3M).
+
+    Parameters
+    ----------
+    initial_alpha, final_alpha : float
+        ≥ 1; the first > 1 if the loss has scale "auto".
+    increase_start_epoch, fix_start_epoch : float
+        Where the change begins and ends, as in MarginSchedule.
+
+    Example
+    -------
+    >>> anneal = AlphaSchedule(1.0, 1.5, increase_start_epoch=2, fix_start_epoch=6)
+    >>> [anneal(epoch) for epoch in (0, 2, 4, 6, 10)]
+    [1.0, 1.0, 1.25, 1.5, 1.5]
+    """
+
+    initial_alpha: float = 1.0
+    final_alpha: float = 1.5
+    increase_start_epoch: float = 0.0
+    fix_start_epoch: float = 0.0
+
+    def __post_init__(self):
+        for name in ("initial_alpha", "final_alpha"):
+            if not getattr(self, name) >= 1:
+                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
+        _check_ramp(self)
+
+    def __call__(self, epoch: float) -> float:
+        """α at `epoch`."""
+        x = _ramp(self, epoch)
+        return (1 - x) * self.initial_alpha + x * self.final_alpha
+
+
+def _check_ramp(schedule) -> None:
+    start, end = schedule.increase_start_epoch, schedule.fix_start_epoch
+    if not 0 <= start <= end:
+        raise ValueError(f"need 0 <= increase_start_epoch <= fix_start_epoch, got {start} and {end}")
+
+
+def _ramp(schedule, epoch: float) -> float:
+    """Fraction of the way at `epoch`: exactly 0 before the start, exactly 1 from the end on."""
+    start, end = schedule.increase_start_epoch, schedule.fix_start_epoch
+    return float(epoch >= end) if epoch < start or epoch >= end else (epoch - start) / (end - start)
 
 
 @dataclass(frozen=True)

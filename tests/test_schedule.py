@@ -3,16 +3,32 @@ import math
 
 import pytest
 
-from alpha_sv.schedule import ExponentialRate, MarginSchedule, TriangularRate
+from alpha_sv.schedule import AlphaSchedule, ExponentialRate, MarginSchedule, TriangularRate
 
 
-@pytest.mark.parametrize("kind", ["linear", "exp"])
-def test_schedule_starts_ends_and_never_falls(kind):
-    ramp = MarginSchedule(0.05, 0.3, 2, 5, kind)
+@pytest.mark.parametrize("kind, scale", [("linear", 0), ("exp", 0), ("measure", 10)])
+def test_schedule_starts_ends_and_never_falls(kind, scale):
+    ramp = MarginSchedule(0.05, 0.3, 2, 5, kind, scale)
     values = [ramp(epoch / 10) for epoch in range(80)]
     assert values[0] == values[19] == 0.05 and values[50] == values[-1] == 0.3
     assert values == sorted(values)
     assert ramp(4.999) == pytest.approx(0.3, abs=1e-3) and ramp(2.001) == pytest.approx(0.05, abs=1e-2)
+
+
+def test_measure_type_moves_the_reference_measure_in_equal_steps():
+    ramp = MarginSchedule(0.0, 0.2, 0, 10, "measure", scale=10)
+    measures = [math.exp(-10 * ramp(epoch)) for epoch in range(11)]
+    steps = [b - a for a, b in itertools.pairwise(measures)]
+    assert steps == pytest.approx([(math.exp(-2) - 1) / 10] * 10)
+
+
+def test_alpha_goes_from_one_end_to_the_other_in_equal_steps():
+    anneal = AlphaSchedule(1.0, 1.75, 2, 5)
+    assert [anneal(epoch) for epoch in (0, 2, 5, 99)] == [1.0, 1.0, 1.75, 1.75], (
+        "the ends exactly: α = 1 is a special case"
+    )
+    assert [anneal(epoch) for epoch in (2, 3, 4, 5)] == pytest.approx([1.0, 1.25, 1.5, 1.75])
+    assert [AlphaSchedule(1.0, 2.0, 1, 1)(epoch) for epoch in (0.99, 1.0)] == [1.0, 2.0]
 
 
 def test_exponential_type_grows_early_and_a_jump_is_a_jump():
@@ -22,11 +38,23 @@ def test_exponential_type_grows_early_and_a_jump_is_a_jump():
 
 @pytest.mark.parametrize(
     "bad",
-    [{"increase_start_epoch": 5, "fix_start_epoch": 2}, {"final_margin": -1}, {"increase_type": "cubic"}],
+    [
+        {"increase_start_epoch": 5, "fix_start_epoch": 2},
+        {"final_margin": -1},
+        {"increase_type": "cubic"},
+        {"increase_type": "measure"},
+        {"scale": 10},
+    ],
 )
 def test_bad_schedules_are_refused(bad):
     with pytest.raises(ValueError, match="|".join(bad)):
         MarginSchedule(**bad)
+
+
+@pytest.mark.parametrize("bad", [{"initial_alpha": 0.9}, {"final_alpha": 0}, {"increase_start_epoch": 3}])
+def test_bad_alpha_schedules_are_refused(bad):
+    with pytest.raises(ValueError, match="|".join(bad)):
+        AlphaSchedule(**bad)
 
 
 def test_exponential_rate_is_a_straight_line_in_decibels_after_a_straight_warm_up():

@@ -24,9 +24,9 @@ class SpeakerBrain(sb.Brain):
 
     `hparams` needs: seed, steps_per_epoch, log_interval, training_log (TrainingLog), valid_set (ValidationSet), and may
     have lr_schedule (called before each step with the optimizer and the step's number, from 1), margin_schedule
-    (MarginSchedule), reinitialiser (Reinitialiser), wav_augment (modules for batches of waveforms), valid_interval and
-    average (see the recipes) and, for prototypes that are trained apart, prototype_opt_class; their learning rate then
-    keeps its ratio to that of the rest.
+    (MarginSchedule), alpha_schedule (AlphaSchedule), reinitialiser (Reinitialiser), wav_augment (modules for batches of
+    waveforms), valid_interval and average (see the recipes) and, for prototypes that are trained apart,
+    prototype_opt_class; their learning rate then keeps its ratio to that of the rest.
     """
 
     def compute_forward(self, batch, stage):
@@ -109,9 +109,9 @@ class SpeakerBrain(sb.Brain):
 
     def on_fit_batch_start(self, batch, should_step):
         torch.manual_seed(self.hparams.seed + 1_000_003 * self.optimizer_step + self.step + 7_368_787 * rank())
-        if getattr(self.hparams, "margin_schedule", None) is not None:
-            epoch = self.optimizer_step / self.hparams.steps_per_epoch
-            self.head.loss.margin = self.hparams.margin_schedule(epoch)
+        for name in ("margin", "alpha"):
+            if (schedule := getattr(self.hparams, f"{name}_schedule", None)) is not None:
+                setattr(self.head.loss, name, schedule(self.optimizer_step / self.hparams.steps_per_epoch))
         if getattr(self.hparams, "lr_schedule", None) is not None and should_step:
             self.hparams.lr_schedule(self.optimizer, self.optimizer_step + 1)
             if self.prototype_optimizer is not self.optimizer:
@@ -131,6 +131,7 @@ class SpeakerBrain(sb.Brain):
             "epoch": self.optimizer_step / self.hparams.steps_per_epoch,
             "loss": figures.pop("loss"),
             "lr": self.optimizer.param_groups[0]["lr"],
+            "alpha": head.loss.alpha,
             "margin": head.loss.margin,
             "scale": head.loss.scale,
             **figures,

@@ -28,6 +28,7 @@ CONSTRUCTIBLE = {
         "losses.QMargin",
         "losses.A3M",
         "losses.MarginLoss",
+        "schedule.AlphaSchedule",
         "schedule.MarginSchedule",
         "schedule.ExponentialRate",
         "schedule.TriangularRate",

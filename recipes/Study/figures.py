@@ -14,7 +14,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from findings import Findings
+from findings import Findings, by_model
 from grid import read_grid
 from panels import comparison, instability, training
 from questions import heads, kappa, starvation
@@ -37,7 +37,7 @@ def main() -> None:
     grid = {**read_grid(arguments.grid), "output": arguments.output.resolve()}
     arguments.figures.mkdir(parents=True, exist_ok=True)
     lacking = []
-    for found in findings(grid, arguments.data.resolve(), arguments.replicates):
+    for found in by_model(grid, *reported(grid, arguments.data.resolve()), arguments.replicates):
         if not found.finished():
             lacking.append(f"{found.model}: no run is finished yet; see study.py --status")
             continue
@@ -52,14 +52,6 @@ def main() -> None:
                 print(path)
     if lacking:
         raise SystemExit("\n".join(lacking))
-
-
-def findings(grid: dict, data: Path, replicates: int = 1000) -> list[Findings]:
-    """What is done, model by model."""
-    runs, done = reported(grid, data)
-    return [
-        Findings(grid, model, [run for run in runs if run.model == model], done, replicates) for model in grid["models"]
-    ]
 
 
 def drawings(found: Findings) -> dict:

@@ -1,4 +1,4 @@
-"""What a study has found so far, as numbers to draw: the estimates of tables.py, and curves over the epochs."""
+"""What a study has found so far, as numbers to write and to draw: the estimates, and curves over the epochs."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from estimates import Estimates, estimates
 from grid import rows_of
-from tables import Estimates, estimates
 
 from alpha_sv.report import load_log
 
@@ -103,6 +103,13 @@ class Findings:
             text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
             found |= {int(epoch) for epoch in re.findall(r"epoch (\d+): \d+ prototypes set", text)}
         return sorted(found)
+
+
+def by_model(grid: dict, runs: list, done: dict[str, dict], replicates: int = 1000) -> list[Findings]:
+    """The findings of each model of the grid."""
+    return [
+        Findings(grid, model, [run for run in runs if run.model == model], done, replicates) for model in grid["models"]
+    ]
 
 
 def per_epoch(log: list[dict], key: str) -> dict[int, float]:

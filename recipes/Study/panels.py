@@ -6,11 +6,11 @@ never colour alone.
 
 from __future__ import annotations
 
+from estimates import METRICS
 from findings import Findings
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from outcome import KINDS
-from tables import METRICS
 
 from alpha_sv.report.canvas import INK, MUTED, PALETTE
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""A study from one grid: every loss tuned with the same budget, trained with several seeds, scored, one table out.
+"""A study from one grid: every loss tuned with the same budget, trained with several seeds, scored, tables out.
 
-    python study.py hparams/small.yaml --data /corpora                 tune, train, score, print the table
+    python study.py hparams/small.yaml --data /corpora                 tune, train, score, print the tables
     python study.py hparams/small.yaml --data /corpora --status        what is done and what is left
     python study.py hparams/small.yaml --data /corpora --workers 2     two runs at a time
     python study.py hparams/yours.yaml --data /corpora --launch 'torchrun --standalone --nproc_per_node=8'
@@ -22,9 +22,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from findings import by_model
 from grid import Run, chosen, read_grid, reported_runs, tuning_runs
 from outcome import failure, outcome_of, record
-from tables import result_table
+from tables import result_tables, write_between
 from tqdm import tqdm
 
 
@@ -38,7 +39,8 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="for the extraction; train.py has it from the grid's options")
     parser.add_argument("--shard", default="1/1", help="i/n: every n-th run from the i-th, and what starts from it")
     parser.add_argument("--status", action="store_true", help="only say what is done")
-    parser.add_argument("--table", action="store_true", help="only make the table of what is done")
+    parser.add_argument("--table", action="store_true", help="only make the tables of what is done")
+    parser.add_argument("--write", type=Path, help="also put the tables into this Markdown file, see tables.py")
     arguments = parser.parse_args()
     output = arguments.output.resolve()
     grid, data = {**read_grid(arguments.grid), "output": output}, arguments.data.resolve()
@@ -53,7 +55,10 @@ def main() -> None:
     tuned = sum(outcome_of(run, output) is not None for run in tuning)
     print(f"{tuned} of {len(tuning)} tuning and {len(done)} of {len(runs)} reported runs are done", file=sys.stderr)
     if not arguments.status:
-        print(result_table(grid, runs, done))
+        tables = result_tables(by_model(grid, runs, done))
+        print(tables)
+        if arguments.write:
+            write_between(arguments.write, arguments.grid.stem, tables)
 
 
 def reported(grid: dict, data: Path) -> tuple[list[Run], dict[str, dict]]:

@@ -1,128 +1,108 @@
-"""The table of a study: means over seeds with intervals over speakers, and paired differences to the baselines.
-
-Every run of a corpus is a system of one bootstrap, so all share the same draws of speakers; a row is the mean of its
-seeds in each draw. Two rows are compared over the seeds that both have. A list of fewer than ten speakers of either
-kind of trials has no intervals. `figures.py` draws the same estimates.
-"""
+"""The tables of a study, in Markdown: how each row was trained, its errors, and its differences to the baselines."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import re
+from pathlib import Path
 
 import numpy as np
+from estimates import METRICS
+from findings import DEVELOPMENT, Findings
 from outcome import KINDS
 
-from alpha_sv.metrics import SpeakerBootstrap, evaluate, speaker_bootstrap, too_few_speakers
-from alpha_sv.pipeline.evaluation import load_systems
-from alpha_sv.pipeline.speakers import sides_speakers
+from alpha_sv.data.files import atomic_write
 
-METRICS = {
-    "eer": ("EER %", 100, 2),
-    "min_dcf 0.01": ("minDCF 0.01", 1, 3),
-    "fnr at fpr 1e-2": ("FNR % at FPR 1 %", 100, 2),
-    "fnr at fpr 1e-3": ("FNR % at FPR 0.1 %", 100, 2),
-}
-"""Metric → its name, the factor to its unit, and decimal places. minDCF is normalised by min(p, 1 − p) = 0.01."""
-COMPARED = ("eer", "fnr at fpr 1e-2")
+_COMPARED = ("eer", "fnr at fpr 1e-2")
+_REGIME = {"support": ("active speakers", 1), "zero_loss": ("zero loss %", 100), "zero_target": ("p_y = 0 %", 100)}
 
 
-@dataclass(frozen=True, eq=False)
-class Estimates:
-    """The S runs of a model on one corpus with one kind of scores.
-
-    `observed` and `supported` are of each metric, [S]; `boot` is their joint bootstrap, or None for too few speakers.
-    """
-
-    runs: list
-    observed: dict[str, np.ndarray]
-    supported: dict[str, np.ndarray]
-    boot: SpeakerBootstrap | None
-
-    def seeds(self, row: str) -> dict[int, int]:
-        """Seed → the run's number."""
-        return {run.seed: number for number, run in enumerate(self.runs) if run.row == row}
-
-    def level(self, row: str, metric: str) -> tuple[float, float, float, float] | None:
-        """Mean over seeds, interval over speakers, and standard deviation of one seed (NaN of a single one).
-
-        None if there is no such run, or the metric rests on too few errors.
-        """
-        which = list(self.seeds(row).values())
-        return self._interval(metric, which, None)
-
-    def difference(self, row: str, baseline: str, metric: str) -> tuple[float, float, float, float] | None:
-        """As `level`, of row − baseline, over the seeds that both have."""
-        ours, theirs = self.seeds(row), self.seeds(baseline)
-        common = sorted(ours.keys() & theirs.keys())
-        return self._interval(metric, [ours[seed] for seed in common], [theirs[seed] for seed in common])
-
-    def _interval(self, metric: str, plus: list[int], minus: list[int] | None):
-        if not plus or not self.supported[metric][[*plus, *(minus or [])]].all():
-            return None
-
-        def over_seeds(values: np.ndarray) -> np.ndarray:  # [..., S] to [..., seeds]
-            return METRICS[metric][1] * (values[..., plus] - (values[..., minus] if minus is not None else 0))
-
-        values, bounds = over_seeds(self.observed[metric]), [math.nan, math.nan]
-        if self.boot is not None:
-            draws = self.boot.draws[..., self.boot.metrics.index(metric)]
-            bounds = self.boot.interval(over_seeds(draws).mean(1))
-        return float(values.mean()), *bounds, float(values.std(ddof=1)) if len(plus) > 1 else math.nan
-
-
-def estimates(runs: list, done: dict, corpus: str, kind: str, output, replicates: int = 1000) -> Estimates:
-    """Of those `runs` that are done; they share their trials."""
-    runs = [run for run in runs if run.key in done]
-    files = [(run.name, str(output / run.key / done[run.key]["scores"][corpus][kind])) for run in runs]
-    systems = load_systems(files, trials=str(dict(runs[0].trials)[corpus]))
-    labels, sides = systems.trials.labels, sides_speakers(systems.trials)
-    few = too_few_speakers(*sides, labels)
-    boot = None if few else speaker_bootstrap(systems.scores, *sides, labels, replicates=replicates)
-    found = [_values(evaluate(scores[labels], scores[~labels])) for scores in systems.scores]
-    observed, supported = ({m: np.array([of[m][place] for of in found]) for m in METRICS} for place in (0, 1))
-    return Estimates(runs, observed, supported, boot)
-
-
-def result_table(grid: dict, runs: list, done: dict[str, dict], replicates: int = 1000) -> str:
+def result_tables(found: list[Findings]) -> str:
     """Markdown of all that is done."""
     parts = []
-    for model in grid["models"]:
-        mine = [run for run in runs if run.model == model and run.key in done]
-        for corpus in mine[0].corpora if mine else ():
-            for kind in KINDS:
-                found = estimates(mine, done, corpus, kind, grid["output"], replicates)
-                parts.append(f"### {model}, {corpus}, {kind}\n\n{_table(grid, found, done)}")
+    for of in found:
+        if of.finished():
+            parts.append(f"### {of.model}: training\n\n{_training(of)}")
+            for corpus in of.corpora:
+                for kind in KINDS:
+                    head = f"### {of.model}, {corpus}, {kind}"
+                    parts.append("\n".join([f"{head}\n", _errors(of, corpus, kind), *_differences(of, corpus, kind)]))
     return "\n".join(parts)
 
 
-def _values(result: dict) -> dict[str, tuple[float, bool]]:
-    """Metric → its value and whether it rests on enough errors, from `alpha_sv.metrics.evaluate`."""
-    found = {"eer": (result["eer"]["value"], True)}
-    found |= {f"min_dcf {entry['p_target']}": (entry["value"], True) for entry in result["min_dcf"]}
-    for entry in result["fnr_at_fpr"]:
-        found[f"fnr at fpr {entry['fpr']:.0e}".replace("e-0", "e-")] = entry["fnr"], entry["supported"]
-    return found
+def write_between(path: Path, name: str, text: str) -> None:
+    """Replace what stands between `<!-- name -->` and `<!-- end of name -->` in a document."""
+    old = path.read_text(encoding="utf-8")
+    pattern = rf"(<!-- {re.escape(name)} -->\n).*(<!-- end of {re.escape(name)} -->)"
+    new, count = re.subn(pattern, lambda match: f"{match[1]}{text}{match[2]}", old, flags=re.DOTALL)
+    if count != 1:
+        raise ValueError(
+            f"{path} needs one line <!-- {name} --> and after it one <!-- end of {name} -->, for the tables"
+        )
+    with atomic_write(path) as file:
+        file.write(new)
 
 
-def _table(grid: dict, found: Estimates, done: dict[str, dict]) -> str:
-    baselines = [row for row in grid.get("baselines", ()) if found.seeds(row)]
-    head = ["row", "seeds", *(name for name, _, _ in METRICS.values())]
-    head += [f"{METRICS[metric][0]} − {row}" for row in baselines for metric in COMPARED]
-    head += ["training, min"]
-    lines = ["| " + " | ".join(head) + " |", "|---|" + "--:|" * (len(head) - 1)]
-    for row in grid["rows"]:
-        if which := found.seeds(row).values():
-            cells = [row, str(len(which)), *(_cell(found.level(row, metric), metric) for metric in METRICS)]
-            for baseline in baselines:
-                for metric in COMPARED:
-                    difference = found.difference(row, baseline, metric)
-                    cells.append(_cell(difference, metric, "+") if row != baseline else "")
-            seconds = [done[found.runs[number].key].get("training_seconds") for number in which]
-            known = [value for value in seconds if value is not None]
-            cells.append(f"{np.mean(known) / 60:.1f}" if known else "n/a")
-            lines.append("| " + " | ".join(cells) + " |")
+def _training(found: Findings) -> str:
+    """The setting, the development trials, and the sparse regime in the last epoch: means over seeds."""
+    lines = _head("row", "setting", "seeds", "development EER %", *(name for name, _ in _REGIME.values()), "minutes")
+    for row in found.rows():
+        runs = found.finished(row)
+        mean, low, high = found.eer(row, DEVELOPMENT)
+        cells = [
+            row,
+            _setting(found, row),
+            str(len(runs)),
+            f"{mean:.2f}" + (f" ({low:.2f} to {high:.2f})" if low < high else ""),
+        ]
+        for key, (_, factor) in _REGIME.items():
+            curve = found.curve(row, key)
+            cells.append(f"{factor * curve[-1, 1]:.1f}" if curve.size else "n/a")
+        seconds = [found.done[run.key].get("training_seconds") for run in runs]
+        known = [value for value in seconds if value is not None]
+        cells.append(f"{np.mean(known) / 60:.1f}" if known else "n/a")
+        lines.append(_line(cells))
     return "\n".join(lines) + "\n"
+
+
+def _setting(found: Findings, row: str) -> str:
+    """What the row chose of its `tune`, as `margin 0.2` or `Sparsemax {scale: 3}`."""
+    options = dict(found.finished(row)[0].options)
+    chosen = {key: options[key] for key in found.grid["rows"][row].get("tune", {})}
+    return ", ".join(
+        value.split(".")[-1] if value.startswith("!new:") else f"{key} {value}" for key, value in chosen.items()
+    )
+
+
+def _errors(found: Findings, corpus: str, kind: str) -> str:
+    of = found.estimates(corpus, kind)
+    lines = _head("row", "seeds", *(name for name, _, _ in METRICS.values()))
+    for row in found.rows():
+        cells = [_cell(of.level(row, metric), metric) for metric in METRICS]
+        lines.append(_line([row, str(len(of.seeds(row))), *cells]))
+    return "\n".join(lines) + "\n"
+
+
+def _differences(found: Findings, corpus: str, kind: str) -> list[str]:
+    """One table, or none without baselines."""
+    of, rows = found.estimates(corpus, kind), found.rows()
+    pairs = [(row, metric) for row in found.grid.get("baselines", ()) if row in rows for metric in _COMPARED]
+    lines = _head("difference", *(f"{METRICS[metric][0]}, − {baseline}" for baseline, metric in pairs))
+    for row in rows:
+        cells = [
+            _cell(of.difference(row, baseline, metric), metric, "+") if row != baseline else ""
+            for baseline, metric in pairs
+        ]
+        lines.append(_line([row, *cells]))
+    return ["\n".join(lines) + "\n"] if pairs else []
+
+
+def _head(*names: str) -> list[str]:
+    return [_line(names), "|---|" + "--:|" * (len(names) - 1)]
+
+
+def _line(cells) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def _cell(estimate: tuple[float, float, float, float] | None, metric: str, sign: str = "") -> str:

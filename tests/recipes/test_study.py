@@ -20,7 +20,7 @@ STUDY = Path(__file__).parents[2] / "recipes" / "Study"
 def study(monkeypatch):
     """The modules of the recipe, which is a folder of scripts and no package."""
     monkeypatch.syspath_prepend(str(STUDY))
-    names = ("grid", "outcome", "tables", "study")
+    names = ("grid", "outcome", "estimates", "findings", "tables", "study")
     modules = {name: __import__(name) for name in names}
     yield modules
     for name in names:
@@ -119,6 +119,8 @@ def pretend(data, quality, done):
             write_scores(folder / f"{kind}.txt", ScoreTable(*columns, scores, labels))
         names = {"tiny": {"cosine": "cosine.txt", "as-norm": "as-norm.txt"}}
         (folder / "outcome.json").write_text(json.dumps({"development_eer": 0.2, "scores": names}))
+        steps = [{"kind": "train", "step": n, "epoch": n / 2, "support": 4.0 + n, "zero_loss": 0.25} for n in (1, 2, 3)]
+        (folder / "train_log.jsonl").write_text("".join(json.dumps(step) + "\n" for step in steps))
 
     return perform
 
@@ -131,17 +133,27 @@ def test_study_runs_what_is_left_and_tells_a_better_row(study, data, tmp_path, m
     study["study"].main()
     assert len(done) == 6 + 5
     first = capsys.readouterr().out
-    (line,) = [line for line in first.split("### small, tiny, cosine")[1].splitlines() if line.startswith("| sharp")][
-        :1
-    ]
-    cells = [cell.strip() for cell in line.split("|")]
-    low, high = (float(x) for x in cells[7].split("[")[1].rstrip("]").split(","))
-    assert cells[2] == "2" and low <= high < 0, "two seeds; its EER is lower than the baseline's"
+    rows = [line.strip("| ").split(" | ") for line in first.splitlines() if line.startswith("| sharp")]
+    training, errors, difference = rows[:3]
+    assert training == ["sharp", "margin 0.1", "2", "20.00", "7.0", "25.0", "n/a", "n/a"], "support in the last epoch"
+    low, high = (float(x) for x in difference[1].split("[")[1].rstrip("]").split(","))
+    assert errors[1] == "2" and low <= high < 0, "two seeds; its EER is lower than the baseline's"
     study["study"].main()
     assert len(done) == 11 and capsys.readouterr().out == first, "nothing is left to do"
     next(output.glob("*/outcome.json")).unlink()
     study["study"].main()
     assert len(done) == 12
+
+
+def test_tables_go_between_their_marks_in_a_document_and_nowhere_else(study, tmp_path):
+    document, write = tmp_path / "results.md", study["tables"].write_between
+    text = "a\n<!-- small -->\nold\n<!-- end of small -->\nb\n<!-- other -->\nkept\n<!-- end of other -->\n"
+    document.write_text(text)
+    write(document, "small", "| \\1 |\n")
+    assert document.read_text() == text.replace("old", "| \\1 |")
+    with pytest.raises(ValueError, match=r"results\.md needs one line <!-- absent -->"):
+        write(document, "absent", "")
+    assert document.read_text() == text.replace("old", "| \\1 |")
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from alpha_sv.data.tables import ScoreTable, Trials
 from alpha_sv.data.trials import read_trials, write_scores, write_trials
 
 STUDY = Path(__file__).parents[2] / "recipes" / "Study"
-MODULES = ("grid", "outcome", "tables", "study", "findings", "panels", "questions", "figures")
+MODULES = ("grid", "outcome", "estimates", "findings", "tables", "study", "panels", "questions", "figures")
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ rows:
     for run in study.grid.reported_runs(grid, data, best):
         if (run.row, run.seed) not in skip:
             pretend(run, tmp_path / "out" / run.key, list(grid["rows"]).index(run.row), (zero_loss or {}).get(run.row))
-    (found,) = study.figures.findings(grid, data, replicates=60)
+    (found,) = study.findings.by_model(grid, *study.study.reported(grid, data), replicates=60)
     return found
 
 
@@ -176,7 +176,7 @@ def test_a_list_of_too_few_speakers_has_values_and_no_intervals(study, tmp_path,
     found = found_of(study, tmp_path, data, "  plain: {}\n  sharp: {lr: 1}", baselines="[plain]")
     value, low, high, spread = found.estimates("few").level("plain", "eer")
     assert np.isfinite([value, spread]).all() and np.isnan([low, high]).all()
-    table = study.tables.result_table(found.grid, found.runs, found.done, replicates=60)
+    table = study.tables.result_tables([found])
     of_many, of_few = (table.split(f"### small, {corpus}, cosine")[1].split("###")[0] for corpus in ("many", "few"))
     assert re.search(r"\| plain \| 3 \| [\d.]+ \[[\d.]+, [\d.]+\] ± [\d.]+ \|", of_many)
     assert re.search(r"\| plain \| 3 \| [\d.]+ ± [\d.]+ \|", of_few)

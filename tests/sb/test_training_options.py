@@ -121,6 +121,20 @@ def test_learning_rate_of_every_step_is_that_function_of_the_epoch(name, schedul
     assert column(tmp_path, "lr") == pytest.approx([schedule(step / 6) for step in range(12)], abs=1e-15)
 
 
+def test_alpha_is_a_function_of_the_epoch_also_of_a_resumed_run_and_auto_keeps_kappa(tree, tmp_path):
+    anneal = "!new:alpha_sv.schedule.AlphaSchedule {initial_alpha: 1.25, final_alpha: 2, fix_start_epoch: 1.5}"
+    loss = "!new:alpha_sv.losses.QMargin {scale: auto}"
+    argv = arguments(tree, tmp_path / "whole", loss=loss, alpha_schedule=anneal)
+    run(argv)
+    steps = np.arange(12)  # the first step is at epoch 0
+    alpha = np.minimum(1.25 + 0.75 * steps / 6 / 1.5, 2.0)
+    assert column(tmp_path / "whole", "alpha") == pytest.approx(alpha)
+    assert column(tmp_path / "whole", "scale") == pytest.approx(5 / (alpha - 1))
+    run_killed(arguments(tree, tmp_path / "killed", loss=loss, alpha_schedule=anneal, **OFTEN), step=7)
+    run(arguments(tree, tmp_path / "killed", loss=loss, alpha_schedule=anneal, **OFTEN))
+    assert log_of(tmp_path / "killed") == log_of(tmp_path / "whole")
+
+
 def test_with_batch_augmentation_and_speeds_the_log_depends_on_neither_workers_nor_a_kill(tree, tmp_path):
     same = {"speeds": "[1.0, 0.9]", **OFTEN}
     for workers in (0, 2):

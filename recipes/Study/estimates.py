@@ -1,0 +1,91 @@
+"""What a study measured: means over seeds with intervals over speakers, and paired differences of two rows.
+
+Every run of a corpus is a system of one bootstrap, so all share the same draws of speakers; a row is the mean of its
+seeds in each draw. Two rows are compared over the seeds that both have. A list of fewer than ten speakers of either
+kind of trials has no intervals. `tables.py` writes and `figures.py` draws the same estimates.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from alpha_sv.metrics import SpeakerBootstrap, evaluate, speaker_bootstrap, too_few_speakers
+from alpha_sv.pipeline.evaluation import load_systems
+from alpha_sv.pipeline.speakers import sides_speakers
+
+METRICS = {
+    "eer": ("EER %", 100, 2),
+    "min_dcf 0.01": ("minDCF 0.01", 1, 3),
+    "fnr at fpr 1e-2": ("FNR % at FPR 1 %", 100, 2),
+    "fnr at fpr 1e-3": ("FNR % at FPR 0.1 %", 100, 2),
+}
+"""Metric → its name, the factor to its unit, and decimal places. minDCF is normalised by min(p, 1 − p) = 0.01."""
+
+
+@dataclass(frozen=True, eq=False)
+class Estimates:
+    """The S runs of a model on one corpus with one kind of scores.
+
+    `observed` and `supported` are of each metric, [S]; `boot` is their joint bootstrap, or None for too few speakers.
+    """
+
+    runs: list
+    observed: dict[str, np.ndarray]
+    supported: dict[str, np.ndarray]
+    boot: SpeakerBootstrap | None
+
+    def seeds(self, row: str) -> dict[int, int]:
+        """Seed → the run's number."""
+        return {run.seed: number for number, run in enumerate(self.runs) if run.row == row}
+
+    def level(self, row: str, metric: str) -> tuple[float, float, float, float] | None:
+        """Mean over seeds, interval over speakers, and standard deviation of one seed (NaN of a single one).
+
+        None if there is no such run, or the metric rests on too few errors.
+        """
+        which = list(self.seeds(row).values())
+        return self._interval(metric, which, None)
+
+    def difference(self, row: str, baseline: str, metric: str) -> tuple[float, float, float, float] | None:
+        """As `level`, of row − baseline, over the seeds that both have."""
+        ours, theirs = self.seeds(row), self.seeds(baseline)
+        common = sorted(ours.keys() & theirs.keys())
+        return self._interval(metric, [ours[seed] for seed in common], [theirs[seed] for seed in common])
+
+    def _interval(self, metric: str, plus: list[int], minus: list[int] | None):
+        if not plus or not self.supported[metric][[*plus, *(minus or [])]].all():
+            return None
+
+        def over_seeds(values: np.ndarray) -> np.ndarray:  # [..., S] to [..., seeds]
+            return METRICS[metric][1] * (values[..., plus] - (values[..., minus] if minus is not None else 0))
+
+        values, bounds = over_seeds(self.observed[metric]), [math.nan, math.nan]
+        if self.boot is not None:
+            draws = self.boot.draws[..., self.boot.metrics.index(metric)]
+            bounds = self.boot.interval(over_seeds(draws).mean(1))
+        return float(values.mean()), *bounds, float(values.std(ddof=1)) if len(plus) > 1 else math.nan
+
+
+def estimates(runs: list, done: dict, corpus: str, kind: str, output, replicates: int = 1000) -> Estimates:
+    """Of those `runs` that are done; they share their trials."""
+    runs = [run for run in runs if run.key in done]
+    files = [(run.name, str(output / run.key / done[run.key]["scores"][corpus][kind])) for run in runs]
+    systems = load_systems(files, trials=str(dict(runs[0].trials)[corpus]))
+    labels, sides = systems.trials.labels, sides_speakers(systems.trials)
+    few = too_few_speakers(*sides, labels)
+    boot = None if few else speaker_bootstrap(systems.scores, *sides, labels, replicates=replicates)
+    found = [_values(evaluate(scores[labels], scores[~labels])) for scores in systems.scores]
+    observed, supported = ({m: np.array([of[m][place] for of in found]) for m in METRICS} for place in (0, 1))
+    return Estimates(runs, observed, supported, boot)
+
+
+def _values(result: dict) -> dict[str, tuple[float, bool]]:
+    """Metric → its value and whether it rests on enough errors, from `alpha_sv.metrics.evaluate`."""
+    found = {"eer": (result["eer"]["value"], True)}
+    found |= {f"min_dcf {entry['p_target']}": (entry["value"], True) for entry in result["min_dcf"]}
+    for entry in result["fnr_at_fpr"]:
+        found[f"fnr at fpr {entry['fpr']:.0e}".replace("e-0", "e-")] = entry["fnr"], entry["supported"]
+    return found
