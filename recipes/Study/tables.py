@@ -45,16 +45,14 @@ def write_between(path: Path, name: str, text: str) -> None:
 
 def _training(found: Findings) -> str:
     """The setting, the development trials, and the sparse regime in the last epoch: means over seeds."""
-    lines = _head("row", "setting", "seeds", "development EER %", *(name for name, _ in _REGIME.values()), "minutes")
+    tuned = any("tune" in found.grid["rows"][row] for row in found.rows())
+    figures = ["development EER %", *(name for name, _ in _REGIME.values()), "minutes"]
+    lines = _head("row", *(["setting"] if tuned else []), "seeds", *figures)
     for row in found.rows():
         runs = found.finished(row)
         mean, low, high = found.eer(row, DEVELOPMENT)
-        cells = [
-            row,
-            _setting(found, row),
-            str(len(runs)),
-            f"{mean:.2f}" + (f" ({low:.2f} to {high:.2f})" if low < high else ""),
-        ]
+        cells = [row, *([_setting(found, row)] if tuned else []), str(len(runs))]
+        cells.append(f"{mean:.2f}" + (f" ({low:.2f} to {high:.2f})" if low < high else ""))
         for key, (_, factor) in _REGIME.items():
             curve = found.curve(row, key)
             cells.append(f"{factor * curve[-1, 1]:.1f}" if curve.size else "n/a")
@@ -66,12 +64,21 @@ def _training(found: Findings) -> str:
 
 
 def _setting(found: Findings, row: str) -> str:
-    """What the row chose of its `tune`, as `margin 0.2` or `Sparsemax {scale: 3}`."""
+    """What the row chose of its `tune`."""
     options = dict(found.finished(row)[0].options)
-    chosen = {key: options[key] for key in found.grid["rows"][row].get("tune", {})}
-    return ", ".join(
-        value.split(".")[-1] if value.startswith("!new:") else f"{key} {value}" for key, value in chosen.items()
-    )
+    return ", ".join(shown(key, options[key]) for key in found.grid["rows"][row].get("tune", {}))
+
+
+def shown(key: str, value: str) -> str:
+    """An option in few words.
+
+    Example
+    -------
+    >>> shown("loss", "!new:alpha_sv.losses.QMargin {alpha: 1.25, scale: auto}"), shown("margin", "0.2")
+    ('QMargin {alpha: 1.25, scale: auto}', 'margin 0.2')
+    """
+    module = re.match(r"!new:[\w.]*\.(?=\w)", value)
+    return value[module.end() :] if module else f"{key} {value}"
 
 
 def _errors(found: Findings, corpus: str, kind: str) -> str:

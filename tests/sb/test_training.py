@@ -1,6 +1,5 @@
 """The training run as a user starts it: on a tiny tree, in a process of its own, killed and resumed."""
 
-import itertools
 import json
 import os
 import shutil
@@ -197,26 +196,3 @@ def test_training_log_drops_lines_after_the_checkpoint_and_a_torn_last_line(tmp_
         2,
         3,
     ]
-
-
-@pytest.mark.slow
-def test_comparison_of_losses_writes_its_table(tmp_path):
-    root = make_tree(tmp_path / "corpora" / "tiny", speakers=20, utterances=6)
-    names = [
-        (s, f"spk{s}/s{u % 2}/{u:02d}.wav") for s in range(10, 20) for u in range(6)
-    ]  # intervals need ten speakers
-    lines = [f"{int(a == b)} {x} {y}\n" for (a, x), (b, y) in itertools.combinations(names, 2)]
-    (root / "trials_dev.txt").write_text("".join(lines))
-    for kind in ("noise", "rir"):
-        (tmp_path / "corpora" / kind).mkdir()
-        (root / kind).rename(tmp_path / "corpora" / kind / "wav")
-    document = tmp_path / "results.md"
-    document.write_text("before\n<!-- table -->\nold\n<!-- end of table -->\nafter\n")
-    command = ["compare.py", "--data", tmp_path / "corpora", "--corpora", "tiny", "--output", tmp_path / "out"]
-    command += ["--top-n", "3", "--write", document, "--num_valid_speakers=2", "--number_of_epochs=1", "--batch_size=8"]
-    finish(start_command([*map(str, command), *TINY["ecapa"], "--n_mels=24", "--embedding_dim=16"]))
-    text = document.read_text()
-    assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
-    for name in ("Q-Margin", "A3M", "AM (CosFace)", "AAM (ArcFace)", "untrained network", "mean fbank"):
-        assert f"\n| {name} | " in text
-    assert (tmp_path / "out" / "report_tiny.html").is_file()
