@@ -1,5 +1,6 @@
 """The study's driver: what runs it expands to, what it skips, what it chooses and what it prints. One slow real run."""
 
+import doctest
 import json
 import os
 import subprocess
@@ -154,6 +155,12 @@ def test_tables_go_between_their_marks_in_a_document_and_nowhere_else(study, tmp
     with pytest.raises(ValueError, match=r"results\.md needs one line <!-- absent -->"):
         write(document, "absent", "")
     assert document.read_text() == text.replace("old", "| \\1 |")
+
+
+@pytest.mark.parametrize("name", ["findings", "tables"])
+def test_examples_of_the_recipe_are_true(study, name):
+    result = doctest.testmod(study[name])
+    assert result.attempted > 0 and result.failed == 0
 
 
 @pytest.mark.slow
