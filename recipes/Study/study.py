@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--shard", default="1/1", help="i/n: every n-th run from the i-th, and what starts from it")
     parser.add_argument("--status", action="store_true", help="only say what is done")
     parser.add_argument("--table", action="store_true", help="only make the tables of what is done")
-    parser.add_argument("--write", type=Path, help="also put the tables into this Markdown file, see tables.py")
+    parser.add_argument("--write", type=Path, nargs="+", default=[], help="Markdown files whose tables to replace")
     arguments = parser.parse_args()
     output = arguments.output.resolve()
     grid, data = {**read_grid(arguments.grid), "output": output}, arguments.data.resolve()
@@ -56,9 +56,9 @@ def main() -> None:
     print(f"{tuned} of {len(tuning)} tuning and {len(done)} of {len(runs)} reported runs are done", file=sys.stderr)
     if not arguments.status:
         tables = result_tables(by_model(grid, runs, done))
-        print(tables)
-        if arguments.write:
-            write_between(arguments.write, arguments.grid.stem, tables)
+        print(*tables.values(), sep="\n")
+        for document in arguments.write:
+            write_between(document, arguments.grid.stem, tables)
 
 
 def reported(grid: dict, data: Path) -> tuple[list[Run], dict[str, dict]]:

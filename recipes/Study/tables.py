@@ -17,30 +17,46 @@ _COMPARED = ("eer", "fnr at fpr 1e-2")
 _REGIME = {"support": ("active speakers", 1), "zero_loss": ("zero loss %", 100), "zero_target": ("p_y = 0 %", 100)}
 
 
-def result_tables(found: list[Findings]) -> str:
-    """Markdown of all that is done."""
-    parts = []
+def result_tables(found: list[Findings]) -> dict[str, str]:
+    """Markdown of all that is done: digest, training, and tables, each of every model."""
+    parts = {"digest": [], "training": [], "tables": []}
     for of in found:
         if of.finished():
-            parts.append(f"### {of.model}: training\n\n{_training(of)}")
+            parts["digest"].append(f"**{of.model}**\n\n{_digest(of)}")
+            parts["training"].append(f"**{of.model}**\n\n{_training(of)}")
             for corpus in of.corpora:
                 for kind in KINDS:
-                    head = f"### {of.model}, {corpus}, {kind}"
-                    parts.append("\n".join([f"{head}\n", _errors(of, corpus, kind), *_differences(of, corpus, kind)]))
-    return "\n".join(parts)
+                    head = f"### {of.model}, {corpus}, {kind}\n"
+                    parts["tables"].append(
+                        "\n".join([head, _errors(of, corpus, kind), *_differences(of, corpus, kind)])
+                    )
+    return {name: "\n".join(texts) for name, texts in parts.items()}
 
 
-def write_between(path: Path, name: str, text: str) -> None:
-    """Replace what stands between `<!-- name -->` and `<!-- end of name -->` in a document."""
-    old = path.read_text(encoding="utf-8")
-    pattern = rf"(<!-- {re.escape(name)} -->\n).*(<!-- end of {re.escape(name)} -->)"
-    new, count = re.subn(pattern, lambda match: f"{match[1]}{text}{match[2]}", old, flags=re.DOTALL)
-    if count != 1:
-        raise ValueError(
-            f"{path} needs one line <!-- {name} --> and after it one <!-- end of {name} -->, for the tables"
-        )
+def write_between(path: Path, name: str, parts: dict[str, str]) -> None:
+    """Replace what stands between the lines `<!-- name part -->` and `<!-- end -->` of a document, for parts it has."""
+    text, found = path.read_text(encoding="utf-8"), 0
+    for part, new in parts.items():
+        pattern = rf"(<!-- {re.escape(name)} {part} -->\n).*?(<!-- end -->)"
+        text, count = re.subn(pattern, lambda match, new=new: f"{match[1]}{new}{match[2]}", text, flags=re.DOTALL)
+        found += count
+    if not found:
+        raise ValueError(f"{path} has no place for tables: lines <!-- {name} {' or '.join(parts)} --> and <!-- end -->")
     with atomic_write(path) as file:
-        file.write(new)
+        file.write(text)
+
+
+def _digest(found: Findings) -> str:
+    """EER and FNR at 1 % FPR of every list, cosine → AS-norm; means over seeds, without intervals."""
+    columns = [(corpus, metric) for corpus in found.corpora for metric in _COMPARED]
+    lines = _head("row", *(f"{corpus}: {METRICS[metric][0]}" for corpus, metric in columns))
+    for row in found.rows():
+        cells = []
+        for corpus, metric in columns:
+            levels = [found.estimates(corpus, kind).level(row, metric) for kind in KINDS]
+            cells.append(" → ".join("n/a" if level is None else f"{level[0]:.2f}" for level in levels))
+        lines.append(_line([row, *cells]))
+    return "\n".join(lines) + "\n"
 
 
 def _training(found: Findings) -> str:

@@ -135,7 +135,8 @@ def test_study_runs_what_is_left_and_tells_a_better_row(study, data, tmp_path, m
     assert len(done) == 6 + 5
     first = capsys.readouterr().out
     rows = [line.strip("| ").split(" | ") for line in first.splitlines() if line.startswith("| sharp")]
-    training, errors, difference = rows[:3]
+    digest, _, training, _, errors, difference = rows[:6]
+    assert digest[1].split(" → ")[0] == errors[2].split()[0]
     assert training == ["sharp", "margin 0.1", "2", "20.00", "7.0", "25.0", "n/a", "n/a"], "support in the last epoch"
     low, high = (float(x) for x in difference[1].split("[")[1].rstrip("]").split(","))
     assert errors[1] == "2" and low <= high < 0, "two seeds; its EER is lower than the baseline's"
@@ -148,12 +149,12 @@ def test_study_runs_what_is_left_and_tells_a_better_row(study, data, tmp_path, m
 
 def test_tables_go_between_their_marks_in_a_document_and_nowhere_else(study, tmp_path):
     document, write = tmp_path / "results.md", study["tables"].write_between
-    text = "a\n<!-- small -->\nold\n<!-- end of small -->\nb\n<!-- other -->\nkept\n<!-- end of other -->\n"
+    text = "a\n<!-- small digest -->\nold\n<!-- end -->\nb\n<!-- other digest -->\nkept\n<!-- end -->\n"
     document.write_text(text)
-    write(document, "small", "| \\1 |\n")
+    write(document, "small", {"digest": "| \\1 |\n", "tables": "not asked for"})
     assert document.read_text() == text.replace("old", "| \\1 |")
-    with pytest.raises(ValueError, match=r"results\.md needs one line <!-- absent -->"):
-        write(document, "absent", "")
+    with pytest.raises(ValueError, match=r"results\.md has no place for tables: lines <!-- absent digest"):
+        write(document, "absent", {"digest": ""})
     assert document.read_text() == text.replace("old", "| \\1 |")
 
 

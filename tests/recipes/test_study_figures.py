@@ -176,7 +176,7 @@ def test_a_list_of_too_few_speakers_has_values_and_no_intervals(study, tmp_path,
     found = found_of(study, tmp_path, data, "  plain: {}\n  sharp: {lr: 1}", baselines="[plain]")
     value, low, high, spread = found.estimates("few").level("plain", "eer")
     assert np.isfinite([value, spread]).all() and np.isnan([low, high]).all()
-    table = study.tables.result_tables([found])
+    table = study.tables.result_tables([found])["tables"]
     of_many, of_few = (table.split(f"### small, {corpus}, cosine")[1].split("###")[0] for corpus in ("many", "few"))
     assert re.search(r"\| plain \| 3 \| [\d.]+ \[[\d.]+, [\d.]+\] ± [\d.]+ \|", of_many)
     assert re.search(r"\| plain \| 3 \| [\d.]+ ± [\d.]+ \|", of_few)
