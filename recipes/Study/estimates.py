@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -46,27 +47,57 @@ class Estimates:
 
         None if there is no such run, or the metric rests on too few errors.
         """
-        which = list(self.seeds(row).values())
-        return self._interval(metric, which, None)
+        return _summary([self.sample(metric, list(self.seeds(row).values()))])
 
     def difference(self, row: str, baseline: str, metric: str) -> tuple[float, float, float, float] | None:
         """As `level`, of row − baseline, over the seeds that both have."""
-        ours, theirs = self.seeds(row), self.seeds(baseline)
-        common = sorted(ours.keys() & theirs.keys())
-        return self._interval(metric, [ours[seed] for seed in common], [theirs[seed] for seed in common])
+        return difference([self], row, baseline, metric)
 
-    def _interval(self, metric: str, plus: list[int], minus: list[int] | None):
+    def sample(self, metric: str, plus: list[int], minus: list[int] | None = None) -> Sample | None:
+        """Of those runs, or of plus − minus pair by pair."""
         if not plus or not self.supported[metric][[*plus, *(minus or [])]].all():
             return None
 
         def over_seeds(values: np.ndarray) -> np.ndarray:  # [..., S] to [..., seeds]
             return METRICS[metric][1] * (values[..., plus] - (values[..., minus] if minus is not None else 0))
 
-        values, bounds = over_seeds(self.observed[metric]), [math.nan, math.nan]
-        if self.boot is not None:
-            draws = self.boot.draws[..., self.boot.metrics.index(metric)]
-            bounds = self.boot.interval(over_seeds(draws).mean(1))
-        return float(values.mean()), *bounds, float(values.std(ddof=1)) if len(plus) > 1 else math.nan
+        if self.boot is None:
+            return Sample(over_seeds(self.observed[metric]), None, self.boot)
+        draws = self.boot.draws[..., self.boot.metrics.index(metric)]
+        return Sample(over_seeds(self.observed[metric]), over_seeds(draws).mean(1), self.boot)
+
+
+class Sample(NamedTuple):
+    """A figure of every seed, [seeds], and its mean in each draw of speakers, [R]."""
+
+    values: np.ndarray
+    draws: np.ndarray | None
+    boot: SpeakerBootstrap | None
+
+
+def difference(lists: list[Estimates], row: str, baseline: str, metric: str) -> tuple | None:
+    """Row − baseline as `Estimates.difference`, the mean of several lists of trials, which have no speaker in common.
+
+    None if a list lacks it.
+    """
+    samples = []
+    for of in lists:
+        ours, theirs = of.seeds(row), of.seeds(baseline)
+        common = sorted(ours.keys() & theirs.keys())
+        samples.append(of.sample(metric, [ours[seed] for seed in common], [theirs[seed] for seed in common]))
+    return _summary(samples)
+
+
+def _summary(samples: list[Sample | None]) -> tuple[float, float, float, float] | None:
+    """The mean of the lists: it, an interval over speakers, and the standard deviation of one seed."""
+    if not samples or None in samples:
+        return None
+    values, bounds = np.mean([sample.values for sample in samples], axis=0), (math.nan, math.nan)
+    if all(sample.boot is not None for sample in samples):
+        least = min(len(sample.draws) for sample in samples)
+        shifted = [np.roll(sample.draws[:least], number) for number, sample in enumerate(samples)]  # independent draws
+        bounds = samples[0].boot.interval(np.mean(shifted, axis=0))
+    return float(values.mean()), *bounds, float(values.std(ddof=1)) if len(values) > 1 else math.nan
 
 
 def estimates(runs: list, done: dict, corpus: str, kind: str, output, replicates: int = 1000) -> Estimates:

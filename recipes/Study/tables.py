@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import numpy as np
-from estimates import METRICS
+from estimates import METRICS, difference
 from findings import DEVELOPMENT, Findings
 from outcome import KINDS
 
@@ -18,12 +18,13 @@ _REGIME = {"support": ("active speakers", 1), "zero_loss": ("zero loss %", 100),
 
 
 def result_tables(found: list[Findings]) -> dict[str, str]:
-    """Markdown of all that is done: digest, training, and tables, each of every model."""
-    parts = {"digest": [], "training": [], "tables": []}
+    """Markdown of all that is done: digest, verdict, training, and tables, each of every model."""
+    parts = {"digest": [], "verdict": [], "training": [], "tables": []}
     for of in found:
         if of.finished():
             parts["digest"].append(f"**{of.model}**\n\n{_digest(of)}")
             parts["training"].append(f"**{of.model}**\n\n{_training(of)}")
+            parts["verdict"] += [f"**{of.model}, {kind}**\n\n{table}" for kind in KINDS for table in _verdict(of, kind)]
             for corpus in of.corpora:
                 for kind in KINDS:
                     head = f"### {of.model}, {corpus}, {kind}\n"
@@ -120,6 +121,22 @@ def _differences(found: Findings, corpus: str, kind: str) -> list[str]:
     return ["\n".join(lines) + "\n"] if pairs else []
 
 
+def _verdict(found: Findings, kind: str) -> list[str]:
+    """Differences to the baselines, the mean of all lists that have intervals; one table, or none without baselines."""
+    lists = [of for corpus in found.corpora if (of := found.estimates(corpus, kind)).boot is not None]
+    rows, metrics = found.rows(), (*_COMPARED, "fnr at fpr 1e-3")
+    tables = []
+    for baseline in [row for row in found.grid.get("baselines", ()) if row in rows and lists]:
+        lines = _head(f"difference to {baseline}", "seeds", *(METRICS[metric][0] for metric in metrics))
+        for row in rows:
+            if row != baseline:
+                seeds = lists[0].seeds(row).keys() & lists[0].seeds(baseline).keys()
+                cells = [_cell(difference(lists, row, baseline, metric), metric, "+") for metric in metrics]
+                lines.append(_line([row, str(len(seeds)), *cells]))
+        tables.append("\n".join(lines) + "\n")
+    return tables
+
+
 def _head(*names: str) -> list[str]:
     return [_line(names), "|---|" + "--:|" * (len(names) - 1)]
 
@@ -129,10 +146,10 @@ def _line(cells) -> str:
 
 
 def _cell(estimate: tuple[float, float, float, float] | None, metric: str, sign: str = "") -> str:
-    """Mean over seeds, [interval over speakers], and of a level ± standard deviation of one seed."""
+    """Mean over seeds, [interval over speakers] ± standard deviation of one seed, which of a difference is paired."""
     if estimate is None:
         return "n/a"
     form = f"{sign}.{METRICS[metric][2]}f"
     value, low, high, spread = estimate
     interval = "" if math.isnan(low) else f" [{low:{form}}, {high:{form}}]"
-    return f"{value:{form}}{interval}" + ("" if sign or math.isnan(spread) else f" ± {spread:{form}}")
+    return f"{value:{form}}{interval}" + ("" if math.isnan(spread) else f" ± {spread:{form.lstrip('+')}}")

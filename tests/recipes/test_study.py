@@ -135,10 +135,11 @@ def test_study_runs_what_is_left_and_tells_a_better_row(study, data, tmp_path, m
     assert len(done) == 6 + 5
     first = capsys.readouterr().out
     rows = [line.strip("| ").split(" | ") for line in first.splitlines() if line.startswith("| sharp")]
-    digest, _, training, _, errors, difference = rows[:6]
+    digest, _, verdict, _, training, _, errors, difference = rows[:8]
     assert digest[1].split(" → ")[0] == errors[2].split()[0]
+    assert verdict[2] == difference[1], "the mean of one list is that list"
     assert training == ["sharp", "margin 0.1", "2", "20.00", "7.0", "25.0", "n/a", "n/a"], "support in the last epoch"
-    low, high = (float(x) for x in difference[1].split("[")[1].rstrip("]").split(","))
+    low, high = (float(x) for x in difference[1].split("[")[1].split("]")[0].split(","))
     assert errors[1] == "2" and low <= high < 0, "two seeds; its EER is lower than the baseline's"
     study["study"].main()
     assert len(done) == 11 and capsys.readouterr().out == first, "nothing is left to do"

@@ -172,6 +172,18 @@ def test_comparison_draws_the_estimates_of_the_table(study, tmp_path, data):
     assert any(np.allclose(xy[:, 0], of.level("plain", "eer")[1:3]) for xy in lines)
 
 
+def test_the_mean_of_two_lists_is_their_mean_and_as_certain_as_two_independent_ones(study, tmp_path, data):
+    found = found_of(study, tmp_path, data, "  plain: {}\n  sharp: {lr: 1}", baselines="[plain]")
+    of, few = found.estimates("many"), found.estimates("few")
+    alone = of.difference("sharp", "plain", "eer")
+    twice = study.estimates.difference([of, of], "sharp", "plain", "eer")
+    assert np.isclose(twice[0], alone[0]) and np.isclose(twice[3], alone[3])
+    assert 0.55 < (twice[2] - twice[1]) / (alone[2] - alone[1]) < 0.9, "1/√2 of it"
+    both = study.estimates.difference([of, few], "sharp", "plain", "eer")
+    assert np.isclose(both[0], (alone[0] + few.difference("sharp", "plain", "eer")[0]) / 2) and np.isnan(both[1])
+    assert study.estimates.difference([], "sharp", "plain", "eer") is None
+
+
 def test_a_list_of_too_few_speakers_has_values_and_no_intervals(study, tmp_path, data):
     found = found_of(study, tmp_path, data, "  plain: {}\n  sharp: {lr: 1}", baselines="[plain]")
     value, low, high, spread = found.estimates("few").level("plain", "eer")
