@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from estimates import METRICS, difference
 from findings import DEVELOPMENT, Findings
+from geometry import geometry
 from outcome import KINDS
 
 from alpha_sv.data.files import atomic_write
@@ -18,13 +19,14 @@ _REGIME = {"support": ("active speakers", 1), "zero_loss": ("zero loss %", 100),
 
 
 def result_tables(found: list[Findings]) -> dict[str, str]:
-    """Markdown of all that is done: digest, verdict, training, and tables, each of every model."""
-    parts = {"digest": [], "verdict": [], "training": [], "tables": []}
+    """Markdown of all that is done: digest, verdict, training, geometry, and tables, each of every model."""
+    parts = {"digest": [], "verdict": [], "training": [], "geometry": [], "tables": []}
     for of in found:
         if of.finished():
             parts["digest"].append(f"**{of.model}**\n\n{_digest(of)}")
             parts["training"].append(f"**{of.model}**\n\n{_training(of)}")
             parts["verdict"] += [f"**{of.model}, {kind}**\n\n{table}" for kind in KINDS for table in _verdict(of, kind)]
+            parts["geometry"] += [f"**{of.model}**\n\n{table}" for table in _geometry(of)]
             for corpus in of.corpora:
                 for kind in KINDS:
                     head = f"### {of.model}, {corpus}, {kind}\n"
@@ -78,6 +80,18 @@ def _training(found: Findings) -> str:
         cells.append(f"{np.mean(known) / 60:.1f}" if known else "n/a")
         lines.append(_line(cells))
     return "\n".join(lines) + "\n"
+
+
+def _geometry(found: Findings) -> list[str]:
+    """Mean cosines over training speakers and seeds; one table, or none where no run left its prototypes."""
+    lines = _head("row", "prototype and own mean", "nearest two prototypes", "nearest two means")
+    for row in found.rows():
+        runs = [(run, found.folder(run)) for run in found.finished(row)]
+        figures = [of for run, folder in runs if (of := geometry(folder, run.manifest(folder)))]
+        if figures:
+            means = [np.mean([of[key] for of in figures]) for key in ("own", "prototypes", "means")]
+            lines.append(_line([row, *(f"{mean:.2f}" for mean in means)]))
+    return ["\n".join(lines) + "\n"] if len(lines) > 2 else []
 
 
 def _setting(found: Findings, row: str) -> str:

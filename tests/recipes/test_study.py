@@ -21,7 +21,7 @@ STUDY = Path(__file__).parents[2] / "recipes" / "Study"
 def study(monkeypatch):
     """The modules of the recipe, which is a folder of scripts and no package."""
     monkeypatch.syspath_prepend(str(STUDY))
-    names = ("grid", "outcome", "estimates", "findings", "tables", "study")
+    names = ("grid", "outcome", "estimates", "geometry", "findings", "tables", "study")
     modules = {name: __import__(name) for name in names}
     yield modules
     for name in names:
@@ -159,7 +159,7 @@ def test_tables_go_between_their_marks_in_a_document_and_nowhere_else(study, tmp
     assert document.read_text() == text.replace("old", "| \\1 |")
 
 
-@pytest.mark.parametrize("name", ["findings", "tables"])
+@pytest.mark.parametrize("name", ["findings", "geometry", "tables"])
 def test_examples_of_the_recipe_are_true(study, name):
     result = doctest.testmod(study[name])
     assert result.attempted > 0 and result.failed == 0
@@ -190,4 +190,8 @@ def test_a_real_run_from_audio_to_table(tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "### small, tiny, as-norm" in done.stdout and "| sharp | 1 |" in done.stdout
+    assert (
+        "### small, tiny, as-norm" in done.stdout
+        and "nearest two prototypes" in done.stdout
+        and "| sharp | 1 |" in done.stdout
+    )

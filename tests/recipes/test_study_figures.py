@@ -8,12 +8,15 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
+from alpha_sv.data.manifest import Utterance, write_manifest
 from alpha_sv.data.tables import ScoreTable, Trials
 from alpha_sv.data.trials import read_trials, write_scores, write_trials
+from alpha_sv.embedding.store import StoreWriter
 
 STUDY = Path(__file__).parents[2] / "recipes" / "Study"
-MODULES = ("grid", "outcome", "estimates", "findings", "tables", "study", "panels", "questions", "figures")
+MODULES = ("grid", "outcome", "estimates", "geometry", "findings", "tables", "study", "panels", "questions", "figures")
 
 
 @pytest.fixture
@@ -170,6 +173,27 @@ def test_comparison_draws_the_estimates_of_the_table(study, tmp_path, data):
     assert np.isclose(one[0, 0], expected[1] - expected[0]), "paired, and none of the baseline to itself"
     lines = [xy for xy in drawn(levels, "_none") or [line.get_xydata() for line in levels.get_lines()] if len(xy) == 2]
     assert any(np.allclose(xy[:, 0], of.level("plain", "eer")[1:3]) for xy in lines)
+
+
+def test_geometry_tells_prototypes_at_the_means_from_prototypes_apart(study, tmp_path):
+    """Speakers at 0° and 60°, each with utterances 30° to either side; prototypes at the means, then 30° outside."""
+    folder, degrees = tmp_path / "run", {"a/1": -30.0, "a/2": 30.0, "b/1": 30.0, "b/2": 90.0}
+    turned = lambda angles: np.stack([np.cos(np.deg2rad(angles)), np.sin(np.deg2rad(angles))], 1).astype(np.float32)  # noqa: E731
+    ids, speakers = list(degrees), [name[0] for name in degrees]
+    writer = StoreWriter(folder / "embeddings", ids, speakers, ["train"] * 4, 2, "key")
+    writer.write(range(4), 3 * turned(list(degrees.values())))
+    writer.finish()
+    write_manifest(
+        folder / "manifest.csv",
+        [Utterance(name, f"/{name}", name[0], "", 16000, 16000, 1, "train") for name in [*ids[2:], *ids[:2]]],
+    )
+    (folder / "labels.json").write_text('{"a": 0, "b": 1}')
+    assert study.geometry.geometry(folder, folder / "manifest.csv") is None, "no prototypes yet"
+    for angles, own, apart in (([0, 60], 1.0, 0.5), ([-30, 90], np.sqrt(0.75), -0.5)):
+        prototypes = np.concatenate([2 * turned(angles), turned([45])])  # the third is no speaker's
+        safetensors.numpy.save_file({"weight": prototypes}, folder / "prototypes.safetensors")
+        found = study.geometry.geometry(folder, folder / "manifest.csv")
+        assert found == pytest.approx({"own": own, "prototypes": apart, "means": 0.5}, abs=1e-6)
 
 
 def test_the_mean_of_two_lists_is_their_mean_and_as_certain_as_two_independent_ones(study, tmp_path, data):

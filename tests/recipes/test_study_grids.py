@@ -21,7 +21,7 @@ GRIDS = sorted((STUDY / "hparams").glob("*.yaml"))
 def study(monkeypatch):
     """The modules of the recipe, which is a folder of scripts and no package."""
     monkeypatch.syspath_prepend(str(STUDY))
-    names = ("grid", "outcome", "estimates", "findings", "tables", "study")
+    names = ("grid", "outcome", "estimates", "geometry", "findings", "tables", "study")
     yield SimpleNamespace(**{name: __import__(name) for name in names})
     for name in names:
         sys.modules.pop(name, None)
