@@ -148,14 +148,14 @@ def tuning_runs(grid: dict, data: Path) -> list[Run]:
     ]
 
 
-def chosen(grid: dict, runs: list[Run], outcomes: dict[str, dict | None]) -> dict[tuple[str, str], dict]:
+def chosen(grid: dict, runs: list[Run], outcomes: dict[str, dict]) -> dict[tuple[str, str], dict]:
     """(model, row) → its setting: the one with the lowest development EER; the first while tuning is not done."""
     best = {}
     for model in grid["models"]:
         for row in rows_of(grid, model):
             options = settings(grid["rows"][row])
             mine = [run for run in runs if (run.model, run.row) == (model, row)]
-            eers = [(outcomes[run.key] or {}).get("development_eer", 1.0) for run in mine]
+            eers = [outcomes.get(run.key, {}).get("development_eer", 1.0) for run in mine]
             best[model, row] = options[eers.index(min(eers))] if mine else options[0]
     return best
 

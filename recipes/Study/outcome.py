@@ -29,6 +29,11 @@ def outcome_of(run, output: Path) -> dict | None:
     return found
 
 
+def outcomes(runs: list, output: Path) -> dict[str, dict]:
+    """Those of the runs that are done, by key."""
+    return {run.key: found for run in runs if (found := outcome_of(run, output))}
+
+
 def record(run, folder: Path, device: str = "cpu") -> None:
     """Score a trained run on every corpus, raw and AS-normalised, and write the outcome."""
     utterances = [u for u in read_manifest(run.manifest(folder)) if u.split in ("train", "test")]

@@ -24,8 +24,8 @@ from pathlib import Path
 
 from findings import by_model
 from grid import Run, chosen, read_grid, reported_runs, tuning_runs
-from outcome import failure, outcome_of, record
-from tables import result_tables, write_between
+from outcome import failure, outcome_of, outcomes, record
+from tables import result_tables, tuning_table, write_between
 from tqdm import tqdm
 
 
@@ -52,10 +52,12 @@ def main() -> None:
         execute(runs, output, arguments, "reported")
         runs, done = reported(grid, data)
     tuning = tuning_runs(grid, data)
-    tuned = sum(outcome_of(run, output) is not None for run in tuning)
-    print(f"{tuned} of {len(tuning)} tuning and {len(done)} of {len(runs)} reported runs are done", file=sys.stderr)
+    tuned = outcomes(tuning, output)
+    print(
+        f"{len(tuned)} of {len(tuning)} tuning and {len(done)} of {len(runs)} reported runs are done", file=sys.stderr
+    )
     if not arguments.status:
-        tables = result_tables(by_model(grid, runs, done))
+        tables = result_tables(by_model(grid, runs, done)) | {"tuning": tuning_table(grid, tuning, tuned)}
         print(*tables.values(), sep="\n")
         for document in arguments.write:
             write_between(document, arguments.grid.stem, tables)
@@ -64,9 +66,8 @@ def main() -> None:
 def reported(grid: dict, data: Path) -> tuple[list[Run], dict[str, dict]]:
     """The reported runs as tuned so far, and the outcomes of those that are done, by key."""
     tuning = tuning_runs(grid, data)
-    best = chosen(grid, tuning, {run.key: outcome_of(run, grid["output"]) for run in tuning})
-    runs = reported_runs(grid, data, best)
-    return runs, {run.key: found for run in runs if (found := outcome_of(run, grid["output"]))}
+    runs = reported_runs(grid, data, chosen(grid, tuning, outcomes(tuning, grid["output"])))
+    return runs, outcomes(runs, grid["output"])
 
 
 def execute(runs: list[Run], output: Path, arguments, stage: str) -> None:

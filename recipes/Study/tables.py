@@ -36,6 +36,23 @@ def result_tables(found: list[Findings]) -> dict[str, str]:
     return {name: "\n".join(texts) for name, texts in parts.items()}
 
 
+def tuning_table(grid: dict, runs: list, outcomes: dict[str, dict]) -> str:
+    """Markdown: the development EER of every setting that was tried; the lowest of a row, which is chosen, in bold."""
+    parts = []
+    for model in dict.fromkeys(run.model for run in runs):
+        lines = _head("row", "development EER % of each setting")
+        for row in dict.fromkeys(run.row for run in runs if run.model == model):
+            mine = [run for run in runs if (run.model, run.row) == (model, row) and run.key in outcomes]
+            eers = [100 * outcomes[run.key]["development_eer"] for run in mine]
+            cells = []
+            for run, eer in zip(mine, eers, strict=True):
+                text = f"**{eer:.2f}**" if eer == min(eers) else f"{eer:.2f}"
+                cells.append(f"{_setting(grid, run)}: {text}")
+            lines.append(_line([row, "; ".join(cells) or "n/a"]))
+        parts.append(f"**{model}**\n\n" + "\n".join(lines) + "\n")
+    return "\n".join(parts)
+
+
 def write_between(path: Path, name: str, parts: dict[str, str]) -> None:
     """Replace what stands between the lines `<!-- name part -->` and `<!-- end -->` of a document, for parts it has."""
     text, found = path.read_text(encoding="utf-8"), 0
@@ -70,7 +87,7 @@ def _training(found: Findings) -> str:
     for row in found.rows():
         runs = found.finished(row)
         mean, low, high = found.eer(row, DEVELOPMENT)
-        cells = [row, *([_setting(found, row)] if tuned else []), str(len(runs))]
+        cells = [row, *([_setting(found.grid, runs[0])] if tuned else []), str(len(runs))]
         cells.append(f"{mean:.2f}" + (f" ({low:.2f} to {high:.2f})" if low < high else ""))
         for key, (_, factor) in _REGIME.items():
             curve = found.curve(row, key)
@@ -94,10 +111,10 @@ def _geometry(found: Findings) -> list[str]:
     return ["\n".join(lines) + "\n"] if len(lines) > 2 else []
 
 
-def _setting(found: Findings, row: str) -> str:
-    """What the row chose of its `tune`."""
-    options = dict(found.finished(row)[0].options)
-    return ", ".join(shown(key, options[key]) for key in found.grid["rows"][row].get("tune", {}))
+def _setting(grid: dict, run) -> str:
+    """What the run has of its row's `tune`."""
+    options = dict(run.options)
+    return ", ".join(shown(key, options[key]) for key in grid["rows"][run.row].get("tune", {}))
 
 
 def shown(key: str, value: str) -> str:
