@@ -22,6 +22,17 @@ from tests.batteries.losses import INSTANCES, plain_arcface, plain_cosface, rand
 EVERY = pytest.mark.parametrize("make", INSTANCES.values(), ids=INSTANCES.keys())
 
 
+def test_a_target_of_probability_zero_has_the_largest_gradient_and_one_of_zero_loss_none():
+    """p − e_y is −1 at the target where p_y = 0: such a sample is not lost, it pulls harder than any other."""
+    cosines = torch.tensor([[0.1, 0.9, 0.2], [0.6, 0.55, 0.1], [0.99, 0.0, 0.0]], requires_grad=True)
+    loss = A3M(alpha=1.5, scale=10.0, margin=0.0)
+    targets = torch.zeros(3, dtype=torch.int64)
+    assert loss.sparsity(cosines, targets)["zero_target"] == pytest.approx(1 / 3)
+    loss.per_example(cosines, targets).sum().backward()
+    pull = cosines.grad[:, 0]
+    assert pull[0] == -10 and -10 < pull[1] < 0 and pull[2] == 0
+
+
 @EVERY
 def test_accepts_speechbrain_shapes_and_agrees_over_them(make):
     cosines, target = random_cosines(6, 11, dtype=torch.float32)
