@@ -16,14 +16,21 @@ from pathlib import Path
 
 from findings import Findings, by_model
 from grid import read_grid
-from panels import comparison, instability, training
+from panels import comparison, instability, training, verdict
 from questions import heads, kappa, starvation
 from study import reported
 
 from alpha_sv.data.files import atomic_write
 from alpha_sv.report.canvas import style
 
-FIGURES = {"training": training, "instability": instability, "kappa": kappa, "starvation": starvation, "heads": heads}
+FIGURES = {
+    "verdict": verdict,
+    "training": training,
+    "instability": instability,
+    "kappa": kappa,
+    "starvation": starvation,
+    "heads": heads,
+}
 
 
 def main() -> None:

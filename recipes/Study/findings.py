@@ -64,6 +64,10 @@ class Findings:
             self._estimates[corpus, kind] = found
         return self._estimates[corpus, kind]
 
+    def with_intervals(self) -> list[str]:
+        """Lists of enough speakers for intervals."""
+        return [corpus for corpus in self.corpora if self.estimates(corpus).boot is not None]
+
     def eers(self, row: str, measure: str) -> dict[int, float]:
         """Seed → EER in percent: on development trials (the lowest of an epoch), or of cosine scores on a corpus."""
         if measure == DEVELOPMENT:

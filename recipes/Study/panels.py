@@ -6,7 +6,7 @@ never colour alone.
 
 from __future__ import annotations
 
-from estimates import METRICS
+from estimates import METRICS, difference
 from findings import Findings
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -78,19 +78,39 @@ def comparison(found: Findings, corpus: str) -> Figure:
     note += "too few speakers for intervals" if few else "95 % interval over speakers"
     figure, axes = grid_of_axes(1 + len(baselines), len(_COMPARED), height, found, note, sharey=True)
     for line, baseline in zip(axes, (None, *baselines), strict=True):
-        for ax, metric in zip(line, _COMPARED, strict=True):
-            for kind, shift, look in zip(KINDS, (-0.17, 0.17), ("o", "s"), strict=True):
-                of = found.estimates(corpus, kind)
-                for place, row in enumerate(rows):
-                    if row != baseline:
-                        one = of.level(row, metric) if baseline is None else of.difference(row, baseline, metric)
-                        _dot(ax, one, place + shift, look, kind)
-            if baseline is not None:
-                ax.axvline(0, color=MUTED, linewidth=1.0)
-            ax.set_xlabel(METRICS[metric][0] if baseline is None else f"{METRICS[metric][0]}, − {baseline}")
-            ax.set_yticks(range(len(rows)), rows)
-            ax.set_ylim(len(rows) - 0.5, -0.5)
+        _forest(line, found, [corpus], baseline)
     return figure
+
+
+def verdict(found: Findings) -> Figure:
+    """Paired differences of every row to each baseline, the mean of all lists that have intervals."""
+    rows, corpora = found.rows(), found.with_intervals()
+    baselines = [row for row in found.grid.get("baselines", ()) if row in rows]
+    if not (baselines and corpora):
+        raise ValueError("it needs a run of a baseline, and a list of enough speakers for intervals")
+    note = f"mean of {' and '.join(corpora)}; discs: cosine, open squares: AS-norm; 95 % interval over speakers"
+    height = 0.6 + 0.27 * len(rows)
+    figure, axes = grid_of_axes(len(baselines), len(_COMPARED), height, found, note, sharey=True)
+    for line, baseline in zip(axes, baselines, strict=True):
+        _forest(line, found, corpora, baseline)
+    return figure
+
+
+def _forest(line, found: Findings, corpora: list[str], baseline: str | None) -> None:
+    """A panel for each metric: of every row the level (of one list), or the difference to the baseline."""
+    rows = found.rows()
+    for ax, metric in zip(line, _COMPARED, strict=True):
+        for kind, shift, look in zip(KINDS, (-0.17, 0.17), ("o", "s"), strict=True):
+            lists = [found.estimates(corpus, kind) for corpus in corpora]
+            for place, row in enumerate(rows):
+                if row != baseline:
+                    one = difference(lists, row, baseline, metric) if baseline else lists[0].level(row, metric)
+                    _dot(ax, one, place + shift, look, kind)
+        if baseline is not None:
+            ax.axvline(0, color=MUTED, linewidth=1.0)
+        ax.set_xlabel(METRICS[metric][0] if baseline is None else f"{METRICS[metric][0]}, − {baseline}")
+        ax.set_yticks(range(len(rows)), rows)
+        ax.set_ylim(len(rows) - 0.5, -0.5)
 
 
 def _dot(ax, estimate: tuple | None, height: float, marker: str, kind: str) -> None:

@@ -154,7 +154,7 @@ def _differences(found: Findings, corpus: str, kind: str) -> list[str]:
 
 def _verdict(found: Findings, kind: str) -> list[str]:
     """Differences to the baselines, the mean of all lists that have intervals; one table, or none without baselines."""
-    lists = [of for corpus in found.corpora if (of := found.estimates(corpus, kind)).boot is not None]
+    lists = [found.estimates(corpus, kind) for corpus in found.with_intervals()]
     rows, metrics = found.rows(), (*_COMPARED, "fnr at fpr 1e-3")
     tables = []
     for baseline in [row for row in found.grid.get("baselines", ()) if row in rows and lists]:

@@ -206,6 +206,8 @@ def test_the_mean_of_two_lists_is_their_mean_and_as_certain_as_two_independent_o
     both = study.estimates.difference([of, few], "sharp", "plain", "eer")
     assert np.isclose(both[0], (alone[0] + few.difference("sharp", "plain", "eer")[0]) / 2) and np.isnan(both[1])
     assert study.estimates.difference([], "sharp", "plain", "eer") is None
+    (one,) = drawn(study.panels.verdict(found).axes[0], "cosine")
+    assert np.isclose(one[0, 0], alone[0]), "the list of too few speakers is not in it"
 
 
 def test_a_list_of_too_few_speakers_has_values_and_no_intervals(study, tmp_path, data):
