@@ -44,10 +44,10 @@ def tuning_table(grid: dict, runs: list, outcomes: dict[str, dict]) -> str:
         for row in dict.fromkeys(run.row for run in runs if run.model == model):
             mine = [run for run in runs if (run.model, run.row) == (model, row) and run.key in outcomes]
             eers = [100 * outcomes[run.key]["development_eer"] for run in mine]
-            cells = []
-            for run, eer in zip(mine, eers, strict=True):
-                text = f"**{eer:.2f}**" if eer == min(eers) else f"{eer:.2f}"
-                cells.append(f"{_setting(grid, run)}: {text}")
+            cells = [f"{_setting(grid, run)}: {eer:.2f}" for run, eer in zip(mine, eers, strict=True)]
+            if cells:
+                best = eers.index(min(eers))  # the first of equals, as `grid.chosen`
+                cells[best] = f"**{cells[best]}**"
             lines.append(_line([row, "; ".join(cells) or "n/a"]))
         parts.append(f"**{model}**\n\n" + "\n".join(lines) + "\n")
     return "\n".join(parts)
