@@ -64,6 +64,11 @@ class Findings:
             self._estimates[corpus, kind] = found
         return self._estimates[corpus, kind]
 
+    def baselines(self) -> list[str]:
+        """The grid's baselines of which a run is done, in its order."""
+        rows = self.rows()
+        return [row for row in self.grid.get("baselines", ()) if row in rows]
+
     def with_intervals(self) -> list[str]:
         """Lists of enough speakers for intervals."""
         return [corpus for corpus in self.corpora if self.estimates(corpus).boot is not None]

@@ -36,7 +36,7 @@ def instability(found: Findings) -> Figure:
 
 def _curves(found: Findings, keys: tuple[str, ...]) -> Figure:
     rows = found.rows()
-    reference = next((row for row in found.grid.get("baselines", ()) if row in rows), None)
+    reference = next(iter(found.baselines()), None)
     figure, axes = grid_of_axes(len(rows), len(keys), 1.25, found, sharex=True, sharey="col")
     for panels, row in zip(axes, rows, strict=True):
         for ax, key in zip(panels, keys, strict=True):
@@ -70,13 +70,11 @@ def _curves(found: Findings, keys: tuple[str, ...]) -> Figure:
 
 def comparison(found: Findings, corpus: str) -> Figure:
     """EER and FNR of every row with intervals over speakers, and paired differences to each baseline."""
-    rows = found.rows()
-    baselines = [row for row in found.grid.get("baselines", ()) if row in rows]
-    height = 0.6 + 0.27 * len(rows)
+    baselines = found.baselines()
     few = found.estimates(corpus).boot is None
     note = f"{corpus}; discs: cosine, open squares: AS-norm; mean over seeds, "
     note += "too few speakers for intervals" if few else "95 % interval over speakers"
-    figure, axes = grid_of_axes(1 + len(baselines), len(_COMPARED), height, found, note, sharey=True)
+    figure, axes = grid_of_axes(1 + len(baselines), len(_COMPARED), _forest_height(found), found, note, sharey=True)
     for line, baseline in zip(axes, (None, *baselines), strict=True):
         _forest(line, found, [corpus], baseline)
     return figure
@@ -84,16 +82,18 @@ def comparison(found: Findings, corpus: str) -> Figure:
 
 def verdict(found: Findings) -> Figure:
     """Paired differences of every row to each baseline, the mean of all lists that have intervals."""
-    rows, corpora = found.rows(), found.with_intervals()
-    baselines = [row for row in found.grid.get("baselines", ()) if row in rows]
+    baselines, corpora = found.baselines(), found.with_intervals()
     if not (baselines and corpora):
         raise ValueError("it needs a run of a baseline, and a list of enough speakers for intervals")
     note = f"mean of {' and '.join(corpora)}; discs: cosine, open squares: AS-norm; 95 % interval over speakers"
-    height = 0.6 + 0.27 * len(rows)
-    figure, axes = grid_of_axes(len(baselines), len(_COMPARED), height, found, note, sharey=True)
+    figure, axes = grid_of_axes(len(baselines), len(_COMPARED), _forest_height(found), found, note, sharey=True)
     for line, baseline in zip(axes, baselines, strict=True):
         _forest(line, found, corpora, baseline)
     return figure
+
+
+def _forest_height(found: Findings) -> float:
+    return 0.6 + 0.27 * len(found.rows())
 
 
 def _forest(line, found: Findings, corpora: list[str], baseline: str | None) -> None:

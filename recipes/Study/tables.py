@@ -141,7 +141,7 @@ def _errors(found: Findings, corpus: str, kind: str) -> str:
 def _differences(found: Findings, corpus: str, kind: str) -> list[str]:
     """One table, or none without baselines."""
     of, rows = found.estimates(corpus, kind), found.rows()
-    pairs = [(row, metric) for row in found.grid.get("baselines", ()) if row in rows for metric in _COMPARED]
+    pairs = [(row, metric) for row in found.baselines() for metric in _COMPARED]
     lines = _head("difference", *(f"{METRICS[metric][0]}, − {baseline}" for baseline, metric in pairs))
     for row in rows:
         cells = [
@@ -157,7 +157,7 @@ def _verdict(found: Findings, kind: str) -> list[str]:
     lists = [found.estimates(corpus, kind) for corpus in found.with_intervals()]
     rows, metrics = found.rows(), (*_COMPARED, "fnr at fpr 1e-3")
     tables = []
-    for baseline in [row for row in found.grid.get("baselines", ()) if row in rows and lists]:
+    for baseline in found.baselines() if lists else ():
         lines = _head(f"difference to {baseline}", "seeds", *(METRICS[metric][0] for metric in metrics))
         for row in rows:
             if row != baseline:
