@@ -24,6 +24,7 @@ from alpha_sv.data.speed import class_names
 from alpha_sv.data.trees import prepare_tree
 from alpha_sv.data.trials import read_trials
 from alpha_sv.heads import CosineHead, PrototypeSGD, SparseHead
+from alpha_sv.heads.scan import has_fast_bfloat16
 from alpha_sv.losses import MarginLoss
 from alpha_sv.sb.brain import SpeakerBrain
 from alpha_sv.sb.datasets import ValidationSet
@@ -66,6 +67,9 @@ def read_arguments(argv: Sequence[str]) -> tuple[dict, dict]:
     if if_main_process():
         with atomic_write(output / "hyperparams.yaml") as file:
             file.write(f"# {' '.join(argv)}\n{resolved}")
+    device = torch.device(_device(run_opts))
+    if run_opts.get("precision") == "bf16" and device.type == "cpu" and not has_fast_bfloat16(device):
+        logger.warning("this CPU has no bfloat16 instructions: --precision=bf16 is far slower here than fp32")
     return hparams, run_opts
 
 
@@ -242,9 +246,13 @@ def _check(hparams: dict, run_opts: dict) -> None:
             raise ValueError(f"{key} must be a whole number, at least {least}, got {value}")
     if run_opts.get("ckpt_interval_steps") or hparams.get("ckpt_interval_steps"):
         hparams["ckpt_interval_minutes"] = 0  # SpeechBrain takes one of the two
-    device = str(run_opts.get("device") or "cpu")
+    device = _device(run_opts)
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"--device={device}, but torch finds no CUDA device here; use --device=cpu")
+
+
+def _device(run_opts: dict) -> str:
+    return str(run_opts.get("device") or "cpu")
 
 
 def _by_step(schedule, steps_per_epoch: int, hparams: dict) -> Callable[[torch.optim.Optimizer, int], object]:

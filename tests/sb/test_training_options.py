@@ -8,7 +8,7 @@ import torch
 
 from alpha_sv.embedding import SpeakerEmbedder
 from alpha_sv.heads import CosineHead
-from alpha_sv.sb.experiment import run
+from alpha_sv.sb.experiment import read_arguments, run
 from alpha_sv.schedule import ExponentialRate, TriangularRate
 from tests.training_runs import OFTEN, RECIPE, arguments, checkpoints, column, log_of, run_killed, stored
 
@@ -53,6 +53,13 @@ def test_bf16_follows_fp32_and_keeps_waveforms_loss_and_head_in_float32(modules,
 def test_fp16_on_a_cpu_is_refused_with_the_remedy(tree, tmp_path):
     with pytest.raises(ValueError, match="precision=bf16"):
         run(arguments(tree, tmp_path, precision="fp16"))
+
+
+@pytest.mark.parametrize(("native", "precision", "warned"), [(0, "bf16", 1), (1, "bf16", 0), (0, "fp32", 0)])
+def test_bf16_that_the_cpu_only_emulates_is_warned_of(native, precision, warned, tree, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": bool(native)}, raising=False)
+    read_arguments(arguments(tree, tmp_path, precision=precision))
+    assert ("no bfloat16 instructions" in "".join(capsys.readouterr())) == warned
 
 
 @pytest.mark.parametrize("factor", [2, 4])
