@@ -19,20 +19,19 @@ _REGIME = {"support": ("active speakers", 1), "zero_loss": ("zero loss %", 100),
 
 
 def result_tables(found: list[Findings]) -> dict[str, str]:
-    """Markdown of all that is done: digest, verdict, training, geometry, and tables, each of every model."""
-    parts = {"digest": [], "verdict": [], "training": [], "geometry": [], "tables": []}
+    """Markdown of all that is done: brief is of all models; digest, verdict, training, geometry, tables of each."""
+    parts = {"brief": [], "digest": [], "verdict": [], "training": [], "geometry": [], "tables": []}
+    found = [of for of in found if of.finished()]
+    parts["brief"] += _brief(found)
     for of in found:
-        if of.finished():
-            parts["digest"].append(f"**{of.model}**\n\n{_digest(of)}")
-            parts["training"].append(f"**{of.model}**\n\n{_training(of)}")
-            parts["verdict"] += [f"**{of.model}, {kind}**\n\n{table}" for kind in KINDS for table in _verdict(of, kind)]
-            parts["geometry"] += [f"**{of.model}**\n\n{table}" for table in _geometry(of)]
-            for corpus in of.corpora:
-                for kind in KINDS:
-                    head = f"### {of.model}, {corpus}, {kind}\n"
-                    parts["tables"].append(
-                        "\n".join([head, _errors(of, corpus, kind), *_differences(of, corpus, kind)])
-                    )
+        parts["digest"].append(f"**{of.model}**\n\n{_digest(of)}")
+        parts["training"].append(f"**{of.model}**\n\n{_training(of)}")
+        parts["verdict"] += [f"**{of.model}, {kind}**\n\n{table}" for kind in KINDS for table in _verdict(of, kind)]
+        parts["geometry"] += [f"**{of.model}**\n\n{table}" for table in _geometry(of)]
+        for corpus in of.corpora:
+            for kind in KINDS:
+                head = f"### {of.model}, {corpus}, {kind}\n"
+                parts["tables"].append("\n".join([head, _errors(of, corpus, kind), *_differences(of, corpus, kind)]))
     return {name: "\n".join(texts) for name, texts in parts.items()}
 
 
@@ -66,16 +65,27 @@ def write_between(path: Path, name: str, parts: dict[str, str]) -> None:
         file.write(text)
 
 
+def _brief(found: list[Findings]) -> list[str]:
+    """EER on the lists of enough speakers, cosine → AS-norm, models beside each other; one table, or none."""
+    columns = [(of, corpus) for of in found for corpus in of.with_intervals()]
+    lines = _head("EER %", *(f"{corpus}, {of.model}" for of, corpus in columns))
+    for row in dict.fromkeys(row for of in found for row in of.rows()):
+        lines.append(_line([row, *(_levels(of, corpus, row, "eer") for of, corpus in columns)]))
+    return ["\n".join(lines) + "\n"] if columns else []
+
+
+def _levels(found: Findings, corpus: str, row: str, metric: str) -> str:
+    """Cosine → AS-norm, without intervals."""
+    levels = [found.estimates(corpus, kind).level(row, metric) for kind in KINDS]
+    return " → ".join(f"{level[0]:.2f}" if level else "n/a" for level in levels) if any(levels) else "n/a"
+
+
 def _digest(found: Findings) -> str:
     """EER and FNR at 1 % FPR of every list, cosine → AS-norm; means over seeds, without intervals."""
     columns = [(corpus, metric) for corpus in found.corpora for metric in _COMPARED]
     lines = _head("row", *(f"{corpus}: {METRICS[metric][0]}" for corpus, metric in columns))
     for row in found.rows():
-        cells = []
-        for corpus, metric in columns:
-            levels = [found.estimates(corpus, kind).level(row, metric) for kind in KINDS]
-            cells.append(" → ".join("n/a" if level is None else f"{level[0]:.2f}" for level in levels))
-        lines.append(_line([row, *cells]))
+        lines.append(_line([row, *(_levels(found, corpus, row, metric) for corpus, metric in columns)]))
     return "\n".join(lines) + "\n"
 
 

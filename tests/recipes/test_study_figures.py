@@ -1,5 +1,6 @@
 """The study's figures: what is drawn is what the outcomes say, also while the study is unfinished."""
 
+import dataclasses
 import json
 import re
 import sys
@@ -219,6 +220,17 @@ def test_a_list_of_too_few_speakers_has_values_and_no_intervals(study, tmp_path,
     assert re.search(r"\| plain \| 3 \| [\d.]+ \[[\d.]+, [\d.]+\] ± [\d.]+ \|", of_many)
     assert re.search(r"\| plain \| 3 \| [\d.]+ ± [\d.]+ \|", of_few)
     study.panels.comparison(found, "few")
+
+
+def test_brief_table_has_the_models_side_by_side_and_only_lists_with_intervals(study, tmp_path, data):
+    found = found_of(study, tmp_path, data, "  plain: {}\n  sharp: {lr: 1}")
+    grid = {**found.grid, "models": {"large": {"rows": ["plain"]}}}
+    plain = [run for run in found.runs if run.row == "plain"]
+    other = dataclasses.replace(found, model="large", grid=grid, runs=plain)
+    lines = study.tables.result_tables([found, other])["brief"].splitlines()
+    cosine, normed = (found.estimates("many", kind).level("sharp", "eer")[0] for kind in ("cosine", "as-norm"))
+    assert lines[0] == "| EER % | many, small | many, large |"
+    assert lines[3] == f"| sharp | {cosine:.2f} → {normed:.2f} | n/a |"
 
 
 def test_command_writes_what_the_grid_asks_for_and_says_what_lacks(study, tmp_path, data, monkeypatch, capsys):
