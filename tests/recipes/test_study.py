@@ -135,8 +135,9 @@ def test_study_runs_what_is_left_and_tells_a_better_row(study, data, tmp_path, m
     assert len(done) == 6 + 5
     first = capsys.readouterr().out
     rows = [line.strip("| ").split(" | ") for line in first.splitlines() if line.startswith("| sharp")]
-    digest, _, verdict, _, training, _, errors, difference = rows[:8]
+    brief, digest, _, verdict, _, training, _, errors, difference = rows[:9]
     assert digest[1].split(" → ")[0] == errors[2].split()[0]
+    assert brief[1] == digest[1]
     assert verdict[2] == difference[1], "the mean of one list is that list"
     assert rows[-2][1] == "**margin 0.1: 20.00**; margin 0.2: 20.00", "what the tuning saw of model small"
     assert training == ["sharp", "margin 0.1", "2", "20.00", "7.0", "25.0", "n/a", "n/a"], "support in the last epoch"
