@@ -40,15 +40,16 @@ def assert_same_run(one, other, tolerance=1e-3):
 @pytest.mark.parametrize("model", ["ecapa", "resnet"])
 def test_two_processes_take_the_steps_of_one(model, tree, tmp_path):
     same = {"model": model, "reinit_epoch": 2, "speeds": "[1.0, 0.9]", "prototype_opt_class": SGD}
+    # a bias before a batch normalisation has no gradient; Adam would make whole steps of its rounding
+    same["opt_class"] = "!name:torch.optim.SGD {lr: 0.003}"
     finish(start(tree, tmp_path / "one", 1, **same))
     finish(start(tree, tmp_path / "two", 2, **same))
     one, two = (log_of(tmp_path / name) for name in ("one", "two"))
     assert len([row for row in one if row["kind"] == "train"]) == 6, "48 utterances, 3 steps an epoch on both"
     assert_same_run(one, two)
     last = [max((tmp_path / name / "save").glob("CKPT*")) / "head.ckpt" for name in ("one", "two")]
-    ours, theirs = (torch.load(file, weights_only=True)["weight"] for file in last)
-    # rounding, which Adam amplifies differently on each processor: 3e-7 seen of the ECAPA-TDNN, 3e-3 of the ResNet
-    assert (ours - theirs).norm() < 1e-2 * ours.norm()
+    weights = [torch.load(file, weights_only=True)["weight"] for file in last]
+    torch.testing.assert_close(*weights, rtol=0, atol=1e-5)
     assert (tmp_path / "two" / "model" / "config.json").is_file()
 
 
