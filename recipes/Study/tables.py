@@ -20,9 +20,8 @@ _REGIME = {"support": ("active speakers", 1), "zero_loss": ("zero loss %", 100),
 
 def result_tables(found: list[Findings]) -> dict[str, str]:
     """Markdown of all that is done: brief is of all models; digest, verdict, training, geometry, tables of each."""
-    parts = {"brief": [], "digest": [], "verdict": [], "training": [], "geometry": [], "tables": []}
     found = [of for of in found if of.finished()]
-    parts["brief"] += _brief(found)
+    parts = {"brief": _brief(found), "digest": [], "verdict": [], "training": [], "geometry": [], "tables": []}
     for of in found:
         parts["digest"].append(f"**{of.model}**\n\n{_digest(of)}")
         parts["training"].append(f"**{of.model}**\n\n{_training(of)}")
