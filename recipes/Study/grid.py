@@ -13,8 +13,9 @@
 setting with the lowest EER on the development trials (of training speakers) is the row's.
 
 `each: {alpha: [1.5, 2], kappa: [5, 10]}` makes a row of every combination: $alpha and $kappa in its name and options
-are replaced, and with both of them $scale = κ/(α−1). `warm_start: row` begins with the embedder that row ended with, of
-the same model and seed; it must stand further up.
+are replaced, and with both of them $scale = κ/(α−1); `point` (those values) and `family` (the name without them), which
+the figures of such rows read, may be given by hand instead. `warm_start: row` begins with the embedder
+that row ended with, of the same model and seed; it must stand further up.
 """
 
 from __future__ import annotations

@@ -93,8 +93,19 @@ def test_starvation_grid_starts_from_the_same_seed_and_heads_differ_in_the_head_
     others = {}
     for run in runs:
         options = dict(run.options)
-        others.setdefault(options.pop("head"), []).append((run.seed, options))
-    assert others["dense"] == others["sparse"] and len(others["dense"]) == 8
+        others.setdefault(options.pop("head", "dense"), []).append((run.seed, options))  # dense: the recipe's default
+    assert others["dense"] == others["sparse"] and len(others["dense"]) == 10
+
+
+@pytest.mark.parametrize(("grid", "shared"), [("kappa", 2), ("starvation", 3), ("heads", 10), ("schedules", 6)])
+def test_grids_share_runs_with_that_of_the_seeds(study, tmp_path, grid, shared):
+    for corpus in ("speechocean762", "speech_commands", "librispeech"):
+        (tmp_path / corpus).mkdir()
+        (tmp_path / corpus / "trials_dev.txt").write_text("1 a/1 a/2\n")
+    keys = [
+        {run.key for run in expand(study, STUDY / "hparams" / f"{name}.yaml", tmp_path)[2]} for name in ("seeds", grid)
+    ]
+    assert len(keys[0] & keys[1]) == shared
 
 
 def test_key_of_a_run_without_parent_is_the_published_hash(study, tmp_path):
