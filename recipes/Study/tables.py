@@ -65,11 +65,17 @@ def write_between(path: Path, name: str, parts: dict[str, str]) -> None:
 
 
 def _brief(found: list[Findings]) -> list[str]:
-    """EER on the lists of enough speakers, cosine → AS-norm, models beside each other; one table, or none."""
-    columns = [(of, corpus) for of in found for corpus in of.with_intervals()]
-    lines = _head("EER %", *(f"{corpus}, {of.model}" for of, corpus in columns))
-    for row in dict.fromkeys(row for of in found for row in of.rows()):
-        lines.append(_line([row, *(_levels(of, corpus, row, "eer") for of, corpus in columns)]))
+    """EER on the lists of enough speakers, cosine → AS-norm, models beside each other; one table, or none.
+
+    A row that a model has no run of has a dash there.
+    """
+    columns = [(of, corpus, of.rows()) for of in found for corpus in of.with_intervals()]
+    lines = _head("EER %", *(f"{corpus}, {of.model}" for of, corpus, _ in columns))
+    for row in dict.fromkeys(row for of in found for row in of.grid["rows"]):
+        if not any(row in rows for *_, rows in columns):
+            continue
+        cells = [_levels(of, corpus, row, "eer") if row in rows else "–" for of, corpus, rows in columns]
+        lines.append(_line([row, *cells]))
     return ["\n".join(lines) + "\n"] if columns else []
 
 

@@ -230,7 +230,7 @@ def test_brief_table_has_the_models_side_by_side_and_only_lists_with_intervals(s
     lines = study.tables.result_tables([found, other])["brief"].splitlines()
     cosine, normed = (found.estimates("many", kind).level("sharp", "eer")[0] for kind in ("cosine", "as-norm"))
     assert lines[0] == "| EER % | many, small | many, large |"
-    assert lines[3] == f"| sharp | {cosine:.2f} → {normed:.2f} | n/a |"
+    assert lines[3] == f"| sharp | {cosine:.2f} → {normed:.2f} | – |"
 
 
 def test_command_writes_what_the_grid_asks_for_and_says_what_lacks(study, tmp_path, data, monkeypatch, capsys):
