@@ -54,13 +54,18 @@ def main() -> None:
     output = arguments.output.resolve()
     grid, data = {**read_grid(arguments.grid), "output": output}, arguments.data.resolve()
 
+    tuning = tuning_runs(grid, data)
     if not (arguments.table or arguments.status):
-        execute(tuning_runs(grid, data), output, arguments, "tuning")
+        execute(tuning, output, arguments, "tuning")
+        if lacking := sum(outcome_of(run, output) is None for run in tuning):
+            raise SystemExit(
+                f"{lacking} of {len(tuning)} tuning runs are left to other shards, and the reported runs need the "
+                "settings they choose: run this command again when those shards have ended too"
+            )
     runs, done = reported(grid, data)
     if not (arguments.table or arguments.status):
         execute(runs, output, arguments, "reported")
         runs, done = reported(grid, data)
-    tuning = tuning_runs(grid, data)
     tuned = outcomes(tuning, output)
     print(
         f"{len(tuned)} of {len(tuning)} tuning and {len(done)} of {len(runs)} reported runs are done", file=sys.stderr

@@ -150,6 +150,22 @@ def test_study_runs_what_is_left_and_tells_a_better_row(study, data, tmp_path, m
     assert len(done) == 12
 
 
+def test_no_shard_begins_the_reported_runs_before_all_have_tuned(study, data, tmp_path, monkeypatch):
+    """What the settings of one half would choose need not be what all of them do."""
+    done = []
+    monkeypatch.setattr(study["study"], "perform", pretend(data, {"plain": 1.0, "sharp": 4.0}, done))
+    argv = ["study.py", str(write_grid(tmp_path, grid_text())), "--data", str(data), "--output", str(tmp_path / "out")]
+    monkeypatch.setattr("sys.argv", [*argv, "--shard", "1/2"])
+    with pytest.raises(SystemExit, match="3 of 6 tuning runs are left to other shards"):
+        study["study"].main()
+    assert len(done) == 3
+    monkeypatch.setattr("sys.argv", [*argv, "--shard", "2/2"])
+    study["study"].main()
+    monkeypatch.setattr("sys.argv", [*argv, "--shard", "1/2"])
+    study["study"].main()
+    assert len(done) == 6 + 5
+
+
 def test_tables_go_between_their_marks_in_a_document_and_nowhere_else(study, tmp_path):
     document, write = tmp_path / "results.md", study["tables"].write_between
     text = "a\n<!-- small digest -->\nold\n<!-- end -->\nb\n<!-- other digest -->\nkept\n<!-- end -->\n"

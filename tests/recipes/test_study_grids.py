@@ -97,14 +97,17 @@ def test_starvation_grid_starts_from_the_same_seed_and_heads_differ_in_the_head_
     assert others["dense"] == others["sparse"] and len(others["dense"]) == 10
 
 
-@pytest.mark.parametrize(("grid", "shared"), [("kappa", 2), ("starvation", 3), ("heads", 10), ("schedules", 6)])
+@pytest.mark.parametrize(
+    ("grid", "shared"), [("scales", 3), ("kappa", 2), ("starvation", 3), ("heads", 10), ("schedules", 6)]
+)
 def test_grids_share_runs_with_that_of_the_seeds(study, tmp_path, grid, shared):
     for corpus in ("speechocean762", "speech_commands", "librispeech"):
         (tmp_path / corpus).mkdir()
         (tmp_path / corpus / "trials_dev.txt").write_text("1 a/1 a/2\n")
-    keys = [
-        {run.key for run in expand(study, STUDY / "hparams" / f"{name}.yaml", tmp_path)[2]} for name in ("seeds", grid)
-    ]
+    keys = []
+    for name in ("seeds", grid):
+        _, tuning, runs = expand(study, STUDY / "hparams" / f"{name}.yaml", tmp_path)
+        keys.append({run.key for run in tuning + runs})
     assert len(keys[0] & keys[1]) == shared
 
 
