@@ -24,7 +24,7 @@ _MARKERS, _LINES = "osDv^P*X", ("-", (0, (4, 2)), (0, (1, 1)), (0, (4, 1, 1, 1))
 def kappa(found: Findings) -> Figure:
     """EER over α × s with lines of constant κ = s(α − 1), and below it against κ, a line for each α.
 
-    The title of each lower panel says what fraction of the variance of ln EER over the cells κ and α explain.
+    The title of each lower panel says what fraction of the variance of ln EER over the cells κ, s and α explain alone.
     """
     rows = _with(found, "kappa")
     figure, axes = grid_of_axes(2, len(found.measures), 3.4, found)
@@ -76,9 +76,12 @@ def _against_kappa(ax, cells: list) -> None:
     ax.minorticks_off()
     ax.set(xlabel="κ = s(α − 1)", ylabel="EER, %", ylim=(0, None))
     logs = [math.log(eer) for _, (eer, _, _) in cells]
-    shares = [explained([point[axis] for point, _ in cells], logs) for axis in ("kappa", "alpha")]
-    if not any(map(math.isnan, shares)):
-        ax.set_title(f"variance: κ {100 * shares[0]:.0f} %, α {100 * shares[1]:.0f} %", loc="left")
+    axes = {"κ": "kappa", "s": "scale", "α": "alpha"}
+    shares = {name: explained([point[axis] for point, _ in cells], logs) for name, axis in axes.items()}
+    if not any(map(math.isnan, shares.values())):
+        ax.set_title(
+            "variance: " + ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares.items()), loc="left"
+        )
 
 
 def starvation(found: Findings) -> Figure:
