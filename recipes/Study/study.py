@@ -62,10 +62,8 @@ def main() -> None:
                 f"{lacking} of {len(tuning)} tuning runs are left to other shards, and the reported runs need the "
                 "settings they choose: run this command again when those shards have ended too"
             )
+        execute(reported(grid, data)[0], output, arguments, "reported")
     runs, done = reported(grid, data)
-    if not (arguments.table or arguments.status):
-        execute(runs, output, arguments, "reported")
-        runs, done = reported(grid, data)
     tuned = outcomes(tuning, output)
     print(
         f"{len(tuned)} of {len(tuning)} tuning and {len(done)} of {len(runs)} reported runs are done", file=sys.stderr

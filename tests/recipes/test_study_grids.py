@@ -90,10 +90,13 @@ def test_starvation_grid_starts_from_the_same_seed_and_heads_differ_in_the_head_
     assert len(children) == 21 and all(run.parent in runs for run in children)
     assert {(run.parent.row, run.parent.seed == run.seed) for run in children} == {("CosFace", True)}
     _, _, runs = expand(study, STUDY / "hparams" / "heads.yaml")
+    recipe = runs[0].recipe_folder / "hparams" / f"{runs[0].recipe}.yaml"
+    files = study.grid._recipe_files(recipe)
+    (default,) = {m for f in files for m in re.findall(r"^head: (\w+)", f.read_text(encoding="utf-8"), re.MULTILINE)}
     others = {}
     for run in runs:
         options = dict(run.options)
-        others.setdefault(options.pop("head", "dense"), []).append((run.seed, options))  # dense: the recipe's default
+        others.setdefault(options.pop("head", default), []).append((run.seed, options))
     assert others["dense"] == others["sparse"] and len(others["dense"]) == 10
 
 
