@@ -25,7 +25,7 @@ import train_step
 from common import table
 from hardware import describe
 
-from alpha_sv.data.files import atomic_write
+from alpha_sv.files import atomic_write
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 PARTS = RESULTS.parents[1] / "results" / "benchmarks"

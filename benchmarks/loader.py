@@ -22,9 +22,10 @@ import soundfile
 from common import in_child, table, wants_quick
 from hardware import describe, peak_mb
 
-from alpha_sv.data.chunks import Augmenter, EpochSampler, RandomChunks
-from alpha_sv.data.manifest import Utterance
-from alpha_sv.data.tar import write_shards
+from alpha_sv.data.audio.augment import Augmenter
+from alpha_sv.data.corpus.manifest import Utterance
+from alpha_sv.data.corpus.tar_shards import write_shards
+from alpha_sv.sb.chunks import EpochSampler, RandomChunks
 
 RATE, SECONDS, SPEAKERS = 16000, 2.0, 100
 BATCH = 64

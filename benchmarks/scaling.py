@@ -15,7 +15,7 @@ from common import Cell, in_child, table, wants_quick
 from hardware import describe
 from head_memory import COSFACE, DENSE, GEMM, SPARSE, Measured, measure
 
-from alpha_sv.data.files import atomic_write
+from alpha_sv.files import atomic_write
 
 NAMES = {COSFACE: "CosFace", DENSE: "CosineHead", SPARSE: "SparseHead", GEMM: "GEMM"}
 FIGURE = Path("results") / "scaling.svg"

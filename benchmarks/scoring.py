@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from hardware import describe, peak_mb
 
-from alpha_sv.data.trials import Trials
+from alpha_sv.data.trials.files import Trials
 from alpha_sv.metrics import eer, min_dcf
 from alpha_sv.scoring import normalize_table, score_trials, speaker_means, trial_statistics
 from alpha_sv.scoring.models import ArrayStore

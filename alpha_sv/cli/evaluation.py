@@ -91,7 +91,7 @@ def _named(given: str) -> tuple[str, str]:
 
 
 def _evaluate(a: argparse.Namespace) -> None:
-    from alpha_sv.pipeline.evaluation import evaluate_files
+    from alpha_sv.pipeline.evaluate import evaluate_files
     from alpha_sv.report import to_markdown
     from alpha_sv.report.comparison import sentence
 
@@ -103,7 +103,7 @@ def _evaluate(a: argparse.Namespace) -> None:
 
 
 def _compare(a: argparse.Namespace) -> None:
-    from alpha_sv.pipeline.evaluation import compare_files
+    from alpha_sv.pipeline.evaluate import compare_files
     from alpha_sv.report import comparison_markdown
 
     comparison = compare_files(**_systems(a))
@@ -112,7 +112,7 @@ def _compare(a: argparse.Namespace) -> None:
 
 def _show(a: argparse.Namespace, content: dict, text: str) -> None:
     """Write the file if one is asked for, and print it, or the text for people."""
-    from alpha_sv.pipeline.evaluation import write_json
+    from alpha_sv.pipeline.evaluate import write_json
 
     if a.output and a.output != "-":
         write_json(a.output, content)

@@ -109,7 +109,7 @@ def _add_cohort(sub: argparse.ArgumentParser) -> None:
 def _cohort(a: argparse.Namespace, store, trials, models=None):
     """The cohort as a matrix, and as a source."""
     from alpha_sv.embedding.store import EmbeddingStore
-    from alpha_sv.pipeline.scores import cohort_matrix, cohort_source, trial_speakers
+    from alpha_sv.pipeline.score import cohort_matrix, cohort_source, trial_speakers
 
     origin = EmbeddingStore.open(a.cohort) if a.cohort else store
     choice = {"split": a.cohort_split, "per_speaker": a.cohort_unit == "speaker"}
@@ -118,10 +118,10 @@ def _cohort(a: argparse.Namespace, store, trials, models=None):
 
 
 def _score(a: argparse.Namespace) -> None:
-    from alpha_sv.data.trials import read_trials
+    from alpha_sv.data.trials.files import read_trials
     from alpha_sv.embedding.store import EmbeddingStore
-    from alpha_sv.pipeline.scores import score_store
-    from alpha_sv.pipeline.sources import read_sources, source
+    from alpha_sv.pipeline.provenance import read_sources, source
+    from alpha_sv.pipeline.score import score_store
     from alpha_sv.scoring import read_models
 
     store, trials = EmbeddingStore.open(a.embeddings), read_trials(a.trials, a.layout)
@@ -135,9 +135,9 @@ def _score(a: argparse.Namespace) -> None:
 
 
 def _normalize(a: argparse.Namespace) -> None:
-    from alpha_sv.data.trials import read_scores
+    from alpha_sv.data.trials.files import read_scores
     from alpha_sv.embedding.store import EmbeddingStore
-    from alpha_sv.pipeline.sources import read_sources
+    from alpha_sv.pipeline.provenance import read_sources
     from alpha_sv.scoring import mean_models, normalize_table, read_models
 
     store, table = EmbeddingStore.open(a.embeddings), read_scores(a.scores, a.layout)
@@ -150,9 +150,9 @@ def _normalize(a: argparse.Namespace) -> None:
 
 
 def _calibrate(a: argparse.Namespace) -> None:
-    from alpha_sv.data.trials import label_scores, read_scores, read_trials
-    from alpha_sv.pipeline.calibration import errors_at_points, points_markdown
-    from alpha_sv.pipeline.sources import read_sources, source
+    from alpha_sv.data.trials.files import label_scores, read_scores, read_trials
+    from alpha_sv.pipeline.calibrate import errors_at_points, points_markdown
+    from alpha_sv.pipeline.provenance import read_sources, source
     from alpha_sv.scoring import Calibrator
 
     table, (sources, commands) = read_scores(a.scores, a.layout), read_sources(a.scores)
@@ -177,7 +177,7 @@ def _calibrate(a: argparse.Namespace) -> None:
 
 
 def _fit(a: argparse.Namespace, table, sources: dict, commands: list[str]) -> None:
-    from alpha_sv.pipeline.calibration import calibration_markdown, fit_calibrator
+    from alpha_sv.pipeline.calibrate import calibration_markdown, fit_calibrator
     from alpha_sv.pipeline.speakers import sides_speakers
 
     if table.labels is None:
@@ -198,7 +198,7 @@ def _fit(a: argparse.Namespace, table, sources: dict, commands: list[str]) -> No
 
 
 def _qualities(a: argparse.Namespace, table) -> dict:
-    from alpha_sv.pipeline.calibration import manifest_durations
+    from alpha_sv.pipeline.calibrate import manifest_durations
 
     stores = [path for path in a.qualities if os.path.isdir(path)]
     if len(stores) > 1:
@@ -216,6 +216,6 @@ def _qualities(a: argparse.Namespace, table) -> dict:
 
 
 def _deliver_scores(a: argparse.Namespace, table, sources: dict, commands: list[str]) -> None:
-    from alpha_sv.pipeline.sources import save_scores
+    from alpha_sv.pipeline.provenance import save_scores
 
     deliver(a.output, lambda path: save_scores(path, table, sources, [*commands, typed(a)]))

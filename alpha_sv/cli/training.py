@@ -90,7 +90,7 @@ def train(argv: list[str]) -> None:
 
 
 def _prepare(a: argparse.Namespace) -> None:
-    from alpha_sv.data.trees import prepare_tree
+    from alpha_sv.data.corpus.prepare import prepare_tree
 
     manifest = prepare_tree(
         a.data_folder,
@@ -107,11 +107,11 @@ def _prepare(a: argparse.Namespace) -> None:
 
 
 def _extract(a: argparse.Namespace) -> None:
-    from alpha_sv.data.manifest import read_manifest
+    from alpha_sv.data.corpus.manifest import read_manifest
     from alpha_sv.embedding.embedders import SpeakerEmbedder
     from alpha_sv.embedding.extract import extract
-    from alpha_sv.pipeline.scores import embedder_source
-    from alpha_sv.pipeline.sources import write_sources
+    from alpha_sv.pipeline.provenance import write_sources
+    from alpha_sv.pipeline.score import embedder_source
 
     utterances = read_manifest(a.manifest, split=a.split)
     store = extract(SpeakerEmbedder.load(a.model), utterances, a.output, a.batch_size, a.device)
@@ -120,6 +120,6 @@ def _extract(a: argparse.Namespace) -> None:
 
 
 def _demo(a: argparse.Namespace) -> None:
-    from alpha_sv.demo import run_demo
+    from alpha_sv.demo.run import run_demo
 
     run_demo(a.loss, a.output, a.seed)

@@ -21,8 +21,8 @@ from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
 from speechbrain.lobes.models.ResNet import ResNet
 from torch import Tensor, nn
 
-from alpha_sv.data.files import atomic_write
 from alpha_sv.embedding.features import Features, fit_length, whole_length
+from alpha_sv.files import atomic_write
 
 FORMAT = "alpha_sv.embedder/1"
 

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from alpha_sv.data.audio import check_signal, read_audio
-from alpha_sv.data.manifest import Utterance
-from alpha_sv.data.members import file_on_disk
+from alpha_sv.data.audio.read import check_signal, read_audio
+from alpha_sv.data.audio.tar_member import file_on_disk
+from alpha_sv.data.corpus.manifest import Utterance
 from alpha_sv.embedding.embedders import SpeakerEmbedder, length_batches
 from alpha_sv.embedding.features import fit_length, whole_length
 from alpha_sv.embedding.store import EmbeddingStore, StoreWriter

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alpha_sv.data.files import atomic_write
+from alpha_sv.files import atomic_write
 
 FORMAT = "alpha_sv.embeddings/1"
 

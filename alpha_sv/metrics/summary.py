@@ -72,7 +72,7 @@ def evaluate_conditions(
     labels : array of bool [N]
         True for a target trial.
     conditions : mapping of column name to array of str [N]
-        The condition of each trial, such as `alpha_sv.data.trials.Trials.conditions`.
+        The condition of each trial, such as `alpha_sv.data.trials.files.Trials.conditions`.
     llr : bool
         As `evaluate`.
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from alpha_sv.data.tables import ScoreTable, Trials
+from alpha_sv.data.trials.tables import ScoreTable, Trials
 
 _REMEDY = "give --speakers FILE (manifest.csv, or utt2spk with lines of 'utterance speaker')"
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
 
-from alpha_sv.data.files import atomic_write
+from alpha_sv.files import atomic_write
 from alpha_sv.report.comparison import comparison_basis, comparison_tables
 from alpha_sv.report.read import check_metrics
 from alpha_sv.report.sections import Section, comparison_section, table_sections

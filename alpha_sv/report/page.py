@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from alpha_sv.data.files import atomic_write
+from alpha_sv.files import atomic_write
 from alpha_sv.report.calibration import ape_plot, reliability_plot
 from alpha_sv.report.curves import loss_window, sparsity_plot, training_plot
 from alpha_sv.report.det import det_plot

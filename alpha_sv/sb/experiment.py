@@ -17,16 +17,16 @@ import torch
 from hyperpyyaml import load_hyperpyyaml
 from speechbrain.utils.distributed import ddp_init_group, if_main_process, run_on_main
 
-from alpha_sv.data.chunks import EpochSampler, RandomChunks
-from alpha_sv.data.files import atomic_write, sha256_file
-from alpha_sv.data.manifest import manifest_hash, read_manifest
-from alpha_sv.data.speed import class_names
-from alpha_sv.data.trees import prepare_tree
-from alpha_sv.data.trials import read_trials
+from alpha_sv.data.audio.speed import class_names
+from alpha_sv.data.corpus.manifest import manifest_hash, read_manifest
+from alpha_sv.data.corpus.prepare import prepare_tree
+from alpha_sv.data.trials.files import read_trials
+from alpha_sv.files import atomic_write, sha256_file
 from alpha_sv.heads import CosineHead, PrototypeSGD, SparseHead
 from alpha_sv.heads.scan import has_fast_bfloat16
 from alpha_sv.losses import MarginLoss
 from alpha_sv.sb.brain import SpeakerBrain
+from alpha_sv.sb.chunks import EpochSampler, RandomChunks
 from alpha_sv.sb.datasets import ValidationSet
 from alpha_sv.sb.distributed import local_batch_size, rank, world_size
 from alpha_sv.sb.recipe_yaml import compose_recipe

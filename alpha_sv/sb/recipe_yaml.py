@@ -18,7 +18,7 @@ from hyperpyyaml import resolve_references
 CONSTRUCTIBLE = {
     "alpha_sv": {
         "embedding.embedders.SpeakerEmbedder",
-        "data.chunks.Augmenter",
+        "data.audio.augment.Augmenter",
         "heads.PrototypeSGD",
         "losses.NormSoftmax",
         "losses.AMSoftmax",

@@ -11,7 +11,7 @@ import torch
 from speechbrain.utils.checkpoints import mark_as_loader, mark_as_saver, register_checkpoint_hooks
 from speechbrain.utils.distributed import if_main_process
 
-from alpha_sv.data.manifest import Utterance
+from alpha_sv.data.corpus.manifest import Utterance
 from alpha_sv.heads import class_means, reinitialise
 from alpha_sv.sb.brain import SpeakerBrain
 from alpha_sv.sb.datasets import WholeUtterances
@@ -31,7 +31,7 @@ class Reinitialiser:
     labels : mapping
         Speaker → class at the first speed.
     speeds : sequence of float
-        Of the training; each makes classes of its own (`alpha_sv.data.speed`).
+        Of the training; each makes classes of its own (`alpha_sv.data.audio.speed`).
     epoch : int
         Before which epoch, from 1; with `zero_target` the earliest.
     zero_target : float

@@ -8,7 +8,7 @@ from pathlib import Path
 import ruamel.yaml
 from speechbrain.utils.distributed import if_main_process
 
-from alpha_sv.data.files import atomic_write
+from alpha_sv.files import atomic_write
 
 
 def _has_checkpoints(output: Path) -> bool:

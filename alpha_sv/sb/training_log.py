@@ -10,7 +10,7 @@ from pathlib import Path
 from speechbrain.utils.checkpoints import mark_as_loader, mark_as_saver, register_checkpoint_hooks
 from speechbrain.utils.distributed import if_main_process
 
-from alpha_sv.data.files import atomic_write
+from alpha_sv.files import atomic_write
 
 
 @register_checkpoint_hooks

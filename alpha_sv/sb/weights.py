@@ -19,8 +19,8 @@ from speechbrain.utils.checkpoints import average_checkpoints, ckpt_recency
 from speechbrain.utils.distributed import if_main_process, run_on_main
 from torch import Tensor
 
-from alpha_sv.data.files import atomic_write
 from alpha_sv.embedding import SpeakerEmbedder
+from alpha_sv.files import atomic_write
 from alpha_sv.sb.checkpointer import ends_an_epoch
 
 HEAD_POLICIES = ("keep", "means", "new")

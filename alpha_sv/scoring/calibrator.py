@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from alpha_sv.data.files import atomic_write
-from alpha_sv.data.trials import ScoreTable
+from alpha_sv.data.trials.files import ScoreTable
+from alpha_sv.files import atomic_write
 
 FORMAT = "alpha_sv.calibration/1"
 

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from tqdm import tqdm
 
-from alpha_sv.data.trials import ScoreTable, Trials
+from alpha_sv.data.trials.files import ScoreTable, Trials
 
 _BLOCK = 4096  # rows in float64 at a time: a few MB, whatever the number of pairs
 

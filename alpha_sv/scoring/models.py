@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from alpha_sv.data.trials import ScoreTable, Trials
+from alpha_sv.data.trials.files import ScoreTable, Trials
 from alpha_sv.scoring.cohort import speaker_means
 from alpha_sv.scoring.cosine import Store, store_rows
 

@@ -25,7 +25,7 @@ import os
 
 import numpy as np
 
-from alpha_sv.data.trials import ScoreTable, Trials
+from alpha_sv.data.trials.files import ScoreTable, Trials
 from alpha_sv.scoring.cosine import Store, score_trials
 from alpha_sv.scoring.statistics import Stats, trial_statistics
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from alpha_sv.data.files import atomic_write
-from alpha_sv.data.trials import ScoreTable, Trials
+from alpha_sv.data.trials.files import ScoreTable, Trials
+from alpha_sv.files import atomic_write
 from alpha_sv.scoring.cohort import cohort_statistics
 from alpha_sv.scoring.cosine import Store, store_rows
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from alpha_sv.metrics import SpeakerBootstrap, evaluate, speaker_bootstrap, too_few_speakers
-from alpha_sv.pipeline.evaluation import load_systems
+from alpha_sv.pipeline.evaluate import load_systems
 from alpha_sv.pipeline.speakers import sides_speakers
 
 METRICS = {

@@ -20,7 +20,7 @@ from panels import comparison, instability, training, verdict
 from questions import heads, kappa, starvation
 from study import reported
 
-from alpha_sv.data.files import atomic_write
+from alpha_sv.files import atomic_write
 from alpha_sv.report.canvas import style
 
 FIGURES = {

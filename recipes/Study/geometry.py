@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 import torch.nn.functional as F
 
-from alpha_sv.data.manifest import read_manifest
+from alpha_sv.data.corpus.manifest import read_manifest
 from alpha_sv.embedding.store import EmbeddingStore
 from alpha_sv.heads import class_means
 

@@ -12,7 +12,7 @@ from findings import DEVELOPMENT, Findings
 from geometry import geometry
 from outcome import KINDS
 
-from alpha_sv.data.files import atomic_write
+from alpha_sv.files import atomic_write
 
 _COMPARED = ("eer", "fnr at fpr 1e-2")
 _REGIME = {"support": ("active speakers", 1), "zero_loss": ("zero loss %", 100), "zero_target": ("p_y = 0 %", 100)}

@@ -23,8 +23,8 @@ import argparse
 import logging
 import sys
 
-from alpha_sv.data.convert import CODECS
-from alpha_sv.data.voxceleb import TRAINING, prepare_voxceleb
+from alpha_sv.data.corpus.convert import CODECS
+from alpha_sv.data.corpus.voxceleb import TRAINING, prepare_voxceleb
 
 
 def main(argv: list[str] | None = None) -> None:

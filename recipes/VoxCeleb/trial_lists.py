@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from alpha_sv.data.manifest import Utterance
-from alpha_sv.data.tables import Trials
-from alpha_sv.data.trials import read_trials
-from alpha_sv.data.voxceleb import published_list
-from alpha_sv.pipeline.runs import TrainedRun
+from alpha_sv.data.corpus.manifest import Utterance
+from alpha_sv.data.corpus.voxceleb import published_list
+from alpha_sv.data.trials.files import read_trials
+from alpha_sv.data.trials.tables import Trials
 from alpha_sv.pipeline.speakers import sides_speakers
+from alpha_sv.sb.run_folder import TrainedRun
 
 
 @dataclass(frozen=True)

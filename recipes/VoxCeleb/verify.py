@@ -31,20 +31,20 @@ from pathlib import Path
 import numpy as np
 from trial_lists import Listed, read_list, refuse_heard, require_prepared
 
-from alpha_sv.data.files import atomic_write
-from alpha_sv.data.manifest import read_manifest
-from alpha_sv.data.tables import ScoreTable, Trials
+from alpha_sv.data.corpus.manifest import read_manifest
+from alpha_sv.data.trials.tables import ScoreTable, Trials
 from alpha_sv.embedding.embedders import SpeakerEmbedder
 from alpha_sv.embedding.extract import extract
 from alpha_sv.embedding.store import EmbeddingStore
-from alpha_sv.pipeline.calibration import fit_calibrator
-from alpha_sv.pipeline.evaluation import evaluate_files, write_json
-from alpha_sv.pipeline.runs import read_run
-from alpha_sv.pipeline.scores import cohort_matrix, cohort_source, cohort_utterances, embedder_source
-from alpha_sv.pipeline.sources import save_scores, source
+from alpha_sv.files import atomic_write
+from alpha_sv.pipeline.calibrate import fit_calibrator
+from alpha_sv.pipeline.evaluate import evaluate_files, write_json
+from alpha_sv.pipeline.provenance import save_scores, source
+from alpha_sv.pipeline.score import cohort_matrix, cohort_source, cohort_utterances, embedder_source
 from alpha_sv.pipeline.speakers import sides_speakers
 from alpha_sv.report import load_log, to_markdown, write_report
 from alpha_sv.report.summary import percent
+from alpha_sv.sb.run_folder import read_run
 from alpha_sv.scoring import as_norm, cohort_qualities, duration_qualities, score_trials, trial_statistics
 from alpha_sv.scoring.statistics import Stats
 

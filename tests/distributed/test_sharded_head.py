@@ -10,8 +10,8 @@ import torch.multiprocessing as mp
 from alpha_sv.heads import PrototypeSGD, ShardedHead, SparseHead, load_shards
 from alpha_sv.heads.sharded import shard_range
 from tests.batteries.solvers import value_and_gradients
-from tests.distributed import ranks as at_rank
-from tests.distributed.ranks import CASES, CLASSES, DIM, EACH, make_loss, one_machine
+from tests.fixtures import ranks as at_rank
+from tests.fixtures.ranks import CASES, CLASSES, DIM, EACH, make_loss, one_machine
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="this PyTorch has no torch.distributed")
 RANKS = 3

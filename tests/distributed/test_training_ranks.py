@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from alpha_sv.sb.distributed import CommonBatchNorm, local_batch_size, with_common_batch_norm
-from tests.corpus import make_tree
-from tests.training_runs import arguments, finish, log_of, start_command
+from tests.fixtures.speech_tree import make_tree
+from tests.fixtures.training_runs import arguments, finish, log_of, start_command
 
 TWO = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
 SGD = "!name:alpha_sv.heads.PrototypeSGD {lr: 0.1}"

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from alpha_sv.data.audio import AudioError
-from alpha_sv.data.manifest import Utterance
+from alpha_sv.data.audio.read import AudioError
+from alpha_sv.data.corpus.manifest import Utterance
 from alpha_sv.embedding import EmbeddingStore, SpeakerEmbedder
 from alpha_sv.embedding.extract import extract
 from alpha_sv.embedding.features import Features, fit_length, whole_length
 from alpha_sv.embedding.store import StoreWriter
-from tests.corpus import make_tree, voice
+from tests.fixtures.speech_tree import make_tree, voice
 
 SMALL = {
     "ecapa_tdnn": {"channels": [16, 16, 16, 16, 48], "attention_channels": 8, "se_channels": 8},

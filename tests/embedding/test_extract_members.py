@@ -4,12 +4,12 @@ import os
 
 import numpy as np
 
-from alpha_sv.data.manifest import Utterance
-from alpha_sv.data.members import parse_member
-from alpha_sv.data.tar import write_shards
+from alpha_sv.data.audio.tar_member import parse_member
+from alpha_sv.data.corpus.manifest import Utterance
+from alpha_sv.data.corpus.tar_shards import write_shards
 from alpha_sv.embedding.embedders import SpeakerEmbedder
 from alpha_sv.embedding.extract import extract
-from tests.corpus import RATE, make_tree
+from tests.fixtures.speech_tree import RATE, make_tree
 
 
 def test_extraction_from_shards(tmp_path, caplog):

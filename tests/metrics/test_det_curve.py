@@ -12,7 +12,7 @@ from alpha_sv.metrics.dcf import act_dcf_of, min_dcf_of
 from alpha_sv.metrics.det import rank_trials
 from alpha_sv.metrics.errors import eer_of, fpr_vertex
 from alpha_sv.metrics.hull import convex_hull, min_cllr_of
-from tests.metrics.sides import random_sides
+from tests.fixtures.trial_scores import random_sides
 
 
 @pytest.mark.parametrize("levels", [None, 1, 3])

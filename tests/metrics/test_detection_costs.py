@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from alpha_sv.metrics import act_dcf, c_primary, min_dcf
-from tests.metrics.sides import CASES, operating_points, random_sides
+from tests.fixtures.trial_scores import CASES, operating_points, random_sides
 
 
 @pytest.mark.parametrize(("seed", "levels"), CASES)

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import norm
 
 from alpha_sv.metrics import eer, fnr_at_fpr, tar_at_far
-from tests.metrics.sides import CASES, operating_points, random_sides
+from tests.fixtures.trial_scores import CASES, operating_points, random_sides
 
 
 def eer_by_hand(target, nontarget):

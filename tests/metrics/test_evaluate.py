@@ -22,7 +22,7 @@ from alpha_sv.metrics import (
     min_cllr,
     min_dcf,
 )
-from tests.metrics.sides import random_sides
+from tests.fixtures.trial_scores import random_sides
 
 
 def test_evaluate_agrees_with_the_single_functions_and_is_json():

@@ -10,7 +10,7 @@ from scipy.special import logit
 from alpha_sv.metrics import cllr, det_curve, eer, eer_rocch, min_cllr, min_dcf
 from alpha_sv.metrics.dcf import min_dcf_of
 from alpha_sv.metrics.hull import convex_hull
-from tests.metrics.sides import CASES, operating_points, random_sides
+from tests.fixtures.trial_scores import CASES, operating_points, random_sides
 
 MONOTONE = [lambda s: 3 * s - 100, np.exp, np.arctan, lambda s: s**3]
 

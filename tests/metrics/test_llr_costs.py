@@ -9,7 +9,7 @@ import pytest
 from scipy.integrate import trapezoid
 
 from alpha_sv.metrics import cllr, evaluate, min_cllr
-from tests.metrics.sides import CASES, random_sides
+from tests.fixtures.trial_scores import CASES, random_sides
 
 
 def gaussian_llrs(seed, d=3.0, n_target=20_000, n_nontarget=60_000):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from alpha_sv.data.tables import Trials
+from alpha_sv.data.trials.tables import Trials
 from alpha_sv.pipeline.speakers import read_speakers, sides_speakers
 
 NAMED = Trials(["id1/a/1.wav", "id1/a/1.wav"], ["id1/b/2.wav", "id2/c/3.wav"], [True, False])

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alpha_sv.data.audio import read_audio
-from alpha_sv.data.manifest import manifest_hash, read_manifest
-from alpha_sv.data.stamp import is_fresh
-from alpha_sv.data.trees import prepare_tree
-from tests.corpus import make_tree
+from alpha_sv.data.audio.read import read_audio
+from alpha_sv.data.corpus.manifest import manifest_hash, read_manifest
+from alpha_sv.data.corpus.prepare import prepare_tree
+from alpha_sv.files import is_fresh
+from tests.fixtures.speech_tree import make_tree
 
 SCRIPT = Path(__file__).parents[2] / "recipes" / "VoxCeleb" / "shards.py"
 

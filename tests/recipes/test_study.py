@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alpha_sv.data.tables import ScoreTable, Trials
-from alpha_sv.data.trials import write_scores, write_trials
-from tests.corpus import make_tree
+from alpha_sv.data.trials.files import write_scores, write_trials
+from alpha_sv.data.trials.tables import ScoreTable, Trials
+from tests.fixtures.speech_tree import make_tree
 
 STUDY = Path(__file__).parents[2] / "recipes" / "Study"
 

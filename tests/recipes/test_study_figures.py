@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from alpha_sv.data.manifest import Utterance, write_manifest
-from alpha_sv.data.tables import ScoreTable, Trials
-from alpha_sv.data.trials import read_trials, write_scores, write_trials
+from alpha_sv.data.corpus.manifest import Utterance, write_manifest
+from alpha_sv.data.trials.files import read_trials, write_scores, write_trials
+from alpha_sv.data.trials.tables import ScoreTable, Trials
 from alpha_sv.embedding.store import StoreWriter
 
 STUDY = Path(__file__).parents[2] / "recipes" / "Study"

@@ -8,14 +8,22 @@ import numpy as np
 import pytest
 import torch
 
-from alpha_sv.data.audio import read_audio
-from alpha_sv.data.manifest import read_manifest
-from alpha_sv.data.trials import read_scores
-from alpha_sv.data.voxceleb import TEST_SPEAKERS
+from alpha_sv.data.audio.read import read_audio
+from alpha_sv.data.corpus.manifest import read_manifest
+from alpha_sv.data.corpus.voxceleb import TEST_SPEAKERS
+from alpha_sv.data.trials.files import read_scores
 from alpha_sv.embedding.embedders import SpeakerEmbedder
 from alpha_sv.sb.weights import prototypes_of
-from tests.recipes.voxceleb_lab import NOT_RUN, PREPARED, RECIPE, SHARDS, Laboratory, readme_commands, slurm_commands
-from tests.recipes.voxceleb_tree import DEV, LISTS, TEST, VIDEOS, VOX2, make_corpora, sound
+from tests.fixtures.voxceleb_recipe import (
+    NOT_RUN,
+    PREPARED,
+    RECIPE,
+    SHARDS,
+    Laboratory,
+    readme_commands,
+    slurm_commands,
+)
+from tests.fixtures.voxceleb_tree import DEV, LISTS, TEST, VIDEOS, VOX2, make_corpora, sound
 
 FIRST, TUNED = "results/ecapa_c512_q_margin/1234", "results/ecapa_c512_q_margin_large_margin/1234"
 

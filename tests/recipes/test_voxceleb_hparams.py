@@ -15,7 +15,7 @@ import torch
 from hyperpyyaml import load_hyperpyyaml
 from speechbrain.augment.time_domain import DropChunk
 
-from alpha_sv.data.speed import class_names
+from alpha_sv.data.audio.speed import class_names
 from alpha_sv.embedding.embedders import ARCHITECTURES
 from alpha_sv.heads import CosineHead
 from alpha_sv.losses import A3M, AAMSoftmax, AMSoftmax, QMargin

@@ -11,16 +11,16 @@ import pytest
 import soundfile
 import torch
 
-from alpha_sv.data.manifest import Utterance, read_manifest, write_manifest
-from alpha_sv.data.tables import Trials
-from alpha_sv.data.trials import read_scores, write_trials
-from alpha_sv.data.voxceleb import TrialList
+from alpha_sv.data.corpus.manifest import Utterance, read_manifest, write_manifest
+from alpha_sv.data.corpus.voxceleb import TrialList
+from alpha_sv.data.trials.files import read_scores, write_trials
+from alpha_sv.data.trials.tables import Trials
 from alpha_sv.embedding.embedders import SpeakerEmbedder
 from alpha_sv.embedding.store import EmbeddingStore
 from alpha_sv.metrics import eer
-from alpha_sv.pipeline.sources import read_sources
+from alpha_sv.pipeline.provenance import read_sources
 from alpha_sv.report import load_metrics
-from tests.corpus import RATE, voice
+from tests.fixtures.speech_tree import RATE, voice
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "VoxCeleb"
 TRAIN, VALID = [f"id0{n:04d}" for n in (12, 15, 16, 18, 19)], [f"id0{n:04d}" for n in range(20, 32)]

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from alpha_sv.report import write_report
-from tests.report.results import HOSTILE, comparison, metrics, system, training_log
+from tests.fixtures.metrics_json import HOSTILE, comparison, metrics, system, training_log
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 WIDTHS = (390, 1280)

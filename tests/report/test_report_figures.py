@@ -16,7 +16,7 @@ from alpha_sv.report import (
     training_plot,
 )
 from alpha_sv.report.canvas import look
-from tests.report.results import of_scores, system, training_log
+from tests.fixtures.metrics_json import of_scores, system, training_log
 
 
 def group(svg, name):

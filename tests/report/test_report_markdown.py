@@ -6,8 +6,8 @@ import pytest
 
 from alpha_sv.report import comparison_markdown, to_markdown, write_markdown, write_report
 from alpha_sv.report.comparison import sentence
-from tests.report.pages import ERRORS, Page
-from tests.report.results import HOSTILE, comparison, metrics, sha256, system
+from tests.fixtures.html_page import ERRORS, Page
+from tests.fixtures.metrics_json import HOSTILE, comparison, metrics, sha256, system
 
 ONLY_ON_THE_PAGE = ("Error trade-off", "Scores", "How to read this")
 

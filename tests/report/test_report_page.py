@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from alpha_sv.report import write_report
-from tests.report.pages import ERRORS, Page, page
-from tests.report.results import HARMLESS, HOSTILE, comparison, metrics, of_scores, system, training_log
+from tests.fixtures.html_page import ERRORS, Page, page
+from tests.fixtures.metrics_json import HARMLESS, HOSTILE, comparison, metrics, of_scores, system, training_log
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from alpha_sv.report import load_log, load_metrics, write_report
-from tests.report.results import comparison, metrics, system, training_log
+from tests.fixtures.metrics_json import comparison, metrics, system, training_log
 
 
 def test_metrics_and_log_survive_the_disk(tmp_path):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from alpha_sv.report import to_markdown
-from tests.report.pages import ERRORS, page
-from tests.report.results import metrics, of_scores, sha256, system
+from tests.fixtures.html_page import ERRORS, page
+from tests.fixtures.metrics_json import metrics, of_scores, sha256, system
 
 NUMBER = r"([-−+\d.]+)"
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.corpus import make_tree
-from tests.training_runs import RECIPE
+from tests.fixtures.speech_tree import make_tree
+from tests.fixtures.training_runs import RECIPE
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from alpha_sv.sb.experiment import run
-from tests.training_runs import RECIPE, arguments, log_of
+from tests.fixtures.training_runs import RECIPE, arguments, log_of
 
 APART = "!name:alpha_sv.heads.PrototypeSGD {lr: 0.1, momentum: 0.9}"
 

@@ -9,7 +9,7 @@ import torch
 from alpha_sv.embedding import SpeakerEmbedder
 from alpha_sv.sb.checkpointer import SafeCheckpointer
 from alpha_sv.sb.experiment import run
-from tests.training_runs import OFTEN, arguments, checkpoints, column, stored
+from tests.fixtures.training_runs import OFTEN, arguments, checkpoints, column, stored
 
 pytestmark = pytest.mark.usefixtures("in_recipe")
 

@@ -9,7 +9,7 @@ from alpha_sv.losses import AAMSoftmax, QMargin
 from alpha_sv.sb.recipe_yaml import CONSTRUCTIBLE, check_recipe, compose_recipe
 
 ROOT = Path(__file__).parents[2]
-RECIPES = sorted([*ROOT.glob("recipes/*/hparams/**/*.yaml"), ROOT / "alpha_sv" / "demo.yaml"])
+RECIPES = sorted([*ROOT.glob("recipes/*/hparams/**/*.yaml"), ROOT / "alpha_sv" / "demo" / "demo.yaml"])
 
 HOSTILE = {
     "apply": "x: !apply:os.system [touch {}]",
@@ -24,7 +24,7 @@ HOSTILE = {
     "redefined handle": "%TAG ! !apply:os.\n---\nx: !system [touch {}]",
     "redefined to a harmless name": "%TAG !ref !apply:os.\n---\nx: !ref [touch {}]",
     "named handle": "%TAG !a! !apply:os.\n---\nx: !a!system [touch {}]",
-    "attribute of an allowed package": "x: !new:alpha_sv.data.files.os.system [touch {}]",
+    "attribute of an allowed package": "x: !new:alpha_sv.files.os.system [touch {}]",
     "percent encoding": "x: !apply:os%2Esystem [touch {}]",
     "deep": "a: {b: [1, {c: !apply:os.system [touch {}]}]}",
 }

@@ -8,7 +8,7 @@ import torch
 
 from alpha_sv.sb.experiment import run
 from alpha_sv.sb.reinit import Reinitialiser
-from tests.training_runs import RECIPE, arguments, column, log_of, run_killed
+from tests.fixtures.training_runs import RECIPE, arguments, column, log_of, run_killed
 
 pytestmark = pytest.mark.usefixtures("in_recipe")
 

@@ -12,7 +12,7 @@ from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.dataio.encoder import CategoricalEncoder
 
 from alpha_sv.losses import NAMED
-from tests.corpus import voice
+from tests.fixtures.speech_tree import voice
 
 YAML = """
 seed: 1986

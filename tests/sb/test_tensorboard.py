@@ -7,7 +7,7 @@ import pytest
 from alpha_sv.sb.brain import SpeakerBrain
 from alpha_sv.sb.experiment import run
 from alpha_sv.sb.training_log import TrainingLog
-from tests.training_runs import OFTEN, Killed, arguments, kill, log_of, run_killed
+from tests.fixtures.training_runs import OFTEN, Killed, arguments, kill, log_of, run_killed
 
 pytestmark = pytest.mark.usefixtures("in_recipe")
 

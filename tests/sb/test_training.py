@@ -14,8 +14,8 @@ from alpha_sv.embedding import SpeakerEmbedder
 from alpha_sv.sb.datasets import ValidationSet
 from alpha_sv.sb.experiment import run
 from alpha_sv.sb.training_log import TrainingLog
-from tests.corpus import make_tree, voice
-from tests.training_runs import RECIPE, TINY, arguments, finish, log_of, start_command
+from tests.fixtures.speech_tree import make_tree, voice
+from tests.fixtures.training_runs import RECIPE, TINY, arguments, finish, log_of, start_command
 
 
 def start(tree, output, **overrides):
@@ -162,7 +162,7 @@ def test_a_recipe_that_cannot_work_says_why_and_what_to_do(overrides, message, t
 
 
 def test_validation_set_needs_labels_and_its_utterances():
-    from alpha_sv.data.trials import Trials
+    from alpha_sv.data.trials.files import Trials
 
     with pytest.raises(ValueError, match="one target and one nontarget"):
         ValidationSet([], Trials(np.array(["a"]), np.array(["b"]), np.array([True])))

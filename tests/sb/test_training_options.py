@@ -10,7 +10,7 @@ from alpha_sv.embedding import SpeakerEmbedder
 from alpha_sv.heads import CosineHead
 from alpha_sv.sb.experiment import read_arguments, run
 from alpha_sv.schedule import ExponentialRate, TriangularRate
-from tests.training_runs import OFTEN, RECIPE, arguments, checkpoints, column, log_of, run_killed, stored
+from tests.fixtures.training_runs import OFTEN, RECIPE, arguments, checkpoints, column, log_of, run_killed, stored
 
 pytestmark = pytest.mark.usefixtures("in_recipe")
 

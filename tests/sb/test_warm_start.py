@@ -10,14 +10,14 @@ import soundfile
 import torch
 from torch.nn.functional import normalize
 
-from alpha_sv.data.speed import change_speed, source_length
+from alpha_sv.data.audio.speed import change_speed, source_length
 from alpha_sv.embedding import SpeakerEmbedder
 from alpha_sv.embedding.features import fit_length, whole_length
 from alpha_sv.sb.experiment import build_brain, prepare, read_arguments, run
 from alpha_sv.sb.reinit import Reinitialiser
 from alpha_sv.sb.weights import prototypes_of
-from tests.corpus import make_tree
-from tests.training_runs import OFTEN, RECIPE, arguments, log_of, run_killed
+from tests.fixtures.speech_tree import make_tree
+from tests.fixtures.training_runs import OFTEN, RECIPE, arguments, log_of, run_killed
 
 pytestmark = pytest.mark.usefixtures("in_recipe")
 

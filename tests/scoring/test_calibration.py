@@ -10,7 +10,7 @@ import pytest
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
-from alpha_sv.data.trials import ScoreTable
+from alpha_sv.data.trials.files import ScoreTable
 from alpha_sv.metrics import evaluate
 from alpha_sv.scoring import (
     Calibrator,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from alpha_sv.data.trials import Trials
+from alpha_sv.data.trials.files import Trials
 from alpha_sv.scoring import cosine, cosine_scores, score_trials
-from tests.stores import Store
+from tests.fixtures.embedding_store import Store
 
 
 @pytest.fixture

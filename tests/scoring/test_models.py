@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from alpha_sv.data.trials import ScoreTable, Trials
+from alpha_sv.data.trials.files import ScoreTable, Trials
 from alpha_sv.scoring import (
     average_scores,
     expand_trials,
@@ -14,7 +14,7 @@ from alpha_sv.scoring import (
     read_models,
     score_trials,
 )
-from tests.stores import Store
+from tests.fixtures.embedding_store import Store
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from alpha_sv.data.trials import ScoreTable
+from alpha_sv.data.trials.files import ScoreTable
 from alpha_sv.scoring import (
     as_norm,
     cohort,
@@ -20,7 +20,7 @@ from alpha_sv.scoring import (
     t_norm,
     z_norm,
 )
-from tests.stores import Store
+from tests.fixtures.embedding_store import Store
 
 
 def cosines_with(row, cohort_rows):

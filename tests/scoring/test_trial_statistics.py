@@ -7,9 +7,9 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from alpha_sv.data.trials import ScoreTable, Trials
+from alpha_sv.data.trials.files import ScoreTable, Trials
 from alpha_sv.scoring import cohort, normalize_table, score_trials, statistics, trial_statistics
-from tests.stores import Store
+from tests.fixtures.embedding_store import Store
 
 
 @pytest.fixture

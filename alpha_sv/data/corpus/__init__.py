@@ -1,0 +1,1 @@
+"""From folders of speech to a manifest: who trains, who validates, who is tested."""

@@ -1,0 +1,175 @@
+"""The audit: what is wrong with the files of a corpus, found before training rather than in the middle of it.
+
+    left out     unreadable, empty, truncated, nan, silent, wrong-rate, too-short
+    reported     multichannel, clipped, duplicate, duplicate-across-speakers
+
+`silent`: no sample reaches 1e-4 of full scale (-80 dB); all zeros included. `clipped`: at least 0.1 % of the
+samples reach 0.999 of full scale in some channel; clean speech touches its peak a few times a second, clipped
+speech sits there. `duplicate`: exactly the samples of an earlier file, so a target pair of the two is no test
+at all; across two speakers, one of the labels is wrong.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from alpha_sv.data.audio.read import AudioError, mix, read_blocks, read_header
+from alpha_sv.data.corpus.threads import on_threads
+from alpha_sv.files import atomic_write
+
+LEFT_OUT = ("unreadable", "empty", "truncated", "nan", "silent", "wrong-rate", "too-short")
+REPORTED = ("multichannel", "clipped", "duplicate", "duplicate-across-speakers")
+SILENCE_PEAK = 1e-4
+CLIP_LEVEL, CLIP_FRACTION = 0.999, 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One problem of one file; `problem` is a word of `LEFT_OUT` or `REPORTED`."""
+
+    utt_id: str
+    problem: str
+    detail: str
+
+    @property
+    def leaves_out(self) -> bool:
+        return self.problem in LEFT_OUT
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """One file: its header, its problems, and a hash of its samples if they were decoded and are usable."""
+
+    num_samples: int = 0
+    sample_rate: int = 0
+    channels: int = 0
+    problems: tuple[tuple[str, str], ...] = ()
+    digest: str | None = None
+
+
+def examine(path: str | os.PathLike, sample_rate: int, min_duration: float, decode: bool = True) -> Examined:
+    """Examine one file.
+
+    Parameters
+    ----------
+    path : path-like
+        Need not exist: that is a problem like any other.
+    sample_rate : int
+        Hz, wanted.
+    min_duration : float
+        Seconds, wanted.
+    decode : bool
+        Read every sample, block by block; only the header if False.
+
+    Returns
+    -------
+    Examined
+        Without a header if that cannot be read. The first reason to leave a file out ends its examination.
+    """
+    header, digest = (0, 0, 0), None
+    problems: list[tuple[str, str]] = []
+    try:
+        header = num_samples, rate, channels = read_header(path)
+        if channels > 1:
+            problems.append(("multichannel", f"{channels} channels, read as their mean"))
+        if rate != sample_rate:
+            problems.append(("wrong-rate", f"{rate} Hz, {sample_rate} Hz wanted"))
+        elif num_samples < min_duration * rate:
+            problems.append(("too-short", f"{num_samples / rate:.3f} s, at least {min_duration:g} s wanted"))
+        elif decode:
+            digest = _listen(path, header, problems)
+    except AudioError as error:
+        problems.append((error.problem, str(error).removeprefix(f"{path}: ")))
+    return Examined(*header, tuple(problems), digest)
+
+
+def _listen(path, header: tuple[int, int, int], problems: list[tuple[str, str]]) -> str | None:
+    digest, peak, full_scale = hashlib.blake2b(digest_size=16), 0.0, 0
+    for block in read_blocks(path, sample_rate=header[1]):
+        magnitude = np.abs(block).max(axis=1)
+        full_scale += int(np.count_nonzero(magnitude >= CLIP_LEVEL))
+        signal = mix(block)
+        peak = max(peak, float(np.abs(signal).max()))
+        digest.update(np.ascontiguousarray(signal))
+    if peak < SILENCE_PEAK:
+        problems.append(("silent", f"peak {peak:.1e} of full scale"))
+        return None
+    if full_scale >= CLIP_FRACTION * header[0]:
+        problems.append(("clipped", f"{full_scale / header[0]:.2%} of the samples at full scale"))
+    return digest.hexdigest()
+
+
+def examine_all(
+    paths: Sequence[str],
+    sample_rate: int,
+    min_duration: float,
+    decode: bool = True,
+    workers: int | None = None,
+    progress: bool = True,
+) -> Iterator[Examined]:
+    """`examine` on threads (libsndfile reads and decodes outside Python's lock); results in the order of `paths`."""
+    task = functools.partial(examine, sample_rate=sample_rate, min_duration=min_duration, decode=decode)
+    return on_threads(task, paths, workers, "audit" if decode else "headers", progress=progress)
+
+
+def findings(utt_ids: Sequence[str], speakers: Sequence[str], results: Sequence[Examined]) -> list[Finding]:
+    """All problems, those between files included, in the order of `utt_ids`.
+
+    Example
+    -------
+    >>> same = Examined(16000, 16000, 1, digest="d41d8c")
+    >>> for finding in findings(["s1/a", "s1/b", "s2/c"], ["s1", "s1", "s2"], [same] * 3):
+    ...     print(finding.utt_id, finding.problem, "|", finding.detail)
+    s1/b duplicate | same samples as s1/a
+    s2/c duplicate-across-speakers | same samples as s1/a
+    """
+    found: list[Finding] = []
+    earlier: dict[str, dict[str, str]] = {}  # digest -> speaker -> the first of their files with these samples
+    for utt_id, speaker, result in zip(utt_ids, speakers, results, strict=True):
+        found += [Finding(utt_id, problem, detail) for problem, detail in result.problems]
+        if result.digest is None:
+            continue
+        owners = earlier.setdefault(result.digest, {})
+        if speaker in owners:
+            found.append(Finding(utt_id, "duplicate", f"same samples as {owners[speaker]}"))
+        if others := [first for owner, first in owners.items() if owner != speaker]:
+            found.append(Finding(utt_id, "duplicate-across-speakers", f"same samples as {others[0]}"))
+        owners.setdefault(speaker, utt_id)
+    return found
+
+
+def summary(found: Sequence[Finding], num_files: int) -> str:
+    """A table of the findings: problem, files, what happens to them, one example.
+
+    >>> print(summary([Finding("s1/a.wav", "silent", "peak 0.0e+00 of full scale")], 10))
+    audit of 10 files:
+      silent                             1  left out   s1/a.wav (peak 0.0e+00 of full scale)
+    >>> print(summary([], 10))
+    audit of 10 files: no findings
+    """
+    counts = Counter(finding.problem for finding in found)
+    if not counts:
+        return f"audit of {num_files} files: no findings"
+    lines = [f"audit of {num_files} files:"]
+    for problem in (*LEFT_OUT, *REPORTED):
+        if counts[problem]:
+            first = next(finding for finding in found if finding.problem == problem)
+            fate = "left out" if first.leaves_out else "kept"
+            lines.append(f"  {problem:<26}{counts[problem]:>10}  {fate:<9}  {first.utt_id} ({first.detail})")
+    return "\n".join(lines)
+
+
+def write_audit(path: str | os.PathLike, found: Sequence[Finding]) -> None:
+    """Write `utt_id,problem,detail`, atomically."""
+    with atomic_write(path) as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(("utt_id", "problem", "detail"))
+        rows.writerows((finding.utt_id, finding.problem, finding.detail) for finding in found)

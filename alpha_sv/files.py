@@ -1,0 +1,140 @@
+"""Files: written whole or not at all, and made again only if their inputs have changed.
+
+A file is written under a temporary name in its own folder, forced to disk and renamed: rename is atomic on one file
+system, so after a crash, a full disk or an interrupt the old file is still whole, or there is none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO
+
+Paths = str | os.PathLike | Sequence[str | os.PathLike]
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | os.PathLike, mode: str = "w") -> Iterator[IO]:
+    """Open a temporary file that becomes `path` when the block ends without an exception.
+
+    Parameters
+    ----------
+    path : path-like
+        The final file; its folder is made if need be.
+    mode : {"w", "wb"}
+        Text (UTF-8, "\\n" line ends) or bytes.
+
+    Raises
+    ------
+    ValueError
+        `path` is there and not a file: a folder, or a device such as /dev/null, which a rename would replace.
+    OSError
+        As raised by the file system (a full disk, say). `path` then keeps its old content.
+
+    Example
+    -------
+    >>> import tempfile, os
+    >>> target = os.path.join(tempfile.mkdtemp(), "numbers.txt")
+    >>> with atomic_write(target) as file:
+    ...     _ = file.write("1 2 3")
+    >>> open(target).read()
+    '1 2 3'
+    """
+    if mode not in ("w", "wb"):
+        raise ValueError(f"atomic_write: mode must be 'w' or 'wb', got {mode!r}")
+    path = Path(os.path.realpath(path))  # a link stays one
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is a folder or a device and cannot be written as a file; give the name of a file")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    text = {"encoding": "utf-8", "newline": "\n"} if mode == "w" else {}
+    try:
+        with os.fdopen(handle, mode, **text) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def sha256_file(path: str | os.PathLike) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def as_list(paths: Paths) -> list[str]:
+    """One path or several, as strings.
+
+    >>> as_list("a"), as_list([Path("a"), "b"])
+    (['a'], ['a', 'b'])
+    """
+    return [os.fspath(path) for path in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
+
+
+def input_key(inputs: object) -> str:
+    """SHA-256 of the canonical JSON of `inputs` (dicts, lists, strings, numbers).
+
+    >>> input_key({"a": 1, "b": [2]}) == input_key({"b": [2], "a": 1})
+    True
+    """
+    text = json.dumps(inputs, sort_keys=True, ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def is_fresh(stamp: str | os.PathLike, key: str) -> bool:
+    """Whether the outputs beside `stamp` were made from inputs with this key and have not changed since.
+
+    A missing, unreadable or foreign stamp means no: the outputs are then made again.
+    """
+    stamp = Path(stamp)
+    if not stamp.is_file():
+        return False
+    try:
+        content = json.loads(stamp.read_bytes())
+    except ValueError:
+        return False
+    if not isinstance(content, dict) or content.get("key") != key or not isinstance(content.get("outputs"), dict):
+        return False
+    outputs = {stamp.parent / name: digest for name, digest in content["outputs"].items()}
+    return all(path.is_file() and sha256_file(path) == digest for path, digest in outputs.items())
+
+
+def write_stamp(stamp: str | os.PathLike, key: str, outputs: Sequence[str], **facts) -> None:
+    """Write the stamp of `outputs`, names in its own folder; `facts` are kept beside them for the reader.
+
+    Example
+    -------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> _ = (folder / "list.txt").write_text("a b c")
+    >>> write_stamp(folder / "done.json", input_key([1, 2]), ["list.txt"])
+    >>> is_fresh(folder / "done.json", input_key([1, 2])), is_fresh(folder / "done.json", input_key([1, 3]))
+    (True, False)
+    >>> _ = (folder / "list.txt").write_text("a b")
+    >>> is_fresh(folder / "done.json", input_key([1, 2]))
+    False
+    """
+    stamp = Path(stamp)
+    digests = {name: sha256_file(stamp.parent / name) for name in outputs}
+    with atomic_write(stamp) as file:
+        json.dump({"key": key, "outputs": digests, **facts}, file, indent=1)
+        file.write("\n")

@@ -1,0 +1,78 @@
+"""Old import paths: a module that has moved can still be imported by its old name, with one warning.
+
+Recipes name classes by their path (`!new:alpha_sv.data.chunks.Augmenter`), and so do the recipes saved in the folders
+of earlier runs. `install` puts a finder at the end of `sys.meta_path`, so it is asked only for names that nothing
+else can import.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import sys
+import types
+import warnings
+
+# old module → the modules that hold its names now
+MOVED = {
+    "alpha_sv.data.chunks": ("alpha_sv.data.audio.augment", "alpha_sv.sb.chunks"),
+    "alpha_sv.data.convert": ("alpha_sv.data.corpus.convert",),
+    "alpha_sv.data.files": ("alpha_sv.files",),
+    "alpha_sv.data.folders": ("alpha_sv.data.corpus.tree",),
+    "alpha_sv.data.manifest": ("alpha_sv.data.corpus.manifest",),
+    "alpha_sv.data.published": ("alpha_sv.data.corpus.published_split",),
+    "alpha_sv.data.speed": ("alpha_sv.data.audio.speed",),
+    "alpha_sv.data.splits": ("alpha_sv.data.corpus.development",),
+    "alpha_sv.data.stamp": ("alpha_sv.files",),
+    "alpha_sv.data.synthetic": ("alpha_sv.demo.corpus",),
+    "alpha_sv.data.tables": ("alpha_sv.data.trials.tables",),
+    "alpha_sv.data.tar": ("alpha_sv.data.corpus.tar_shards",),
+    "alpha_sv.data.trees": ("alpha_sv.data.corpus.prepare",),
+    "alpha_sv.data.voxceleb": ("alpha_sv.data.corpus.voxceleb",),
+    "alpha_sv.pipeline.calibration": ("alpha_sv.pipeline.calibrate",),
+    "alpha_sv.pipeline.evaluation": ("alpha_sv.pipeline.evaluate",),
+    "alpha_sv.pipeline.runs": ("alpha_sv.sb.run_folder",),
+    "alpha_sv.pipeline.scores": ("alpha_sv.pipeline.score",),
+    "alpha_sv.pipeline.sources": ("alpha_sv.pipeline.provenance",),
+}
+
+
+class _Moved(types.ModuleType):
+    """A module under its old name; its attributes are looked up where they are now."""
+
+    def __getattr__(self, name: str) -> object:
+        for target in MOVED[self.__name__]:
+            module = importlib.import_module(target)
+            if hasattr(module, name):
+                return getattr(module, name)
+        raise AttributeError(
+            f"{self.__name__} has moved to {' and '.join(MOVED[self.__name__])}; {name!r} is in neither"
+        )
+
+
+class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    def find_spec(self, name, path=None, target=None):
+        return importlib.machinery.ModuleSpec(name, self) if name in MOVED else None
+
+    def create_module(self, spec):
+        # once for each old name, because Python keeps the module
+        warnings.warn(f"{spec.name} is now {' and '.join(MOVED[spec.name])}", FutureWarning, stacklevel=2)
+        return _Moved(spec.name)
+
+    def exec_module(self, module) -> None:
+        pass
+
+
+def install() -> None:
+    """Make the old names importable; calling it again changes nothing.
+
+    >>> import warnings
+    >>> with warnings.catch_warnings(record=True) as said:
+    ...     warnings.simplefilter("always")
+    ...     from alpha_sv.data.published import write_split
+    >>> write_split.__module__, str(said[0].message)
+    ('alpha_sv.data.corpus.published_split', 'alpha_sv.data.published is now alpha_sv.data.corpus.published_split')
+    """
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.append(_Finder())

@@ -1,0 +1,153 @@
+"""Scores → calibrator → log-likelihood ratios, with the numbers that speakers unheard by the calibrator give."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from alpha_sv.data.corpus.manifest import read_manifest
+from alpha_sv.data.trials.tables import ScoreTable
+from alpha_sv.metrics import evaluate
+from alpha_sv.metrics.errors import MIN_FALSE_ACCEPTS
+from alpha_sv.scoring import Calibrator, cross_calibrate, duration_qualities, fit_calibration, with_points
+
+_POINTS_HEAD = ("| accept at | LLR threshold (nats) | false accepts | misses |", "|:--|--:|--:|--:|")
+
+
+def fit_calibrator(
+    table: ScoreTable,
+    speakers: tuple[np.ndarray, np.ndarray],
+    qualities: Mapping[str, np.ndarray] | None = None,
+    *,
+    p_target: float = 0.01,
+    folds: int = 5,
+    provenance: Mapping[str, object] | None = None,
+) -> tuple[Calibrator, dict]:
+    """Fit a calibrator to labelled scores, and judge it on speakers it has not heard.
+
+    Parameters
+    ----------
+    table : ScoreTable
+        N labelled trials.
+    speakers : (array of str [N], array of str [N])
+        See `alpha_sv.pipeline.speakers.sides_speakers`.
+    qualities, p_target, provenance
+        As `alpha_sv.scoring.fit_calibration`.
+    folds : int
+        As `alpha_sv.scoring.cross_calibrate`.
+
+    Returns
+    -------
+    (Calibrator, dict)
+        The calibrator, fitted to all trials, with thresholds measured on the cross-calibrated LLRs; and what
+        `alpha_sv.metrics.evaluate` says of these. Its main numbers are in the provenance too.
+
+    Raises
+    ------
+    ValueError
+        As `cross_calibrate`.
+
+    Example
+    -------
+    >>> rng = np.random.default_rng(0)
+    >>> enroll, test = rng.integers(30, size=(2, 4000)).astype(str)
+    >>> table = ScoreTable(enroll, test, rng.normal(np.where(enroll == test, 2.0, 0.0), 1.0), enroll == test)
+    >>> calibrator, unheard = fit_calibrator(table, (enroll, test), p_target=0.5)
+    >>> abs(calibrator.weight - 2) < 0.3, 0 < unheard["cllr"] - unheard["min_cllr"] < 0.05
+    (True, True)
+    """
+    fit = {"qualities": qualities, "p_target": p_target}
+    calibrator = fit_calibration(table.scores, table.labels, **fit, provenance=provenance)
+    llrs = cross_calibrate(table.scores, table.labels, *speakers, **fit, folds=folds)
+    unheard = evaluate(llrs[table.labels], llrs[~table.labels], llr=True)
+    numbers = {"folds": folds, "cllr": unheard["cllr"], "min_cllr": unheard["min_cllr"]}
+    for key in ("act_dcf", "min_dcf"):
+        numbers |= {f"{key} {entry['p_target']:g}": entry["value"] for entry in unheard[key]}
+    calibrator = dataclasses.replace(calibrator, provenance={**calibrator.provenance, "cross_calibrated": numbers})
+    return with_points(calibrator, unheard), unheard
+
+
+def manifest_durations(table: ScoreTable, manifests: Sequence[str | os.PathLike]) -> dict[str, np.ndarray]:
+    """`duration_qualities` of the trials; ValueError names utterances that no manifest has."""
+    seconds = {u.utt_id: u.duration for manifest in manifests for u in read_manifest(manifest)}
+    sides = [side.tolist() for side in (table.enroll, table.test)]
+    if missing := sorted({name for side in sides for name in side if name not in seconds}):
+        raise ValueError(
+            f"{', '.join(map(str, manifests))}: no duration of {len(missing)} utterances of the trials (such as "
+            f"{', '.join(map(repr, missing[:3]))}); give the manifest of these trials"
+        )
+    return duration_qualities(*([seconds[name] for name in side] for side in sides))
+
+
+def calibration_markdown(calibrator: Calibrator, unheard: Mapping) -> str:
+    """The cross-calibrated numbers and the thresholds of a calibrator as Markdown.
+
+    >>> calibrator = Calibrator(weight=1.0, offset=0.0)
+    >>> dcf = [{"p_target": 0.01, "value": 0.25}]
+    >>> print(calibration_markdown(calibrator, {"cllr": 0.2, "min_cllr": 0.19, "act_dcf": dcf, "min_dcf": dcf}))
+    Of speakers that the calibrator did not hear (cross-calibrated), Cllr in bits:
+    <BLANKLINE>
+    | Cllr | minCllr | actDCF 0.01 | minDCF 0.01 |
+    |--:|--:|--:|--:|
+    | 0.2000 | 0.1900 | 0.2500 | 0.2500 |
+    <BLANKLINE>
+    | accept at | LLR threshold (nats) | false accepts | misses |
+    |:--|--:|--:|--:|
+    """
+    columns = {"Cllr": unheard["cllr"], "minCllr": unheard["min_cllr"]}
+    for act, least in zip(unheard["act_dcf"], unheard["min_dcf"], strict=True):
+        columns |= {f"actDCF {act['p_target']:g}": act["value"], f"minDCF {act['p_target']:g}": least["value"]}
+    lines = [
+        "Of speakers that the calibrator did not hear (cross-calibrated), Cllr in bits:",
+        "",
+        f"| {' | '.join(columns)} |",
+        "|" + "--:|" * len(columns),
+        f"| {' | '.join(f'{value:.4f}' for value in columns.values())} |",
+        "",
+        *_POINTS_HEAD,
+    ]
+    for point in calibrator.points:
+        counts = ["" if count is None else f"{count:,}" for count in (point.false_accepts, point.misses)]
+        lines.append(f"| {point.name} | {point.threshold:.4f} | {' | '.join(counts)} |")
+    return "\n".join(lines)
+
+
+def errors_at_points(calibrator: Calibrator, table: ScoreTable) -> list[dict]:
+    """What the saved thresholds do on a labelled list of LLRs: both errors of each operating point, counted.
+
+    Example
+    -------
+    >>> from alpha_sv.scoring.calibrator import OperatingPoint
+    >>> point = OperatingPoint("p_target 0.5", threshold=0.0)
+    >>> llrs = ScoreTable(["a", "a", "b"], ["c", "d", "d"], [2.0, -1.0, -3.0], [True, True, False])
+    >>> errors_at_points(Calibrator(weight=1.0, offset=0.0, points=(point,)), llrs)
+    [{'name': 'p_target 0.5', 'threshold': 0.0, 'misses': 1, 'false_accepts': 0, 'target': 2, 'nontarget': 1}]
+    """
+    counts = {"target": len(table.target_scores), "nontarget": len(table.nontarget_scores)}
+    return [
+        {
+            "name": point.name,
+            "threshold": point.threshold,
+            "misses": int((table.target_scores < point.threshold).sum()),
+            "false_accepts": int((table.nontarget_scores >= point.threshold).sum()),
+            **counts,
+        }
+        for point in calibrator.points
+    ]
+
+
+def points_markdown(points: Sequence[Mapping]) -> str:
+    """`errors_at_points` as Markdown; a rate that rests on fewer than 10 errors is not stated, only counted."""
+
+    def rate(count: int, total: int) -> str:
+        stated = f"{100 * count / total:.2f} %" if count >= MIN_FALSE_ACCEPTS else "n/a"
+        return f"{stated} ({count:,} of {total:,})"
+
+    lines = [*_POINTS_HEAD]
+    for point in points:
+        false_accepts, misses = rate(point["false_accepts"], point["nontarget"]), rate(point["misses"], point["target"])
+        lines.append(f"| {point['name']} | {point['threshold']:.4f} | {false_accepts} | {misses} |")
+    return "\n".join(lines)

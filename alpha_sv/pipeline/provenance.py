@@ -1,0 +1,91 @@
+"""What a file was made from: a note beside it, believed only while the file is the one it was written for.
+
+    scores.txt    scores.txt.sources.json
+
+The note holds the SHA-256 of its file, the files behind it and the commands that led to it. Each arrow copies what
+the note of its input says and adds its own, so metrics.json names model, trials and cohort although it was made
+from a scores file. A file without a note is as good as any other: less is known of it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from alpha_sv.data.trials.files import ScoreTable, write_scores
+from alpha_sv.files import atomic_write, sha256_file
+
+FORMAT = "alpha_sv.sources/1"
+logger = logging.getLogger(__name__)
+
+
+def source(path: str | os.PathLike, name: str | None = None) -> dict[str, str]:
+    """A file by its name (not its folder, which differs between machines; the commands have it) and SHA-256."""
+    return {"file": name or Path(path).name, "sha256": sha256_file(path)}
+
+
+def write_sources(path: str | os.PathLike, sources: Mapping[str, object], commands: Sequence[str] = ()) -> None:
+    """Write the note of the file `path`, which must be there already.
+
+    Parameters
+    ----------
+    sources : mapping
+        Of "model", "trials", "cohort", ... to `source`.
+    commands : sequence of str
+        What was typed to get there, in order.
+
+    Example
+    -------
+    >>> import tempfile
+    >>> scores = os.path.join(tempfile.mkdtemp(), "scores.txt")
+    >>> with open(scores, "w") as file:
+    ...     _ = file.write("a b 0.5")
+    >>> write_sources(scores, {"trials": {"file": "trials.txt", "sha256": "0" * 64}}, ["alpha-sv score"])
+    >>> read_sources(scores)[0]["trials"]["file"], read_sources(scores)[1]
+    ('trials.txt', ['alpha-sv score'])
+    """
+    note = {"format": FORMAT, "sha256": sha256_file(path), "sources": dict(sources), "commands": list(commands)}
+    with atomic_write(_note(path)) as file:
+        json.dump(note, file, indent=1)
+        file.write("\n")
+
+
+def read_sources(path: str | os.PathLike) -> tuple[dict, list[str]]:
+    """Sources and commands of the file `path`; nothing if it has no note.
+
+    A note that was written for other bytes than those of `path` is left aside with a warning.
+
+    Raises
+    ------
+    ValueError
+        The note is damaged.
+    """
+    note = _note(path)
+    if not note.is_file():
+        return {}, []
+    try:
+        content = json.loads(note.read_text(encoding="utf-8"))
+        if content["format"] != FORMAT:
+            raise ValueError(f"its format is not {FORMAT!r}")
+        found = dict(content["sources"]), [str(command) for command in content["commands"]]
+        if content["sha256"] == sha256_file(path):
+            return found
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{note} is damaged ({error}); delete it, or make {path} again") from error
+    logger.warning("%s was written for another %s and is not used; delete it", note, Path(path).name)
+    return {}, []
+
+
+def save_scores(
+    path: str | os.PathLike, table: ScoreTable, sources: Mapping[str, object], commands: Sequence[str] = ()
+) -> None:
+    """Write a scores file and the note of what it was made from."""
+    write_scores(path, table)
+    write_sources(path, sources, commands)
+
+
+def _note(path: str | os.PathLike) -> Path:
+    return Path(f"{os.fspath(path)}.sources.json")

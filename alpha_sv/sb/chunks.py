@@ -1,0 +1,90 @@
+"""Training examples: a random chunk of each utterance, with speed, noise and reverberation, as a pure function of
+(seed, epoch, utterance).
+
+Because nothing is drawn from a global generator, an example does not depend on the number of workers, on the batch
+size or on whether the run was interrupted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from alpha_sv.data.audio.augment import Augmenter
+from alpha_sv.data.audio.read import read_audio
+from alpha_sv.data.audio.speed import change_speed, check_speeds, source_length
+from alpha_sv.data.corpus.manifest import Utterance
+
+
+class RandomChunks:
+    """Map-style dataset of (waveform float32 [T], label); its index is the pair (epoch, utterance number).
+
+    Parameters
+    ----------
+    utterances : sequence of Utterance
+        Training utterances.
+    labels : dict
+        Speaker name → class index.
+    seconds : float
+        Length of a chunk, T / sample_rate. Only the chunk is read from the file; a shorter utterance is repeated.
+    augment : Augmenter, optional
+        Applied to each chunk.
+    speeds : sequence of float
+        Each epoch draws one of them for an utterance; each makes classes of its own (see `alpha_sv.data.audio.speed`).
+        Labels must then be 0 … C − 1. The first is 1.0; with that alone nothing is drawn.
+    """
+
+    def __init__(
+        self,
+        utterances: Sequence[Utterance],
+        labels: dict[str, int],
+        seconds: float,
+        sample_rate: int = 16000,
+        augment: Augmenter | None = None,
+        seed: int = 1234,
+        speeds: Sequence[float] = (1.0,),
+    ):
+        if not seconds > 0:
+            raise ValueError(f"the chunk length must be positive, got {seconds} s")
+        if unknown := sorted({u.speaker for u in utterances} - labels.keys()):
+            raise ValueError(f"{len(unknown)} speakers have no label: {', '.join(unknown[:5])}")
+        check_speeds(speeds)
+        if len(speeds) > 1 and sorted(labels.values()) != list(range(len(labels))):
+            raise ValueError(f"speeds make classes beside those of the {len(labels)} speakers: number them from 0 on")
+        self.utterances, self.labels = list(utterances), labels
+        self.num_samples, self.sample_rate = round(seconds * sample_rate), sample_rate
+        self.augment, self.seed, self.speeds = augment, seed, tuple(speeds)
+
+    def __len__(self) -> int:
+        return len(self.utterances)
+
+    def __getitem__(self, index: tuple[int, int]) -> tuple[np.ndarray, int]:
+        epoch, number = index
+        utterance = self.utterances[number]
+        rng = np.random.default_rng((self.seed, epoch, number))
+        which = int(rng.integers(len(self.speeds))) if len(self.speeds) > 1 else 0
+        length = source_length(self.num_samples, self.speeds[which])
+        start = int(rng.integers(max(utterance.num_samples - length, 0) + 1))
+        waveform = read_audio(utterance.path, start, min(length, utterance.num_samples), self.sample_rate)
+        waveform = change_speed(np.resize(waveform, length), self.speeds[which], self.num_samples)
+        if self.augment is not None:
+            waveform = self.augment(waveform, rng)
+        return waveform.astype(np.float32), self.labels[utterance.speaker] + which * len(self.labels)
+
+
+class EpochSampler:
+    """Every utterance once an epoch, in an order that depends on (seed, epoch) alone; yields (epoch, number)."""
+
+    def __init__(self, size: int, seed: int = 1234):
+        self.size, self.seed, self.epoch = size, seed, 1
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.size)
+        return iter([(self.epoch, int(number)) for number in order])

@@ -1,0 +1,56 @@
+"""The demo as a newcomer runs it. Minutes: `make test-slow`."""
+
+import json
+
+import pytest
+
+from alpha_sv.demo.run import LOSSES, run_demo
+
+pytest.importorskip("espeakng_loader", reason="the demo corpus needs pip install 'alpha_sv[demo]'")
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo") / "first"
+    return run_demo(output=folder)
+
+
+@pytest.mark.slow
+def test_leaves_a_report_and_an_error_that_shows_something(demo):
+    metrics = json.loads((demo.parent / "metrics.json").read_text())
+    systems = {system["name"]: system for system in metrics["systems"]}
+    for name in ("cosine", "as-norm"):
+        assert 0.02 <= systems[name]["eer"]["value"] <= 0.15
+    assert systems["mean fbank"]["eer"]["value"] > 0.3, "the channel must not give the speaker away"
+    html = demo.read_text()
+    assert html.count("<svg") == 6 and "http" not in html.replace("http://www.w3.org", "")
+
+
+@pytest.mark.slow
+def test_same_seed_same_metrics(demo):
+    again = run_demo(output=demo.parent.parent / "second")
+    for name in ("metrics.json", "scores.txt", "train_log.jsonl", "model/embedder.safetensors"):
+        assert (again.parent / name).read_bytes() == (demo.parent / name).read_bytes(), name
+
+
+@pytest.mark.slow
+def test_second_start_finds_everything_done(demo):
+    before = (demo.parent / "metrics.json").read_bytes(), (demo.parent / "train_log.jsonl").read_bytes()
+    run_demo(output=demo.parent)
+    assert before == (
+        (demo.parent / "metrics.json").read_bytes(),
+        (demo.parent / "train_log.jsonl").read_bytes(),
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", sorted(LOSSES.keys() - {"q_margin"}))
+def test_the_other_losses_train_too(loss, tmp_path_factory, demo):
+    report = run_demo(loss, output=demo.parent.parent / loss)
+    metrics = json.loads((report.parent / "metrics.json").read_text())
+    assert metrics["systems"][1]["eer"]["value"] < 0.2
+
+
+def test_unknown_loss_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="q_margin, a3m, am, aam, got 'x'"):
+        run_demo("x", tmp_path)

@@ -1,0 +1,188 @@
+"""Training examples: a function of (seed, epoch, utterance); augmentation does what its decibels say."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import soundfile
+
+from alpha_sv.data.audio.augment import Augmenter, add_noise, reverberate
+from alpha_sv.data.audio.read import AudioError
+from alpha_sv.data.audio.speed import change_speed, class_names, source_length
+from alpha_sv.data.corpus.manifest import Utterance
+from alpha_sv.sb.chunks import EpochSampler, RandomChunks
+
+
+def utterances(folder, seconds=(0.4, 1.0, 2.0)):
+    rows = []
+    for i, length in enumerate(seconds):
+        size = round(16000 * length)
+        ramp = np.arange(size) / 40000  # the sample's value tells its place
+        soundfile.write(folder / f"{i}.wav", ramp, 16000, subtype="FLOAT")
+        rows.append(Utterance(f"{i}.wav", str(folder / f"{i}.wav"), f"s{i % 2}", "", size, 16000, 1, "train"))
+    return rows
+
+
+def test_chunk_is_a_contiguous_piece_and_short_utterances_repeat(tmp_path):
+    chunks = RandomChunks(utterances(tmp_path), {"s0": 0, "s1": 1}, seconds=0.5)
+    for number in range(3):
+        wave, label = chunks[1, number]
+        assert wave.shape == (8000,) and wave.dtype == np.float32 and label == number % 2
+        steps = np.round(np.diff(wave) * 40000)
+        assert (steps == 1).sum() >= 7998 and set(steps) <= {1, -6399}
+    starts = {chunks[epoch, 2][0][0] for epoch in range(30)}
+    assert len(starts) > 25, "another epoch, another chunk"
+
+
+def test_example_depends_on_seed_epoch_and_utterance_alone(tmp_path):
+    rows, labels = utterances(tmp_path), {"s0": 0, "s1": 1}
+    one, two = (RandomChunks(rows, labels, 0.5, seed=3) for _ in range(2))
+    two[4, 0], two[9, 2]  # another history
+    np.testing.assert_array_equal(one[1, 2][0], two[1, 2][0])
+    assert not np.array_equal(one[1, 2][0], RandomChunks(rows, labels, 0.5, seed=4)[1, 2][0])
+
+
+def test_sampler_gives_each_utterance_once_in_a_new_order_each_epoch():
+    sampler = EpochSampler(50, seed=1)
+    orders = []
+    for epoch in (1, 2):
+        sampler.set_epoch(epoch)
+        epochs, numbers = zip(*sampler, strict=True)
+        assert set(epochs) == {epoch} and sorted(numbers) == list(range(50))
+        orders.append(numbers)
+    assert orders[0] != orders[1]
+    sampler.set_epoch(1)
+    assert tuple(n for _, n in sampler) == orders[0]
+
+
+@pytest.mark.parametrize("snr", [-5.0, 0.0, 20.0])
+def test_noise_is_added_at_the_asked_ratio(snr):
+    rng = np.random.default_rng(0)
+    signal, noise = 0.1 * rng.standard_normal(16000), 3 * rng.standard_normal(16000)
+    added = add_noise(signal, noise, snr) - signal
+    assert 10 * np.log10(np.mean(signal**2) / np.mean(added**2)) == pytest.approx(snr, abs=1e-6)
+
+
+def test_silence_gets_no_noise_and_no_nan():
+    signal = np.ones(100)
+    assert np.array_equal(add_noise(signal, np.zeros(100), 0), signal)
+    assert np.array_equal(add_noise(np.zeros(100), signal, 0), np.zeros(100))
+    assert np.array_equal(reverberate(np.zeros(100), signal), np.zeros(100))
+
+
+def test_reverberation_keeps_time_power_and_length():
+    rng = np.random.default_rng(0)
+    signal = rng.standard_normal(8000)
+    rir = np.zeros(500)
+    rir[40] = 0.5  # a pure delay: aligned at its direct sound it changes nothing
+    np.testing.assert_allclose(reverberate(signal, rir), signal, atol=1e-9)
+    rir[40:] += 0.2 * rng.standard_normal(460) * np.exp(-np.arange(460) / 100)
+    wet = reverberate(signal, rir)
+    assert len(wet) == 8000 and np.mean(wet**2) == pytest.approx(np.mean(signal**2))
+    assert 0.3 < np.corrcoef(wet, signal)[0, 1] < 0.999
+
+
+def test_augmenter_takes_any_folder_and_says_what_is_wrong(tmp_path):
+    deep = tmp_path / "noise" / "a" / "b"
+    deep.mkdir(parents=True)
+    soundfile.write(deep / "n.flac", 0.1 * np.random.default_rng(0).standard_normal(4000), 16000)
+    augment = Augmenter(tmp_path / "noise", noise_probability=1.0, snr_low=10, snr_high=10)
+    wave = np.sin(np.arange(8000) / 5)
+    noisy = augment(wave, np.random.default_rng(1))
+    assert 10 * np.log10(np.mean(wave**2) / np.mean((noisy - wave) ** 2)) == pytest.approx(10, abs=1e-3)
+    assert np.array_equal(Augmenter()(wave, np.random.default_rng(1)), wave)
+    (tmp_path / "empty").mkdir()
+    for folder, message in ((tmp_path / "none", "does not exist"), (tmp_path / "empty", "holds no audio")):
+        with pytest.raises(ValueError, match=message):
+            Augmenter(folder)
+    soundfile.write(deep / "m.wav", np.ones(100), 8000)
+    with pytest.raises(AudioError, match="m.wav has 8000 Hz"):
+        Augmenter(tmp_path / "noise")
+    with pytest.raises(ValueError, match="noise_probability"):
+        Augmenter(noise_probability=2)
+
+
+def test_unknown_speaker_is_named(tmp_path):
+    with pytest.raises(ValueError, match="1 speakers have no label: s1"):
+        RandomChunks(utterances(tmp_path), {"s0": 0}, 0.5)
+
+
+def sines(folder, frequency=1000.0, seconds=4.0):
+    size = round(16000 * seconds)
+    wave = 0.5 * np.sin(2 * np.pi * frequency * np.arange(size) / 16000)
+    soundfile.write(folder / "sine.wav", wave, 16000, subtype="FLOAT")
+    return [Utterance("sine.wav", str(folder / "sine.wav"), "s0", "", size, 16000, 1, "train")]
+
+
+def test_speed_goes_the_right_way_and_is_a_class_of_its_own(tmp_path):
+    """The fault of SpeechBrain 1.0: speeds were inverted. Played 1.1 times as fast, 1000 Hz are 1100 Hz."""
+    speeds, labels = (1.0, 0.9, 1.1), {"s0": 0, "s1": 1, "s2": 2}
+    chunks = RandomChunks(sines(tmp_path), labels, 2.0, speeds=speeds)
+    seen = set()
+    for epoch in range(20):
+        wave, label = chunks[epoch, 0]
+        assert wave.shape == (32000,) and wave.dtype == np.float32
+        spectrum = np.abs(np.fft.rfft(wave * np.hanning(32000)))
+        speed = speeds[label // 3]
+        assert label % 3 == 0 and np.argmax(spectrum) / 2 == pytest.approx(1000 * speed, abs=0.5)
+        assert 0.48 < np.abs(wave[100:-100]).max() < 0.52, "nothing but the speed changes"
+        seen.add(speed)
+    assert seen == set(speeds)
+
+
+def test_each_speed_is_drawn_as_often_as_the_others(tmp_path):
+    chunks = RandomChunks(sines(tmp_path, seconds=0.1), {"s0": 0}, 0.1, speeds=(1.0, 0.9, 1.1))
+    counts = np.bincount([chunks[epoch, 0][1] for epoch in range(600)], minlength=3)
+    assert np.all(np.abs(counts - 200) < 5 * np.sqrt(600 * 2 / 9))  # binomial: five standard deviations
+
+
+def test_without_speeds_the_examples_are_what_they_always_were(tmp_path):
+    """One draw, the start, from a generator of (seed, epoch, number): runs of before can be resumed."""
+    rows = utterances(tmp_path)
+    for number, utterance in enumerate(rows):
+        wave, label = RandomChunks(rows, {"s0": 0, "s1": 1}, 0.5, seed=7)[3, number]
+        start = np.random.default_rng((7, 3, number)).integers(max(utterance.num_samples - 8000, 0) + 1)
+        whole, _ = soundfile.read(utterance.path, dtype="float32")
+        assert np.array_equal(wave, np.resize(whole[start : start + 8000], 8000)) and label == number % 2
+
+
+def test_a_chunk_at_another_speed_is_the_resampled_utterance(tmp_path):
+    """Against a direct evaluation of the band-limited signal at the times n · speed."""
+    rng = np.random.default_rng(0)
+    frequencies, phases = rng.uniform(100, 6000, 8), rng.uniform(0, 6, 8)
+
+    def signal(time):
+        return 0.1 * np.sin(2 * np.pi * frequencies * time[:, None] + phases).sum(axis=1)
+
+    for speed in (0.9, 1.1, 0.95, 1.25):
+        length = source_length(8000, speed)
+        wave = change_speed(signal(np.arange(length) / 16000).astype(np.float32), speed, 8000)
+        assert wave.dtype == np.float32
+        np.testing.assert_allclose(wave[200:-200], signal(speed * np.arange(8000) / 16000)[200:-200], atol=4e-3)
+
+
+def test_class_names_are_in_the_order_of_the_classes(tmp_path):
+    speakers, speeds = ["ann", "bob"], (1.0, 0.9, 1.1)
+    names = class_names(speakers, speeds)
+    assert names == ["ann", "bob", "ann#0.9", "bob#0.9", "ann#1.1", "bob#1.1"]
+    rows = [dataclasses.replace(u, speaker=speakers[int(u.speaker[1])]) for u in utterances(tmp_path)]
+    chunks = RandomChunks(rows, {"ann": 0, "bob": 1}, 0.3, speeds=speeds)
+    labels = {(rows[number].speaker, chunks[epoch, number][1]) for epoch in range(30) for number in range(3)}
+    assert labels == {(names[label].split("#")[0], label) for label in range(6)}
+    with pytest.raises(ValueError, match="several classes would be named 'ann#0.9'"):
+        class_names(["ann", "ann#0.9"], speeds)
+
+
+@pytest.mark.parametrize("speeds", [(), (0.9,), (1.0, 1.0), (1.0, 0.0), (1.0, -1.1), (1.0, 9.0), (1.0, 0.90001)])
+def test_speeds_that_cannot_be(tmp_path, speeds):
+    with pytest.raises(ValueError, match="speed"):
+        RandomChunks(utterances(tmp_path), {"s0": 0, "s1": 1}, 0.5, speeds=speeds)
+    with pytest.raises(ValueError, match="speed"):
+        class_names(["ann"], speeds)
+
+
+def test_labels_with_gaps_leave_no_room_for_speeds(tmp_path):
+    rows = utterances(tmp_path)
+    RandomChunks(rows, {"s0": 0, "s1": 5}, 0.5)
+    with pytest.raises(ValueError, match="number them from 0"):
+        RandomChunks(rows, {"s0": 0, "s1": 5}, 0.5, speeds=(1.0, 0.9))
