@@ -7,13 +7,19 @@ system, so after a crash, a full disk or an interrupt the old file is still whol
 from __future__ import annotations
 
 import contextlib
+import datetime
 import hashlib
 import json
+import logging
 import os
+import platform
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
+
+logger = logging.getLogger(__name__)
+_locked: set[IO] = set()  # the lock files that this process holds
 
 Paths = str | os.PathLike | Sequence[str | os.PathLike]
 
@@ -138,3 +144,112 @@ def write_stamp(stamp: str | os.PathLike, key: str, outputs: Sequence[str], **fa
     with atomic_write(stamp) as file:
         json.dump({"key": key, "outputs": digests, **facts}, file, indent=1)
         file.write("\n")
+
+
+class FolderInUse(ValueError):
+    """Another process holds the lock of a folder."""
+
+
+@contextlib.contextmanager
+def folder_lock(folder: str | os.PathLike) -> Iterator[None]:
+    """Hold a folder alone while the block runs, so that two runs never write into it together.
+
+    `<folder>/.lock` says who holds it: process, machine, start. The operating system's lock on that file ends with its
+    process, however that ends, so a file left by a killed process is taken over, with a word in the log. Where the
+    file system has no locks, a process of this machine that no longer runs is taken to be dead.
+
+    Raises
+    ------
+    FolderInUse
+        Another process holds it; the message says which.
+
+    Example
+    -------
+    >>> import tempfile
+    >>> folder = tempfile.mkdtemp()
+    >>> with folder_lock(folder):
+    ...     with folder_lock(folder):  # doctest: +ELLIPSIS
+    ...         pass
+    Traceback (most recent call last):
+    ...
+    alpha_sv.files.FolderInUse: ... is in use by process ... on ... since ...; wait for it, or give another folder
+    """
+    path = Path(folder) / ".lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        file = open(path, "a+", encoding="utf-8")
+        try:
+            locked = _lock(file)
+            file.seek(0)
+            holder = _holder(file.read())
+            if locked is False or (locked is None and holder and _runs(holder)):
+                raise FolderInUse(
+                    f"{folder} is in use by process {holder.get('pid')} on {holder.get('host')} since "
+                    f"{holder.get('start')}; wait for it, or give another folder"
+                )
+            if path.exists() and os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                break  # otherwise its last holder deleted the file just now: try again with the new one
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+    owner = os.getpid()
+    _locked.add(file)  # a forked worker closes it: it must not keep the lock when this process ends
+    with file:
+        if holder:
+            logger.warning(
+                "%s: process %s on %s ended without a word; continuing", folder, holder["pid"], holder["host"]
+            )
+        file.truncate(0)
+        start = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+        json.dump({"pid": os.getpid(), "host": platform.node(), "start": start}, file)
+        file.flush()
+        try:
+            yield
+        finally:
+            _locked.discard(file)
+            if os.getpid() == owner:
+                path.unlink(missing_ok=True)
+
+
+def _leave_locks() -> None:
+    while _locked:
+        os.close(_locked.pop().fileno())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_locks)
+
+
+def _lock(file: IO) -> bool | None:
+    """Whether the system's lock is ours now; None where there are no locks."""
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except (ImportError, OSError):  # Windows; a network file system without locks
+        return None
+    return True
+
+
+def _holder(text: str) -> dict:
+    try:
+        holder = json.loads(text)
+    except ValueError:  # killed before it wrote
+        return {}
+    return holder if isinstance(holder, dict) and {"pid", "host", "start"} <= holder.keys() else {}
+
+
+def _runs(holder: dict) -> bool:
+    """Whether the holder may still run; of a process on another machine nobody here can tell."""
+    if holder["host"] != platform.node():
+        return True
+    try:
+        os.kill(int(holder["pid"]), 0)
+    except (ProcessLookupError, ValueError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True

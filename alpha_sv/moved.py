@@ -35,7 +35,24 @@ MOVED = {
     "alpha_sv.pipeline.runs": ("alpha_sv.sb.run_folder",),
     "alpha_sv.pipeline.scores": ("alpha_sv.pipeline.score",),
     "alpha_sv.pipeline.sources": ("alpha_sv.pipeline.provenance",),
+    "alpha_sv.embedding.embedders": ("alpha_sv.embedding.embedder",),
 }
+
+
+def new_name(path: str) -> str:
+    """The present path of a class by any of its paths; a YAML tag keeps what stands before it.
+
+    >>> new_name("!new:alpha_sv.data.chunks.Augmenter"), new_name("!name:torch.optim.Adam")
+    ('!new:alpha_sv.data.audio.augment.Augmenter', '!name:torch.optim.Adam')
+    """
+    module, _, name = path.rpartition(".")
+    before, _, module = module.rpartition(":")
+    if module in MOVED:
+        for target in MOVED[module]:
+            if hasattr(importlib.import_module(target), name):
+                module = target
+                break
+    return f"{before}:{module}.{name}".removeprefix(":") if module else path
 
 
 class _Moved(types.ModuleType):

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from alpha_sv.data.audio.read import check_signal, read_audio
 from alpha_sv.data.audio.tar_member import file_on_disk
 from alpha_sv.data.corpus.manifest import Utterance
-from alpha_sv.embedding.embedders import SpeakerEmbedder, length_batches
+from alpha_sv.embedding.embedder import SpeakerEmbedder, length_batches
 from alpha_sv.embedding.features import fit_length, whole_length
 from alpha_sv.embedding.store import EmbeddingStore, StoreWriter
 

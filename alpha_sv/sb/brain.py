@@ -15,6 +15,7 @@ from speechbrain.utils.distributed import if_main_process
 
 from alpha_sv.sb.checkpointer import ends_an_epoch
 from alpha_sv.sb.distributed import mean_over_processes, merged, rank, with_common_batch_norm
+from alpha_sv.sb.weights import save_trained
 
 logger = logging.getLogger(__name__)
 
@@ -22,11 +23,12 @@ logger = logging.getLogger(__name__)
 class SpeakerBrain(sb.Brain):
     """Trains `modules["embedder"]` and `modules["head"]` on batches (waveforms [N, T], labels [N]).
 
-    `hparams` needs: seed, steps_per_epoch, log_interval, training_log (TrainingLog), valid_set (ValidationSet), and may
-    have lr_schedule (called before each step with the optimizer and the step's number, from 1), margin_schedule
-    (MarginSchedule), alpha_schedule (AlphaSchedule), reinitialiser (Reinitialiser), wav_augment (modules for batches of
-    waveforms), valid_interval and average (see the recipes) and, for prototypes that are trained apart,
-    prototype_opt_class; their learning rate then keeps its ratio to that of the rest.
+    `hparams` needs: seed, steps_per_epoch, log_interval, number_of_epochs, training_log (TrainingLog), valid_set
+    (ValidationSet), run_folder (RunFolder). It may have lr_schedule (called before each step with the optimizer and
+    the step's number, from 1), margin_schedule (MarginSchedule), alpha_schedule (AlphaSchedule), reinitialiser
+    (Reinitialiser), wav_augment (modules for batches of waveforms), valid_interval and average (see the recipes) and,
+    for prototypes that are trained apart, prototype_opt_class; their learning rate then keeps its ratio to that of the
+    rest.
     """
 
     def compute_forward(self, batch, stage):
@@ -114,8 +116,10 @@ class SpeakerBrain(sb.Brain):
                 setattr(self.head.loss, name, schedule(self.optimizer_step / self.hparams.steps_per_epoch))
         if getattr(self.hparams, "lr_schedule", None) is not None and should_step:
             self.hparams.lr_schedule(self.optimizer, self.optimizer_step + 1)
+            lr = self.optimizer.param_groups[0]["lr"]
+            if not 0 <= lr < float("inf"):
+                raise ValueError(f"the learning rate of step {self.optimizer_step + 1} is {lr}: mend lr_schedule")
             if self.prototype_optimizer is not self.optimizer:
-                lr = self.optimizer.param_groups[0]["lr"]
                 self.prototype_optimizer.param_groups[0]["lr"] = self.lr_ratio * lr
 
     def on_fit_batch_end(self, batch, outputs, loss, should_step):
@@ -162,23 +166,31 @@ class SpeakerBrain(sb.Brain):
         return torch.zeros(())
 
     def _fit_valid(self, valid_set, epoch, enable):
-        """Every `valid_interval` epochs and after the last the development trials; after every epoch a checkpoint."""
+        """Every `valid_interval` epochs and after the last the development trials; after every epoch a checkpoint.
+
+        A run that ends early leaves a model too: it is saved whenever the development EER is the lowest so far, or,
+        where the last epochs are averaged, every `valid_interval` epochs.
+        """
         interval = getattr(self.hparams, "valid_interval", 1)
         meta = {}
-        if valid_set is not None and (epoch % interval == 0 or epoch == self.hparams.number_of_epochs):
+        looks = epoch % interval == 0 or epoch == self.hparams.number_of_epochs
+        if valid_set is not None and looks:
             super()._fit_valid(valid_set, epoch, enable)
             meta = {"eer": self.valid_result["eer"]}
         else:
             logger.info("epoch %d, step %d: train loss %.4f", epoch, self.optimizer_step, self.train_loss)
         if self.checkpointer is not None:
-            self.checkpointer.save_checkpoint(meta=meta, verbosity=logging.DEBUG)
+            newest = self.checkpointer.save_checkpoint(meta=meta, verbosity=logging.DEBUG)
             average = getattr(self.hparams, "average", 0)
             self.checkpointer.delete_checkpoints(
                 num_to_keep=0, ckpt_predicate=lambda c: not ends_an_epoch(c), verbosity=logging.DEBUG
             )
-            self.checkpointer.delete_checkpoints(
-                num_to_keep=max(average, 1), min_keys=None if average else ["eer"], verbosity=logging.DEBUG
+            self.checkpointer.delete_checkpoints(  # the one before the newest is there in case that is damaged
+                num_to_keep=max(average, 2), verbosity=logging.DEBUG, min_keys=None if average else ["eer"]
             )
+            best = None if average else self.checkpointer.find_checkpoint(min_key="eer")
+            if looks and (average or (best is not None and best.path == newest.path)):
+                save_trained(self, self.hparams.run_folder, average)
 
     def on_stage_end(self, stage, stage_loss, epoch):
         if stage == sb.Stage.TRAIN:

@@ -3,7 +3,8 @@
 SpeechBrain 1.1 recognises a checkpoint by its metafile and writes that file first, so a run killed half-way through a
 save leaves a folder that passes for whole and breaks the resume; one killed half-way through a deletion does too; and
 of several processes one may wait for ever in a deletion. Here the metafile appears last, after everything else is on
-disk, and lists what must be there; and one process deletes for all.
+disk, and lists what must be there with sizes and hashes; a checkpoint that was damaged later is set aside and the one
+before it is used; and one process deletes for all.
 """
 
 from __future__ import annotations
@@ -13,8 +14,11 @@ import os
 import shutil
 from pathlib import Path
 
-from speechbrain.utils.checkpoints import CKPT_PREFIX, METAFNAME, Checkpointer, ckpt_recency
+import yaml
+from speechbrain.utils.checkpoints import CKPT_PREFIX, METAFNAME, PARAMFILE_EXT, Checkpoint, Checkpointer, ckpt_recency
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
+
+from alpha_sv.files import sha256_file
 
 logger = logging.getLogger(__name__)
 
@@ -27,10 +31,15 @@ class SafeCheckpointer(Checkpointer):
     def save_checkpoint(self, *args, **kwargs):
         checkpoint = super().save_checkpoint(*args, **kwargs)
         if if_main_process():
-            for file in checkpoint.path.iterdir():
+            pending = checkpoint.path / _PENDING
+            meta = yaml.safe_load(pending.read_text(encoding="utf-8"))
+            parts = sorted(file for file in checkpoint.path.iterdir() if file != pending)
+            meta["files"] = {file.name: {"bytes": file.stat().st_size, "sha256": sha256_file(file)} for file in parts}
+            pending.write_text(yaml.safe_dump(meta), encoding="utf-8")
+            for file in (*parts, pending):
                 with open(file, "rb+") as handle:
                     os.fsync(handle.fileno())
-            os.replace(checkpoint.path / _PENDING, checkpoint.path / METAFNAME)
+            os.replace(pending, checkpoint.path / METAFNAME)
             self._remove_debris()
         ddp_barrier()  # from here on every process finds it
         return checkpoint
@@ -55,23 +64,81 @@ class SafeCheckpointer(Checkpointer):
             found = [self.find_checkpoints(**key, ckpt_predicate=ckpt_predicate) for key in keys]
             kept = {c.path for checkpoints in found for c in checkpoints[:num_to_keep]}  # the best come first
             for path in {c.path for checkpoints in found for c in checkpoints} - kept:
+                (path / METAFNAME).unlink()  # first: what a kill leaves of it is no checkpoint
                 shutil.rmtree(path)
                 logger.log(verbosity, "deleted checkpoint %s", path)
         ddp_barrier()
 
     def _save_checkpoint_metafile(self, fpath, meta_to_include=None, end_of_epoch=True):
-        meta = {**(meta_to_include or {}), "files": sorted(self.recoverables)}
-        return super()._save_checkpoint_metafile(Path(fpath).with_name(_PENDING), meta, end_of_epoch)
+        return super()._save_checkpoint_metafile(Path(fpath).with_name(_PENDING), meta_to_include or {}, end_of_epoch)
 
     def list_checkpoints(self):
-        """The whole ones only."""
-        return [c for c in super().list_checkpoints() if set(c.meta.get("files", ())) <= c.paramfiles.keys()]
+        """The whole ones only: a metafile that can be read, and every file that it lists, of the size that it says."""
+        return [c for c in map(_read, sorted(self._folders())) if c is not None]
+
+    def recover_if_possible(self, *args, **kwargs):
+        """Load the newest checkpoint (or the best, with `min_key`) whose files are what they were when it was saved.
+
+        A damaged one is set aside, as `damaged-CKPT+…`, with a warning, and the one before it is loaded.
+
+        Raises
+        ------
+        ValueError
+            There are checkpoints, and all of them are damaged: to begin anew in silence would lose the run.
+        """
+        if if_main_process():
+            for checkpoint in self.list_checkpoints():
+                if damaged := _damaged_file(checkpoint):
+                    self._set_aside(checkpoint.path, damaged)
+            for folder in self._folders():
+                if (folder / METAFNAME).is_file() and _read(folder) is None:
+                    self._set_aside(folder, METAFNAME)
+        ddp_barrier()
+        aside = sorted(Path(self.checkpoints_dir).glob("damaged-*"))
+        if aside and not self.list_checkpoints():
+            raise ValueError(
+                f"{self.checkpoints_dir}: every checkpoint is damaged ({', '.join(path.name for path in aside)}); "
+                "copy the folder back from elsewhere, or delete it to begin anew"
+            )
+        return super().recover_if_possible(*args, **kwargs)
+
+    def _folders(self):
+        return (path for path in Path(self.checkpoints_dir).glob(CKPT_PREFIX + "*") if path.is_dir())
+
+    def _set_aside(self, folder: Path, file: str) -> None:
+        target = folder.with_name(f"damaged-{folder.name}")
+        logger.warning("%s is damaged (%s): set aside as %s", folder, file, target.name)
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(folder, target)
 
     def _remove_debris(self) -> None:
         whole = {checkpoint.path for checkpoint in self.list_checkpoints()}
-        for folder in Path(self.checkpoints_dir).glob(CKPT_PREFIX + "*"):
-            if folder.is_dir() and folder not in whole:
+        for folder in self._folders():
+            if folder not in whole:
                 shutil.rmtree(folder)
+
+
+def _read(folder: Path) -> Checkpoint | None:
+    """A checkpoint, if its metafile is there and every file that it lists has its size."""
+    try:
+        meta = yaml.safe_load((folder / METAFNAME).read_text(encoding="utf-8"))
+        files, _ = meta["files"], (meta["unixtime"], meta["end-of-epoch"])
+        paramfiles = {file.stem: file for file in folder.iterdir() if file.suffix == PARAMFILE_EXT}
+        if isinstance(files, dict):  # since version 0.2; before, the names alone
+            whole = all((folder / name).stat().st_size == found["bytes"] for name, found in files.items())
+        else:
+            whole = set(files) <= paramfiles.keys()
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError):
+        return None
+    return Checkpoint(folder, meta, paramfiles) if whole else None
+
+
+def _damaged_file(checkpoint: Checkpoint) -> str:
+    """The name of the first file with other bytes than were saved; "" if there is none."""
+    files = checkpoint.meta["files"]
+    if not isinstance(files, dict):
+        return ""
+    return next((n for n, found in files.items() if sha256_file(checkpoint.path / n) != found["sha256"]), "")
 
 
 def ends_an_epoch(checkpoint) -> bool:

@@ -10,7 +10,7 @@ import torch
 from alpha_sv.data.audio.speed import change_speed, source_length
 from alpha_sv.data.corpus.manifest import Utterance
 from alpha_sv.data.trials.files import Trials
-from alpha_sv.embedding.embedders import length_batches
+from alpha_sv.embedding.embedder import length_batches
 from alpha_sv.embedding.extract import read_whole
 from alpha_sv.embedding.features import fit_length, whole_length
 from alpha_sv.metrics import eer, fnr_at_fpr, min_dcf

@@ -6,11 +6,19 @@ processes takes the steps of a run on one, to rounding, and may be resumed on an
 
 from __future__ import annotations
 
+import os
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from alpha_sv.files import atomic_write
 
 
 def world_size() -> int:
@@ -36,6 +44,29 @@ def local_batch_size(batch_size: int) -> int:
             f"them together); use {max(batch_size // processes, 1) * processes}"
         )
     return batch_size // processes
+
+
+def main_first(task: Callable[[], object], flag: str | os.PathLike) -> None:
+    """Run `task` in the first process while the others wait for as long as it takes.
+
+    They look for the file `flag` once per second; in a collective of torch.distributed they would give up after two
+    hours, and a corpus may take longer to read.
+    """
+    if world_size() == 1:
+        task()
+        return
+    token = [uuid.uuid4().hex]  # so that a file of an earlier start is not mistaken for this one's
+    dist.broadcast_object_list(token)
+    flag = Path(flag)
+    if rank() == 0:
+        task()
+        with atomic_write(flag) as file:
+            file.write(token[0])
+    while not (flag.is_file() and flag.read_text(encoding="utf-8") == token[0]):
+        time.sleep(1)
+    dist.barrier()
+    if rank() == 0:
+        flag.unlink()
 
 
 def summed(values: Tensor, device: torch.device) -> Tensor:

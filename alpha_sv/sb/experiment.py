@@ -6,71 +6,106 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
+import dataclasses
 import functools
-import json
 import logging
-from collections.abc import Callable, Sequence
+import os
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import speechbrain as sb
 import torch
 from hyperpyyaml import load_hyperpyyaml
-from speechbrain.utils.distributed import ddp_init_group, if_main_process, run_on_main
+from speechbrain.utils.distributed import ddp_init_group, if_main_process
+from speechbrain.utils.epoch_loop import EpochCounter
 
-from alpha_sv.data.audio.speed import class_names
 from alpha_sv.data.corpus.manifest import manifest_hash, read_manifest
 from alpha_sv.data.corpus.prepare import prepare_tree
-from alpha_sv.data.trials.files import read_trials
-from alpha_sv.files import atomic_write, sha256_file
-from alpha_sv.heads import CosineHead, PrototypeSGD, SparseHead
+from alpha_sv.device import pick_device
+from alpha_sv.files import folder_lock
 from alpha_sv.heads.scan import has_fast_bfloat16
-from alpha_sv.losses import MarginLoss
+from alpha_sv.sb.arguments import read_command
 from alpha_sv.sb.brain import SpeakerBrain
-from alpha_sv.sb.chunks import EpochSampler, RandomChunks
-from alpha_sv.sb.datasets import ValidationSet
-from alpha_sv.sb.distributed import local_batch_size, rank, world_size
+from alpha_sv.sb.checkpointer import SafeCheckpointer
+from alpha_sv.sb.checks import check_hparams
+from alpha_sv.sb.chunks import EpochSampler
+from alpha_sv.sb.distributed import local_batch_size, main_first, rank, world_size
+from alpha_sv.sb.parts import classes_of, head_of, loader_options, state_of, steps_per_epoch, validation_of
 from alpha_sv.sb.recipe_yaml import compose_recipe
-from alpha_sv.sb.reinit import Reinitialiser
-from alpha_sv.sb.same_run import refuse_other_data, refuse_other_settings
-from alpha_sv.sb.training_log import TrainingLog
-from alpha_sv.sb.weights import HEAD_POLICIES, save_trained, warm_start
-
-HEADS = {"dense": CosineHead, "sparse": SparseHead}
-# a row's gradient is of the order scale / batch size; with momentum 0.9 that turns it by ~0.1 a step
-_PROTOTYPE_LR = 0.1
+from alpha_sv.sb.run_folder import RunFolder
+from alpha_sv.sb.weights import save_trained, warm_start
 
 logger = logging.getLogger(__name__)
+_held: dict[str, contextlib.ExitStack] = {}  # folder → its lock
 
 
 def read_arguments(argv: Sequence[str]) -> tuple[dict, dict]:
-    """Command line of a recipe → (hparams, run options); makes the output folder.
+    """Command line of a recipe → (hparams, run options); takes the output folder for this process.
 
     `argv` is `recipe.yaml [--any_key=value …] [--device=… and other options of SpeechBrain] [--trust_yaml=True]`.
+    Nothing is written yet but the lock of the folder: a command that is refused leaves everything as it was.
     """
-    trust = [argument for argument in argv if argument.split("=")[0] == "--trust_yaml"]
-    hparams_file, run_opts, overrides = sb.parse_arguments([a for a in argv if a not in trust])
-    trusted = any(argument.lower() in ("--trust_yaml", "--trust_yaml=true") for argument in trust)
-    resolved = compose_recipe(hparams_file, overrides, trust_yaml=trusted)
+    command = read_command(argv)
+    run_opts = command.run_opts
+
+    def resolve(number_of_epochs: int | None = None) -> str:
+        instead = {} if number_of_epochs is None else {"number_of_epochs": str(number_of_epochs)}
+        return compose_recipe(command.recipe, command.yaml(**instead), trust_yaml=command.trust_yaml)
+
+    resolved = resolve()
     try:
         hparams = load_hyperpyyaml(resolved)
     except TypeError as error:  # an argument that the class named in the recipe does not have
-        raise ValueError(f"{hparams_file}: {'; '.join(map(str, error.args))}") from error
+        raise ValueError(f"{command.recipe}: {'; '.join(map(str, error.args))}") from error
+    device = pick_device(run_opts.get("device"))
+    run_opts = dataclasses.replace(run_opts, device=device, overridden_args={*run_opts.overridden_args, "device"})
+    if device.startswith("cuda"):
+        torch.cuda.set_device(device)  # else every process of torchrun would use the first GPU
     ddp_init_group(run_opts)
     if torch.distributed.is_initialized():
         atexit.register(torch.distributed.destroy_process_group)  # else its threads may abort the process at exit
     if not if_main_process():
         logging.getLogger().setLevel(logging.WARNING)  # the others would only say the same
-    _check(hparams, run_opts)
-    output = Path(hparams["output_folder"])
-    refuse_other_settings(output, resolved)
-    sb.create_experiment_directory(output)
+    check_hparams(hparams, run_opts)
+    hparams["output_folder"] = hparams.get("output_folder") or default_output_folder(command.recipe, hparams)
+    folder = RunFolder(hparams["output_folder"])
     if if_main_process():
-        with atomic_write(output / "hyperparams.yaml") as file:
-            file.write(f"# {' '.join(argv)}\n{resolved}")
-    device = torch.device(_device(run_opts))
-    if run_opts.get("precision") == "bf16" and device.type == "cpu" and not has_fast_bfloat16(device):
-        logger.warning("this CPU has no bfloat16 instructions: --precision=bf16 is far slower here than fp32")
-    return hparams, run_opts
+        _hold(folder.path)
+    folder.refuse_other_settings(resolve, run_opts)
+    if run_opts.get("precision") == "bf16" and not has_fast_bfloat16(torch.device(device)):
+        logger.warning("this device has no bfloat16 instructions: --precision=bf16 is far slower here than fp32")
+    return {**hparams, "run_folder": folder, "command": command, "resolved_recipe": resolved}, run_opts
+
+
+def _hold(folder: Path) -> None:
+    """Lock the run's folder until `save_best` or the end of this process, which may hold it from an earlier try."""
+    name = os.path.realpath(folder)
+    if name not in _held:
+        _held[name] = contextlib.ExitStack()
+        _held[name].enter_context(folder_lock(folder))
+
+
+def _release(folder: Path) -> None:
+    if (held := _held.pop(os.path.realpath(folder), None)) is not None:
+        held.close()
+
+
+def default_output_folder(recipe: str | os.PathLike, hparams: Mapping) -> str:
+    """results/<recipe>_<loss>/<seed>, so that two runs from the defaults do not meet in one folder.
+
+    >>> from alpha_sv.losses import A3M, QMargin
+    >>> default_output_folder("hparams/ecapa.yaml", {"loss": QMargin(alpha=1.5), "seed": 1})
+    'results/ecapa_q_margin/1'
+    >>> default_output_folder("ecapa_c512_a3m.yaml", {"loss": A3M(alpha=1.5), "seed": 1})
+    'results/ecapa_c512_a3m/1'
+    """
+    loss = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=.)(?=[A-Z][a-z])", "_", type(hparams["loss"]).__name__).lower()
+    loss = {"am_softmax": "am", "aam_softmax": "aam"}.get(loss, loss)
+    name = Path(recipe).stem
+    named = f"_{loss}_" in f"_{name}_"
+    return f"results/{name if named else f'{name}_{loss}'}/{hparams.get('seed', 0)}"
 
 
 def prepared_manifest(hparams: dict) -> Path:
@@ -83,101 +118,55 @@ def prepared_manifest(hparams: dict) -> Path:
 
 def prepare(hparams: dict) -> Path:
     """Scan, check and split the speech; returns the manifest."""
-    run_on_main(
+    folder: RunFolder = hparams["run_folder"]
+    task = functools.partial(
         prepare_tree,
-        kwargs={
-            "data_folders": _listed(hparams["data_folder"]),
-            "output_folder": hparams["output_folder"],
-            "trials": _listed(hparams["trials"]),
-            "exclude_speakers": _listed(hparams.get("exclude_speakers")),
-            "valid_trials": hparams.get("valid_trials") or None,
-            "num_valid_speakers": hparams["num_valid_speakers"],
-            "sample_rate": hparams["sample_rate"],
-            "audit": hparams["audit"],
-            "seed": hparams["seed"],
-        },
+        _listed(hparams["data_folder"]),
+        folder.path,
+        trials=_listed(hparams["trials"]),
+        exclude_speakers=_listed(hparams.get("exclude_speakers")),
+        valid_trials=hparams.get("valid_trials") or None,
+        num_valid_speakers=hparams["num_valid_speakers"],
+        sample_rate=hparams["sample_rate"],
+        audit=hparams["audit"],
+        seed=hparams["seed"],
+        check=folder.refuse_other_data,
     )
-    return Path(hparams["output_folder"]) / "manifest.csv"
+    main_first(task, folder.path / ".prepared")
+    return folder.path / "manifest.csv"
 
 
 def build_brain(hparams: dict, run_opts: dict, manifest: Path) -> SpeakerBrain:
     """Label the training speakers, build the head for them, put all that must survive a kill in checkpoints."""
+    folder: RunFolder = hparams["run_folder"]
     utterances = read_manifest(manifest)
     train = [utterance for utterance in utterances if utterance.split == "train"]
-    speakers = sorted({utterance.speaker for utterance in train})
-    speeds = hparams.get("speeds") or [1.0]
-    names = class_names(speakers, speeds)
-    labels, rows = ({name: row for row, name in enumerate(listed)} for listed in (speakers, names))
-    output = Path(hparams["output_folder"])
-    steps = len(train) // hparams["batch_size"]
-    if steps == 0:
-        raise ValueError(
-            f"{manifest} has {len(train)} training utterances, fewer than one batch of {hparams['batch_size']}: "
-            "lower batch_size or add data"
-        )
-    trials_file, rate = manifest.parent / "valid_trials.txt", hparams["sample_rate"]
-    valid_set = ValidationSet(utterances, read_trials(trials_file), rate) if trials_file.is_file() else None
-    if valid_set is None and not hparams.get("average"):
-        raise ValueError(
-            "no development trials. Set num_valid_speakers to hold out some training speakers, or valid_trials to a "
-            "list of your own; or set average (to 10, say): the mean of the last epochs needs none"
-        )
-    refuse_other_data(output, manifest_hash(utterances), sha256_file(trials_file) if valid_set else "")
+    labels, rows = classes_of(train, hparams.get("speeds") or [1.0])
+    valid_set, trials_hash = validation_of(manifest, utterances, hparams)
+    folder.refuse_other_data(manifest_hash(utterances), trials_hash)
+    steps = steps_per_epoch(len(train), hparams["batch_size"], run_opts, manifest)
+    head = head_of(hparams, len(rows))
+    state = state_of(hparams, train, labels, valid_set, steps, folder)
+    # every check is done: from here on the folder is this run's
     if if_main_process():
-        with atomic_write(output / "labels.json") as file:
-            json.dump(rows, file, indent=0)
-    head = HEADS[hparams["head"]](
-        embedding_dim=hparams["embedding_dim"],
-        num_classes=max(len(names), hparams.get("num_prototypes") or 0),
-        loss=hparams["loss"],
-    )
-    accumulation = int(run_opts.get("grad_accumulation_factor") or 1)  # schedules count optimizer steps
-    if steps < accumulation:
-        raise ValueError(f"an epoch has {steps} batches, fewer than grad_accumulation_factor {accumulation}")
-    events = output / "tensorboard" if hparams.get("tensorboard") else None
-    state = {
-        "train_set": RandomChunks(
-            train, labels, hparams["chunk_seconds"], rate, hparams.get("augment"), hparams["seed"], speeds
-        ),
-        "valid_set": valid_set,
-        "training_log": TrainingLog(output / "train_log.jsonl", events if if_main_process() else None),
-        "steps_per_epoch": steps // accumulation,
-        "prototype_opt_class": hparams.get("prototype_opt_class"),
-    }
-    if hparams["head"] == "sparse" and state["prototype_opt_class"] is None:  # its gradient needs one that can
-        state["prototype_opt_class"] = functools.partial(PrototypeSGD, lr=_PROTOTYPE_LR)
-    if hparams.get("lr_schedule") is not None:
-        state["lr_schedule"] = _by_step(hparams["lr_schedule"], state["steps_per_epoch"], hparams)
+        sb.create_experiment_directory(folder.path)
+        argv, resolved = hparams["command"].argv, hparams["resolved_recipe"]
+        folder.begin(argv, resolved, run_opts, manifest_hash(utterances), trials_hash, rows)
     modules = {"embedder": hparams["embedder"], "head": head}
-    checkpointer = hparams["checkpointer"]
-    checkpointer.add_recoverables(
-        {**modules, "training_log": state["training_log"], "counter": hparams["epoch_counter"]}
-    )
-    policy = hparams.get("warm_start_head") or "keep"
-    if hparams.get("warm_start") and not checkpointer.list_checkpoints():
-        warm_start(hparams["warm_start"], policy, hparams["embedder"], head, rows)
-    means = bool(hparams.get("warm_start")) and policy == "means"
-    epoch, zero_target = hparams.get("reinit_epoch") or 0, hparams.get("reinit_zero_target") or 0.0
-    if means or epoch or zero_target:
-        state["reinitialiser"] = Reinitialiser(
-            train,
-            labels,
-            hparams["batch_size"],
-            rate,
-            speeds,
-            epoch=1 if means else max(epoch, 1),
-            zero_target=0.0 if means else zero_target,
-        )
+    counter = hparams.get("epoch_counter") or EpochCounter(limit=hparams["number_of_epochs"])
+    checkpointer = SafeCheckpointer(folder.save)
+    checkpointer.add_recoverables({**modules, "training_log": state["training_log"], "counter": counter})
+    if "reinitialiser" in state:
         checkpointer.add_recoverable("reinitialiser", state["reinitialiser"])
+    if hparams.get("warm_start") and not checkpointer.list_checkpoints():
+        policy = hparams.get("warm_start_head") or "keep"
+        warm_start(hparams["warm_start"], policy, hparams["embedder"], head, rows)
     logger.info(
-        "%d training speakers, %d classes, %d utterances, %d steps an epoch; %d development trials",
-        len(speakers),
-        len(names),
-        len(train),
-        state["steps_per_epoch"],
-        0 if valid_set is None else len(valid_set.labels),
+        "%d training speakers, %d classes, %d utterances, %d steps per epoch; %d development trials",
+        *(len(labels), len(rows), len(train), steps, 0 if valid_set is None else len(valid_set.labels)),
     )
-    return SpeakerBrain(modules, hparams["opt_class"], {**hparams, **state}, run_opts, checkpointer)
+    state = {**hparams, **state, "epoch_counter": counter}
+    return SpeakerBrain(modules, hparams["opt_class"], state, run_opts, checkpointer)
 
 
 def fit(brain: SpeakerBrain) -> None:
@@ -185,7 +174,7 @@ def fit(brain: SpeakerBrain) -> None:
     hparams, valid = brain.hparams, {}
     if hparams.valid_set is not None:
         batches = hparams.valid_set.batches(hparams.batch_size)[rank() :: world_size()]
-        valid = {"batch_sampler": batches, "num_workers": hparams.num_workers}
+        valid = {"batch_sampler": batches, **loader_options(hparams, brain.device)}
     brain.train_sampler = EpochSampler(len(hparams.train_set), hparams.seed)
     brain.fit(
         hparams.epoch_counter,
@@ -195,7 +184,7 @@ def fit(brain: SpeakerBrain) -> None:
             "sampler": brain.train_sampler,
             "batch_size": local_batch_size(hparams.batch_size),
             "drop_last": True,
-            "num_workers": hparams.num_workers,
+            **loader_options(hparams, brain.device),
         },
         valid_loader_kwargs=valid,
     )
@@ -206,8 +195,13 @@ def save_best(brain: SpeakerBrain) -> Path:
     `<output_folder>/model`, and its prototypes.
     """
     hparams = brain.hparams
-    folder = save_trained(brain, Path(hparams.output_folder), getattr(hparams, "average", 0) or 0)
-    logger.info("embedder saved to %s", folder)
+    folder = save_trained(brain, hparams.run_folder, getattr(hparams, "average", 0) or 0)
+    manifest = "MANIFEST" if getattr(hparams, "prepared", None) else hparams.run_folder.path / "manifest.csv"
+    logger.info(
+        "embedder saved to %s. Next: alpha-sv extract %s %s -o %s",
+        *(folder, folder, manifest, hparams.run_folder.path / "embeddings"),
+    )
+    _release(hparams.run_folder.path)
     return folder
 
 
@@ -218,60 +212,6 @@ def run(argv: Sequence[str]) -> Path:
     brain = build_brain(hparams, run_opts, manifest)
     fit(brain)
     return save_best(brain)
-
-
-def _check(hparams: dict, run_opts: dict) -> None:
-    """What would otherwise fail only after the preparation, or late in training."""
-    if not isinstance(hparams["loss"], MarginLoss):
-        raise ValueError(
-            f"loss is {hparams['loss']!r}, not a loss of alpha_sv; write "
-            "--loss='!new:alpha_sv.losses.A3M {alpha: 1.5}'"
-        )
-    if hparams["head"] not in HEADS:
-        raise ValueError(f"head must be {' or '.join(HEADS)}, got {hparams['head']!r}")
-    local_batch_size(hparams["batch_size"])
-    if world_size() > 1 and hparams["head"] == "sparse":
-        raise ValueError("head: sparse trains in one process; with several use head: dense")
-    policy = hparams.get("warm_start_head") or "keep"
-    if policy not in HEAD_POLICIES:
-        raise ValueError(f"warm_start_head must be one of {', '.join(HEAD_POLICIES)}, got {policy!r}")
-    if hparams.get("warm_start") and hparams.get("warm_start_head") == "means":
-        if hparams.get("reinit_epoch") or hparams.get("reinit_zero_target"):
-            raise ValueError(
-                "warm_start_head: means already sets the prototypes, to their speakers' means; use reinit_epoch: 0 "
-                "and reinit_zero_target: 0 with it, or warm_start_head: keep or new"
-            )
-    for key, least in (("number_of_epochs", 1), ("valid_interval", 1), ("average", 0), ("reinit_epoch", 0)):
-        if not (isinstance(value := hparams.get(key, least), int) and value >= least):
-            raise ValueError(f"{key} must be a whole number, at least {least}, got {value}")
-    if run_opts.get("ckpt_interval_steps") or hparams.get("ckpt_interval_steps"):
-        hparams["ckpt_interval_minutes"] = 0  # SpeechBrain takes one of the two
-    device = _device(run_opts)
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"--device={device}, but torch finds no CUDA device here; use --device=cpu")
-
-
-def _device(run_opts: dict) -> str:
-    return str(run_opts.get("device") or "cpu")
-
-
-def _by_step(schedule, steps_per_epoch: int, hparams: dict) -> Callable[[torch.optim.Optimizer, int], object]:
-    """A recipe's learning rate as a function that sets it before a step (from 1).
-
-    Either a pure function of the epoch (`alpha_sv.schedule`), or a class of SpeechBrain's that counts steps.
-    """
-    if isinstance(schedule, functools.partial):
-        return schedule(
-            warmup=round(steps_per_epoch * hparams["warmup_epochs"]),
-            cooldown=round(steps_per_epoch * hparams["cooldown_epochs"]),
-            total_steps=steps_per_epoch * hparams["number_of_epochs"],
-        )
-
-    def set_rate(optimizer: torch.optim.Optimizer, step: int) -> None:
-        for group in optimizer.param_groups:
-            group["lr"] = schedule((step - 1) / steps_per_epoch)
-
-    return set_rate
 
 
 def _listed(value) -> list:

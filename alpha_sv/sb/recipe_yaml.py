@@ -17,7 +17,7 @@ from hyperpyyaml import resolve_references
 
 CONSTRUCTIBLE = {
     "alpha_sv": {
-        "embedding.embedders.SpeakerEmbedder",
+        "embedding.embedder.SpeakerEmbedder",
         "data.audio.augment.Augmenter",
         "heads.PrototypeSGD",
         "losses.NormSoftmax",

@@ -1,8 +1,12 @@
-"""What the folder of a training run says of it: its loss, where it started, every speaker it heard.
+"""The folder of a training run: what lies where, what it says of the run, and whether it may be continued.
 
-<run>/hyperparams.yaml    the resolved recipe, read as nodes with tags: nothing that it names is built
-<run>/labels.json         class → row; the classes are speakers, and `speaker#0.9` is that speaker at another speed
-<run>/model/              the embedder
+hyperparams.yaml          the resolved recipe, read as nodes with tags: nothing that it names is built
+labels.json               class → row; the classes are speakers, `speaker#0.9` is that speaker at another speed
+manifest.csv              and the other files of the preparation, in recipes that prepare
+train_log.jsonl           one line for each logged step and each evaluation
+save/                     checkpoints, and run.json: what the run was begun on
+model/                    the embedder: of the best epoch so far, or the mean of the last ones
+prototypes.safetensors    tensor "weight" [C, D]
 """
 
 from __future__ import annotations
@@ -10,11 +14,126 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import ruamel.yaml
+
+from alpha_sv.files import atomic_write
+from alpha_sv.moved import new_name
+
+# SpeechBrain's options that change the steps of a training
+_STEP_OPTIONS = {
+    *("precision", "auto_mix_prec", "bfloat16_mix_prec", "eval_precision", "max_grad_norm", "skip_nonfinite_grads"),
+    *("grad_accumulation_factor", "optimizer_step_limit", "remove_vector_weight_decay"),
+    *("debug", "debug_batches", "debug_epochs"),
+}
+# keys that may change between two sittings: the machine's side of a run, and where its inputs and outputs lie (the
+# data are compared themselves)
+_FREE_SETTINGS = {
+    *("num_workers", "log_interval", "ckpt_interval_minutes", "ckpt_interval_steps"),
+    *("output_folder", "checkpointer", "data_folder", "trials", "valid_trials", "exclude_speakers"),
+    *("prepared", "tensorboard", "epoch_counter"),
+}
+_FREE_BUT_GIVEN = {"noise_folder", "rir_folder"}  # forgotten on resuming, the rest of the run would be without them
+
+
+class RunFolder:
+    """Where the files of a run lie, and whether a command continues the run that was begun there.
+
+    Example
+    -------
+    >>> RunFolder("results/ecapa_q_margin/1234").model.as_posix()
+    'results/ecapa_q_margin/1234/model'
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = Path(path)
+        self.hyperparams, self.labels = self.path / "hyperparams.yaml", self.path / "labels.json"
+        self.model, self.prototypes = self.path / "model", self.path / "prototypes.safetensors"
+        self.log, self.save, self.events = self.path / "train_log.jsonl", self.path / "save", self.path / "tensorboard"
+
+    @property
+    def has_checkpoints(self) -> bool:
+        return any(self.save.glob("CKPT*"))
+
+    def refuse_other_settings(self, resolve: Callable[[int | None], str], run_opts: Mapping) -> None:
+        """A folder with checkpoints is continued only with the settings it was begun with, or for more epochs.
+
+        Parameters
+        ----------
+        resolve : callable
+            The resolved recipe of the present command, for its own number of epochs (None) or another one: keys that
+            are fractions of the training follow that number, and are no difference.
+        run_opts : mapping
+            SpeechBrain's options of the present command.
+        """
+        if not (self.hyperparams.is_file() and self.has_checkpoints):
+            return
+        old, new = _settings(self.hyperparams.read_text(encoding="utf-8")), _settings(resolve(None))
+        before, now = (_number_of_epochs(settings) for settings in (old, new))
+        if before is not None and now is not None and now > before:
+            new = _settings(resolve(before))
+        changed = {key for key in old.keys() | new.keys() if old.get(key) != new.get(key)}
+        begun = self._begun().get("run options")
+        if begun is not None:
+            given = step_options(run_opts)
+            changed |= {f"--{key}" for key in begun.keys() | given.keys() if begun.get(key) != given.get(key)}
+        if changed:
+            raise ValueError(
+                f"{self.path} holds a run with other settings ({', '.join(sorted(changed))}): continuing it would mix "
+                f"the two. Choose another output_folder, delete this one, or continue the run as it was begun with "
+                f"{self.hyperparams} as the recipe"
+            )
+
+    def refuse_other_data(self, manifest: str, trials: str) -> None:
+        """With other files or speakers a prototype would change its speaker, or a test speaker turn up in training.
+
+        Parameters
+        ----------
+        manifest, trials : str
+            Hashes of the manifest and of the development trials of the present command.
+        """
+        now, before = {"manifest": manifest, "development trials": trials}, self._begun()
+        if not (before and self.has_checkpoints):
+            return
+        if changed := [name for name in now if now[name] != before.get(name)]:
+            raise ValueError(
+                f"{self.path} holds a run on other data (changed: {', '.join(changed)}): its prototypes belong to "
+                "other speakers. Choose another output_folder, or delete this one"
+            )
+
+    def begin(self, argv, resolved: str, run_opts: Mapping, manifest: str, trials: str, labels: Mapping) -> None:
+        """Write down what the run is; after every check, because from here on the folder is its own."""
+        for path, content in (
+            (self.hyperparams, f"# {' '.join(argv)}\n{resolved}"),
+            (self.labels, json.dumps(labels, indent=0)),
+            (
+                self.save / "run.json",
+                json.dumps(
+                    {"manifest": manifest, "development trials": trials, "run options": step_options(run_opts)},
+                    indent=1,
+                ),
+            ),
+        ):
+            with atomic_write(path) as file:
+                file.write(content)
+
+    def _begun(self) -> dict:
+        for name in ("run.json", "data.json"):  # the second without options, until version 0.1
+            if (file := self.save / name).is_file():
+                try:
+                    return dict(json.loads(file.read_text(encoding="utf-8")))
+                except (ValueError, TypeError) as error:
+                    raise ValueError(f"{file} is damaged ({error}); choose another output_folder") from error
+        return {}
+
+
+def step_options(run_opts: Mapping) -> dict[str, object]:
+    """SpeechBrain's options that were given and change the steps."""
+    given = set(run_opts.get("overridden_args") or ())
+    return {key: run_opts.get(key) for key in sorted(_STEP_OPTIONS & given)}
 
 
 @dataclass(frozen=True)
@@ -129,3 +248,24 @@ def _loss(node, margin: float | None) -> str:
     )
     name = node.tag.value.rpartition(".")[2]
     return f"{name} ({arguments})" if arguments else name
+
+
+def _settings(resolved: str) -> dict[str, object]:
+    """Top-level key → what it says, as plain lists, dictionaries and (tag, value), without free settings."""
+    return _plain(ruamel.yaml.YAML().load(resolved))[1]
+
+
+def _plain(node, key: str = ""):
+    if key in _FREE_BUT_GIVEN:
+        return "given" if node not in (None, "") else ""
+    tag = new_name(str(getattr(getattr(node, "tag", None), "value", None)))
+    if isinstance(node, dict):
+        return tag, {name: _plain(value, name) for name, value in node.items() if name not in _FREE_SETTINGS}
+    if isinstance(node, list):
+        return tag, [_plain(value) for value in node]
+    return tag, str(getattr(node, "value", node))
+
+
+def _number_of_epochs(settings: Mapping) -> int | None:
+    text = settings.get("number_of_epochs")
+    return int(text[1]) if isinstance(text, tuple) and text[1].isdecimal() else None

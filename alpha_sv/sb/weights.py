@@ -1,12 +1,8 @@
-"""What a run leaves, and what the next one may begin with: an embedder, its prototypes, and whose they are.
-
-<output folder>/model/                    weights and configuration of the embedder
-<output folder>/prototypes.safetensors    tensor "weight" [C, D]
-<output folder>/labels.json               class → row of it
-"""
+"""What a run leaves, and what the next one may begin with: an embedder, its prototypes, and whose they are."""
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
 import logging
@@ -22,21 +18,22 @@ from torch import Tensor
 from alpha_sv.embedding import SpeakerEmbedder
 from alpha_sv.files import atomic_write
 from alpha_sv.sb.checkpointer import ends_an_epoch
+from alpha_sv.sb.run_folder import RunFolder
 
 HEAD_POLICIES = ("keep", "means", "new")
 
 logger = logging.getLogger(__name__)
 
 
-def save_trained(brain, output: Path, average: int = 0) -> Path:
+def save_trained(brain, folder: RunFolder, average: int = 0) -> Path:
     """Save a trained run's embedder and prototypes; returns the folder of the embedder.
 
     Parameters
     ----------
     brain : SpeakerBrain
-        After `fit`.
-    output : Path
-        The run's folder.
+        After `fit`, or after an epoch; its own weights stay as they are.
+    folder : RunFolder
+        The run's.
     average : int
         Of how many of the last epochs the weights are averaged; 0: those of the epoch with the lowest EER on the
         development trials.
@@ -52,26 +49,26 @@ def save_trained(brain, output: Path, average: int = 0) -> Path:
             importance_key=ckpt_recency, max_num_checkpoints=average, ckpt_predicate=ends_an_epoch
         )
         if len(checkpoints) < average:
-            logger.warning("only %d of the %d epochs to average are there", len(checkpoints), average)
-        load = functools.partial(torch.load, weights_only=True)
-        for name, module in (("embedder", brain.embedder), ("head", brain.head)):
-            if any(True for _ in module.parameters()):
-                module.load_state_dict(average_checkpoints(checkpoints, name, parameter_loader=load))
-        logger.info("the weights are the mean of the last %d epochs", len(checkpoints))
+            logger.info("only %d of the %d epochs to average are there", len(checkpoints), average)
     else:
-        best = checkpointer.recover_if_possible(min_key="eer")
+        best = checkpointer.find_checkpoint(min_key="eer")
         if best is None:
-            raise ValueError(f"{output}: no epoch was scored on development trials; set average to how many to average")
+            raise ValueError(f"{folder.path}: no epoch was scored on development trials; set average instead")
+        checkpoints = [best]
         logger.info("development EER %.2f %%, the lowest of all epochs", 100 * best.meta["eer"])
-    run_on_main(_write, args=[output, brain.embedder, brain.head])
-    return output / "model"
+    run_on_main(_write, args=[folder, checkpoints, brain.embedder, brain.head])
+    return folder.model
 
 
-def _write(output: Path, embedder: SpeakerEmbedder, head) -> None:
-    prototypes = {"weight": head.weight.detach().cpu().contiguous()}
-    with atomic_write(output / "prototypes.safetensors", "wb") as file:
-        file.write(safetensors.torch.save(prototypes))
-    embedder.save(output / "model")  # last: what is there is whole
+def _write(folder: RunFolder, checkpoints: list, embedder: SpeakerEmbedder, head) -> None:
+    """The mean of the checkpoints' weights, in the form of `embedder` and `head`."""
+    load = functools.partial(torch.load, weights_only=True, map_location="cpu")
+    embedder = copy.deepcopy(embedder).cpu()
+    embedder.load_state_dict(average_checkpoints(checkpoints, "embedder", parameter_loader=load))
+    weight = average_checkpoints(checkpoints, "head", parameter_loader=load)["weight"]
+    with atomic_write(folder.prototypes, "wb") as file:
+        file.write(safetensors.torch.save({"weight": weight.detach().contiguous()}))
+    embedder.save(folder.model)  # last: what is there is whole
 
 
 def warm_start(folder: str | Path, policy: str, embedder: SpeakerEmbedder, head, labels: dict[str, int]) -> None:
@@ -95,9 +92,10 @@ def warm_start(folder: str | Path, policy: str, embedder: SpeakerEmbedder, head,
         The folder holds no finished run, its embedder is another network, or, with "keep", it lacks a class.
     """
     folder = Path(folder)
-    if not (folder / "model").is_dir():
-        raise ValueError(f"warm_start: {folder} holds no finished run (no model/ in it); give the output_folder of one")
-    earlier = SpeakerEmbedder.load(folder / "model")
+    run = RunFolder(folder)
+    if not run.model.is_dir():
+        raise ValueError(f"warm_start: {folder} holds no trained run (no model/ in it); give the output_folder of one")
+    earlier = SpeakerEmbedder.load(run.model)
     one, other = earlier.config, embedder.config
     if changed := sorted(key for key in one.keys() | other.keys() if one.get(key) != other.get(key)):
         raise ValueError(
@@ -123,11 +121,11 @@ def warm_start(folder: str | Path, policy: str, embedder: SpeakerEmbedder, head,
 
 
 def prototypes_of(folder: Path) -> tuple[Tensor, dict[str, int]]:
-    """(prototypes [C, D], class → row) of a finished run."""
-    file = folder / "prototypes.safetensors"
+    """(prototypes [C, D], class → row) of a trained run."""
+    run = RunFolder(folder)
     try:
-        weight = safetensors.torch.load(file.read_bytes())["weight"]
-        rows = json.loads((folder / "labels.json").read_text(encoding="utf-8"))
+        weight = safetensors.torch.load(run.prototypes.read_bytes())["weight"]
+        rows = json.loads(run.labels.read_text(encoding="utf-8"))
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise ValueError(f"{folder} has no usable prototypes ({error}); use warm_start_head: means or new") from error
     if not isinstance(rows, dict) or not all(row in range(len(weight)) for row in rows.values()):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from alpha_sv.data.corpus.manifest import read_manifest
 from alpha_sv.data.trials.files import read_trials, write_scores
-from alpha_sv.embedding.embedders import SpeakerEmbedder
+from alpha_sv.embedding.embedder import SpeakerEmbedder
 from alpha_sv.embedding.extract import extract
 from alpha_sv.files import atomic_write
 from alpha_sv.pipeline.score import cohort_matrix, score_store, trial_speakers

@@ -7,7 +7,7 @@ import numpy as np
 from alpha_sv.data.audio.tar_member import parse_member
 from alpha_sv.data.corpus.manifest import Utterance
 from alpha_sv.data.corpus.tar_shards import write_shards
-from alpha_sv.embedding.embedders import SpeakerEmbedder
+from alpha_sv.embedding.embedder import SpeakerEmbedder
 from alpha_sv.embedding.extract import extract
 from tests.fixtures.speech_tree import RATE, make_tree
 

@@ -12,7 +12,7 @@ from alpha_sv.data.audio.read import read_audio
 from alpha_sv.data.corpus.manifest import read_manifest
 from alpha_sv.data.corpus.voxceleb import TEST_SPEAKERS
 from alpha_sv.data.trials.files import read_scores
-from alpha_sv.embedding.embedders import SpeakerEmbedder
+from alpha_sv.embedding.embedder import SpeakerEmbedder
 from alpha_sv.sb.weights import prototypes_of
 from tests.fixtures.voxceleb_recipe import (
     NOT_RUN,

@@ -10,6 +10,7 @@ from alpha_sv.embedding import SpeakerEmbedder
 from alpha_sv.heads import CosineHead
 from alpha_sv.sb.experiment import read_arguments, run
 from alpha_sv.schedule import ExponentialRate, TriangularRate
+from tests.fixtures.speech_tree import make_tree
 from tests.fixtures.training_runs import OFTEN, RECIPE, arguments, checkpoints, column, log_of, run_killed, stored
 
 pytestmark = pytest.mark.usefixtures("in_recipe")
@@ -17,11 +18,8 @@ pytestmark = pytest.mark.usefixtures("in_recipe")
 DROPS = "[!new:speechbrain.augment.time_domain.DropFreq {}, !new:speechbrain.augment.time_domain.DropChunk {}]"
 
 
-def augmented(folder, argv, modules=DROPS):
-    """The same command for a recipe with `wav_augment`."""
-    recipe = folder / "augmented.yaml"
-    recipe.write_text((RECIPE / argv[0]).read_text() + f"wav_augment: {modules}\n")
-    return [str(recipe), *argv[1:]]
+def augmented(argv, modules=DROPS):
+    return [*argv, f"--wav_augment={modules}"]
 
 
 @pytest.mark.parametrize("modules", ["[]", DROPS], ids=["plain", "with DropFreq"])
@@ -40,8 +38,16 @@ def test_bf16_follows_fp32_and_keeps_waveforms_loss_and_head_in_float32(modules,
     monkeypatch.setattr(SpeakerEmbedder, "forward", watch_embedder)
     losses = []
     for precision in ("fp32", "bf16"):
-        argv = arguments(tree, tmp_path / precision, precision=precision, number_of_epochs=1)
-        run(augmented(tmp_path, argv, modules))
+        argv = arguments(
+            tree,
+            tmp_path / precision,
+            precision=precision,
+            number_of_epochs=1,
+            margin=0,
+            warmup_epochs=1,
+            cooldown_epochs=0,
+        )
+        run(augmented(argv, modules))
         losses.append(column(tmp_path / precision, "loss"))
     assert np.isfinite(losses).all()
     np.testing.assert_allclose(losses[1][:3], losses[0][:3], rtol=0.03)
@@ -56,10 +62,10 @@ def test_fp16_on_a_cpu_is_refused_with_the_remedy(tree, tmp_path):
 
 
 @pytest.mark.parametrize(("native", "precision", "warned"), [(0, "bf16", 1), (1, "bf16", 0), (0, "fp32", 0)])
-def test_bf16_that_the_cpu_only_emulates_is_warned_of(native, precision, warned, tree, tmp_path, monkeypatch, capsys):
+def test_bf16_that_the_cpu_only_emulates_is_warned_of(native, precision, warned, tree, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": bool(native)}, raising=False)
     read_arguments(arguments(tree, tmp_path, precision=precision))
-    assert ("no bfloat16 instructions" in "".join(capsys.readouterr())) == warned
+    assert ("no bfloat16 instructions" in caplog.text) == warned
 
 
 @pytest.mark.parametrize("factor", [2, 4])
@@ -67,9 +73,7 @@ def test_accumulated_batches_take_the_steps_of_one_large_batch(factor, tree, tmp
     """To rounding where no batch statistics are: prototypes on a fixed embedding. With 4, the 2 batches that are left
     of 6 are dropped, as the large batch drops their utterances.
     """
-    fixed = (
-        "!new:alpha_sv.embedding.embedders.SpeakerEmbedder {architecture: mean_fbank, embedding_dim: 24, n_mels: 24}"
-    )
+    fixed = "!new:alpha_sv.embedding.embedder.SpeakerEmbedder {architecture: mean_fbank, embedding_dim: 24, n_mels: 24}"
     same = {"embedder": fixed, "embedding_dim": 24, "number_of_epochs": 3, "warmup_epochs": 2, "cooldown_epochs": 1}
     same["margin_schedule"] = "{increase_start_epoch: 0, fix_start_epoch: 2}"
     run(arguments(tree, tmp_path / "parts", batch_size=8, grad_accumulation_factor=factor, **same))
@@ -145,9 +149,9 @@ def test_alpha_is_a_function_of_the_epoch_also_of_a_resumed_run_and_auto_keeps_k
 def test_with_batch_augmentation_and_speeds_the_log_depends_on_neither_workers_nor_a_kill(tree, tmp_path):
     same = {"speeds": "[1.0, 0.9]", **OFTEN}
     for workers in (0, 2):
-        run(augmented(tmp_path, arguments(tree, tmp_path / str(workers), num_workers=workers, **same)))
-    run_killed(augmented(tmp_path, arguments(tree, tmp_path / "killed", num_workers=1, **same)), step=8)
-    run(augmented(tmp_path, arguments(tree, tmp_path / "killed", num_workers=0, **same)))
+        run(augmented(arguments(tree, tmp_path / str(workers), num_workers=workers, **same)))
+    run_killed(augmented(arguments(tree, tmp_path / "killed", num_workers=1, **same)), step=8)
+    run(augmented(arguments(tree, tmp_path / "killed", num_workers=0, **same)))
     expected = log_of(tmp_path / "0")
     assert all(log_of(tmp_path / name) == expected for name in ("2", "killed"))
     run(arguments(tree, tmp_path / "off", **same))
@@ -181,11 +185,83 @@ def test_a_diverged_run_says_so(tree, tmp_path):
         run(arguments(tree, tmp_path, lr=1e30, warmup_epochs=0, cooldown_epochs=0))
 
 
-def test_more_epochs_for_a_run_that_is_there_are_refused(tree, tmp_path):
-    """The schedules are functions of the number of epochs: what was trained belongs to the old ones."""
-    run(arguments(tree, tmp_path, number_of_epochs=1))
-    with pytest.raises(ValueError, match="number_of_epochs.*another output_folder"):
-        run(arguments(tree, tmp_path, number_of_epochs=2))
+def test_a_finished_run_can_be_prolonged_and_its_schedules_follow(tree, tmp_path):
+    """The steps that were taken stay; those to come are of the longer schedule."""
+    run(arguments(tree, tmp_path / "one", number_of_epochs=2))
+    before = log_of(tmp_path / "one")
+    run(arguments(tree, tmp_path / "one", number_of_epochs=4))
+    run(arguments(tree, tmp_path / "whole", number_of_epochs=4))
+    assert log_of(tmp_path / "one")[: len(before)] == before
+    assert column(tmp_path / "one", "step") == column(tmp_path / "whole", "step")
+    for key in ("lr", "margin"):
+        later = slice(len([row for row in before if row["kind"] == "train"]), None)
+        assert column(tmp_path / "one", key)[later] == column(tmp_path / "whole", key)[later]
+    with pytest.raises(ValueError, match="number_of_epochs"):
+        run(arguments(tree, tmp_path / "one", number_of_epochs=3))
+    with pytest.raises(ValueError, match=r"other settings \(batch_size"):
+        run(arguments(tree, tmp_path / "one", number_of_epochs=5, batch_size=4))
+
+
+@pytest.mark.parametrize("option", [{"max_grad_norm": 0.1}, {"grad_accumulation_factor": 2}, {"precision": "bf16"}])
+def test_options_that_change_the_steps_are_part_of_the_run_given_or_dropped(option, tree, tmp_path):
+    run_killed(arguments(tree, tmp_path / "plain", **OFTEN), 2)
+    run_killed(arguments(tree, tmp_path / "given", **OFTEN, **option), 2)
+    (name,) = option
+    for folder, options in (("plain", option), ("given", {})):
+        with pytest.raises(ValueError, match=f"other settings .*--{name}"):
+            run(arguments(tree, tmp_path / folder, **OFTEN, **options))
+
+
+def test_a_refused_command_leaves_the_folder_as_it_was(tree, tmp_path):
+    run(arguments(tree, tmp_path / "out", number_of_epochs=1))
+
+    def content():
+        files = (path for path in (tmp_path / "out").rglob("*") if path.is_file())
+        return {path: path.read_bytes() for path in files if path.name not in (".lock", "log.txt", "audit.journal")}
+
+    before = content()
+    fewer = make_tree(tmp_path / "other", speakers=8, utterances=6)
+    for other in (
+        {"data_folder": fewer / "wav"},
+        {"data_folder": "/path/to/wav"},
+        {"trials": "/path/to/trials.txt"},
+        {"num_valid_speakers": 3},
+        {"batch_size": 4},
+        {"noise_folder": ""},
+        {"seed": 2},
+    ):
+        with pytest.raises(ValueError):
+            run(arguments(tree, tmp_path / "out", **{"number_of_epochs": 1, **other}))
+        assert content() == before, other
+
+
+def test_there_is_a_model_as_soon_as_there_is_a_best_epoch(tree, tmp_path):
+    run_killed(arguments(tree, tmp_path, **OFTEN), 7)  # in the second epoch, of 6 steps each
+    (first,) = (c for c in checkpoints(tmp_path) if c.meta["end-of-epoch"])
+    saved = SpeakerEmbedder.load(tmp_path / "model").state_dict()
+    assert all(torch.equal(saved[name], value) for name, value in stored(first, "embedder").items())
+
+
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        ({"cooldown_epochs": 14}, "cooldown_epochs must be from 0 to number_of_epochs"),
+        ({"warmup_epochs": 1.5, "cooldown_epochs": 1}, "do not fit into the 2 epochs"),
+        ({"margin_schedule": "{fix_start_epoch: 12}"}, "margin_schedule reaches its end at epoch 12"),
+        ({"reinit_epoch": 3}, "reinit_epoch 3 is after the last epoch"),
+    ],
+)
+def test_schedules_that_do_not_fit_into_the_training_are_refused(overrides, message, tree, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        run(arguments(tree, tmp_path, **overrides))
+
+
+def test_short_trainings_have_their_whole_schedules(tree, tmp_path):
+    """With fixed epochs, three of them ended before the margin began to grow and Q-Margin and A3M were one loss."""
+    run(arguments(tree, tmp_path, number_of_epochs=3))
+    margins, rates = column(tmp_path, "margin"), column(tmp_path, "lr")
+    assert margins[0] == 0 and margins[-1] == 0.2
+    assert max(rates) == 0.003 and rates[-1] < 0.1 * max(rates)
 
 
 def test_debug_tries_the_whole_way_and_leaves_the_folder_free_for_the_run(tree, tmp_path):

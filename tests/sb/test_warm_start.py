@@ -162,7 +162,7 @@ def _no_model(folder):
         (_torn_labels, "no usable prototypes"),
         (_listed_labels, "labels.json"),
         (_words_as_rows, "labels.json names rows"),
-        (_no_model, "holds no finished run"),
+        (_no_model, "holds no trained run"),
     ],
 )
 def test_a_damaged_run_is_refused_with_its_name_and_only_keep_needs_prototypes(

@@ -14,9 +14,11 @@ of the file system or the number of workers; a changed input, the trial lists in
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import io
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import soundfile
@@ -29,7 +31,7 @@ from alpha_sv.data.corpus.manifest import SPLITS, Utterance, manifest_hash, writ
 from alpha_sv.data.corpus.published_split import check_lengths, read_split, take_over, write_split
 from alpha_sv.data.corpus.tree import AudioFile, find_files, fingerprint
 from alpha_sv.data.trials.files import read_trials, write_trials
-from alpha_sv.files import Paths, as_list, input_key, is_fresh, sha256_file, write_stamp
+from alpha_sv.files import Paths, as_list, atomic_write, input_key, is_fresh, sha256_file, write_stamp
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +54,7 @@ def prepare_tree(
     valid_trials: str | os.PathLike | None = None,
     like: str | os.PathLike | None = None,
     notes: Mapping[str, object] | None = None,
+    check: Callable[[str, str], None] | None = None,
 ) -> Path:
     """Prepare one or several pooled speaker trees (see `alpha_sv.data.corpus.tree` for the layout).
 
@@ -86,6 +89,9 @@ def prepare_tree(
         Give it the trial lists, exclusions and seed that it was published with.
     notes : mapping, optional
         Facts (of JSON's types) to keep in prepare.json among the arguments.
+    check : callable, optional
+        Called with the hashes of the manifest and of the development trials ("" without any) before anything but the
+        journal is written; what it raises leaves an earlier preparation as it was.
 
     Returns
     -------
@@ -136,10 +142,6 @@ def prepare_tree(
         logger.info("%s: prepared from these very inputs already, reused", output)
         return manifest
     lists = [(path, read_trials(path)) for path in trial_lists]
-    # should this fail half way, nothing older can pass for its result
-    for name in ("prepare.json", *_OUTPUTS):
-        (output / name).unlink(missing_ok=True)
-
     own_valid = [(path, read_trials(path)) for path in valid_lists]
     if own_valid and own_valid[0][1].labels is None:
         raise ValueError(f"{valid_lists[0]}: development trials need labels (1 enroll test)")
@@ -156,7 +158,8 @@ def prepare_tree(
     speed = examined.speed
     logger.info("%(read)d files read in %(seconds).1f s, %(files_per_second)d files/s; %(known)d known already", speed)
     found = findings([f.utt_id for f in used], [f.speaker for f in used], examined.results)
-    write_audit(output / "audit.csv", found)
+    if not stamp.exists():  # there is no earlier preparation that it could contradict: should this one fail, it helps
+        write_audit(output / "audit.csv", found)
     logger.log(logging.WARNING if found else logging.INFO, summary(found, len(used)))
     utterances = _usable(used, examined.results, found, split_of)
     left_out["unusable (see audit.csv)"] = len(used) - len(utterances)
@@ -166,9 +169,20 @@ def prepare_tree(
     if num_valid_speakers:
         utterances = _with_validation(utterances, num_valid_speakers, seed)
     valid = [u for u in utterances if u.split == "valid"]
+    development = io.StringIO()
     if valid:
-        trials_of_valid = own_valid[0][1] if own_valid else validation_trials(valid, seed)
-        write_trials(output / "valid_trials.txt", trials_of_valid)
+        write_trials(development, own_valid[0][1] if own_valid else validation_trials(valid, seed))
+    if check is not None:
+        text = development.getvalue().encode()
+        check(manifest_hash(utterances), hashlib.sha256(text).hexdigest() if valid else "")
+
+    # all is known: nothing older may pass for this result while it is written
+    for name in ("prepare.json", *_OUTPUTS):
+        (output / name).unlink(missing_ok=True)
+    write_audit(output / "audit.csv", found)
+    if valid:
+        with atomic_write(output / "valid_trials.txt") as file:
+            file.write(development.getvalue())
     write_manifest(manifest, utterances)
     counts = {split: _count(utterances, split) for split in SPLITS}
     facts = {

@@ -16,6 +16,7 @@ from alpha_sv.data.corpus.manifest import manifest_hash, read_manifest
 from alpha_sv.data.corpus.prepare import prepare_tree
 from alpha_sv.data.corpus.tree import find_files
 from alpha_sv.data.trials.files import Trials, read_trials, write_trials
+from alpha_sv.files import sha256_file
 
 RATE = 16000
 
@@ -447,13 +448,26 @@ def test_damaged_outputs_are_made_again(tmp_path, tree, prepare, name, harm):
     assert outputs_of(tmp_path / "out") == whole
 
 
-def test_a_failure_leaves_no_older_manifest_behind(tmp_path, tree, prepare):
+def test_a_failure_leaves_the_earlier_preparation_as_it_was(tmp_path, tree, prepare):
     prepare(tree, num_valid_speakers=2)
+    before = outputs_of(tmp_path / "out")
     with pytest.raises(ValueError, match="no usable"):
         prepare(tree, sample_rate=8000)
-    assert {file.name for file in (tmp_path / "out").iterdir()} == {"audit.csv", "audit.journal"}
+
+    def refuse(manifest, trials):
+        raise ValueError("another run's")
+
+    with pytest.raises(ValueError, match="another run's"):
+        prepare(tree, num_valid_speakers=3, check=refuse)
+    assert outputs_of(tmp_path / "out") == before
     prepare(tree)
     assert not (tmp_path / "out/valid_trials.txt").exists()
+
+
+def test_the_check_is_given_the_hashes_of_what_is_then_written(tmp_path, tree, prepare):
+    seen = []
+    manifest = prepare(tree, num_valid_speakers=2, check=lambda *hashes: seen.append(hashes))
+    assert seen == [(manifest_hash(read_manifest(manifest)), sha256_file(manifest.parent / "valid_trials.txt"))]
 
 
 def test_an_input_is_never_overwritten(tmp_path, tree, prepare):

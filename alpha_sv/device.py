@@ -1,0 +1,55 @@
+"""On which device to compute: one rule for every verb and recipe.
+
+Without a choice it is the first CUDA device if there is one, else the CPU. Apple's mps is never chosen by itself and
+refused when asked for, because the solver needs float64, which mps does not have.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+
+def pick_device(given: str | None = None) -> str:
+    """Name of the device to use: `given` once it has been checked, or the default.
+
+    Parameters
+    ----------
+    given : str, optional
+        "cpu", "cuda" or "cuda:1". Under torchrun "cuda" is the GPU of this process (LOCAL_RANK).
+
+    Raises
+    ------
+    ValueError
+        For another device, or one that this machine lacks.
+
+    Example
+    -------
+    >>> pick_device("cpu")
+    'cpu'
+    >>> pick_device("mps")
+    Traceback (most recent call last):
+    ...
+    ValueError: device mps cannot be used: it has no float64, which the losses need; use --device=cpu
+    """
+    import torch
+
+    device = str(given or "").strip().lower() or ("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, number = device.partition(":")
+    if kind == "mps":
+        raise ValueError("device mps cannot be used: it has no float64, which the losses need; use --device=cpu")
+    if kind not in ("cpu", "cuda") or (number and not re.fullmatch(r"\d{1,4}", number)) or device.endswith(":"):
+        raise ValueError(f"device must be cpu, cuda or cuda:NUMBER, got {given!r}")
+    if kind == "cpu":
+        return "cpu"
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if count == 0:
+        raise ValueError(f"device {device}, but torch finds no CUDA device here; use --device=cpu")
+    rank = os.environ.get("LOCAL_RANK", "0")
+    place = int(number) if number else int(rank) if rank.isdecimal() else 0
+    if place >= count:
+        raise ValueError(
+            f"device cuda:{place} does not exist: this machine has {count} CUDA devices, from cuda:0 on; "
+            "start at most as many processes on it"
+        )
+    return f"cuda:{place}"
