@@ -13,7 +13,7 @@ from pathlib import Path
 from alpha_sv.data.manifest import read_manifest
 from alpha_sv.data.synthetic import build_corpus
 from alpha_sv.data.trials import read_trials
-from alpha_sv.embedding.embedders import SpeakerEmbedder
+from alpha_sv.embedding.embedder import SpeakerEmbedder
 from alpha_sv.embedding.extract import extract
 from alpha_sv.pipeline.calibration import fit_calibrator
 from alpha_sv.pipeline.evaluation import evaluate_files, write_json

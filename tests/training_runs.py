@@ -18,6 +18,7 @@ OFTEN = {"ckpt_interval_steps": 1, "ckpt_interval_minutes": 0}
 TINY = {
     "ecapa": ["--channels=[16, 16, 16, 16, 48]"],
     "resnet": ["--channels=[8, 8, 8, 8]", "--block_sizes=[1, 1, 1, 1]"],
+    "campplus": ["--embedder={init_channels: 16, block_sizes: [2, 2], growth: 4}", "--channels=4"],
 }
 
 

@@ -108,7 +108,7 @@ def _prepare(a: argparse.Namespace) -> None:
 
 def _extract(a: argparse.Namespace) -> None:
     from alpha_sv.data.manifest import read_manifest
-    from alpha_sv.embedding.embedders import SpeakerEmbedder
+    from alpha_sv.embedding.embedder import SpeakerEmbedder
     from alpha_sv.embedding.extract import extract
     from alpha_sv.pipeline.scores import embedder_source
     from alpha_sv.pipeline.sources import write_sources

@@ -17,7 +17,8 @@ from hyperpyyaml import resolve_references
 
 CONSTRUCTIBLE = {
     "alpha_sv": {
-        "embedding.embedders.SpeakerEmbedder",
+        "embedding.embedder.SpeakerEmbedder",
+        "embedding.embedders.SpeakerEmbedder",  # its earlier name
         "data.chunks.Augmenter",
         "heads.PrototypeSGD",
         "losses.NormSoftmax",

@@ -10,7 +10,7 @@ from pathlib import Path
 from alpha_sv.data.files import atomic_write
 from alpha_sv.data.manifest import read_manifest
 from alpha_sv.data.trials import read_trials, write_scores
-from alpha_sv.embedding.embedders import SpeakerEmbedder
+from alpha_sv.embedding.embedder import SpeakerEmbedder
 from alpha_sv.embedding.extract import extract
 from alpha_sv.pipeline.scores import cohort_matrix, score_store, trial_speakers
 from alpha_sv.report import load_log

@@ -34,7 +34,7 @@ from trial_lists import Listed, read_list, refuse_heard, require_prepared
 from alpha_sv.data.files import atomic_write
 from alpha_sv.data.manifest import read_manifest
 from alpha_sv.data.tables import ScoreTable, Trials
-from alpha_sv.embedding.embedders import SpeakerEmbedder
+from alpha_sv.embedding.embedder import SpeakerEmbedder
 from alpha_sv.embedding.extract import extract
 from alpha_sv.embedding.store import EmbeddingStore
 from alpha_sv.pipeline.calibration import fit_calibrator

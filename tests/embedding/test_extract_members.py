@@ -7,7 +7,7 @@ import numpy as np
 from alpha_sv.data.manifest import Utterance
 from alpha_sv.data.members import parse_member
 from alpha_sv.data.tar import write_shards
-from alpha_sv.embedding.embedders import SpeakerEmbedder
+from alpha_sv.embedding.embedder import SpeakerEmbedder
 from alpha_sv.embedding.extract import extract
 from tests.corpus import RATE, make_tree
 

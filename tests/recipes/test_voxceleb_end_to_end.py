@@ -12,7 +12,7 @@ from alpha_sv.data.audio import read_audio
 from alpha_sv.data.manifest import read_manifest
 from alpha_sv.data.trials import read_scores
 from alpha_sv.data.voxceleb import TEST_SPEAKERS
-from alpha_sv.embedding.embedders import SpeakerEmbedder
+from alpha_sv.embedding.embedder import SpeakerEmbedder
 from alpha_sv.sb.weights import prototypes_of
 from tests.recipes.voxceleb_lab import NOT_RUN, PREPARED, RECIPE, SHARDS, Laboratory, readme_commands, slurm_commands
 from tests.recipes.voxceleb_tree import DEV, LISTS, TEST, VIDEOS, VOX2, make_corpora, sound

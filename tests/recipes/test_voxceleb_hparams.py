@@ -16,7 +16,7 @@ from hyperpyyaml import load_hyperpyyaml
 from speechbrain.augment.time_domain import DropChunk
 
 from alpha_sv.data.speed import class_names
-from alpha_sv.embedding.embedders import ARCHITECTURES
+from alpha_sv.embedding.embedder import ARCHITECTURES
 from alpha_sv.heads import CosineHead
 from alpha_sv.losses import A3M, AAMSoftmax, AMSoftmax, QMargin
 from alpha_sv.sb.recipe_yaml import compose_recipe
@@ -191,7 +191,7 @@ def test_cyclic_schedule_of_speechbrain(tmp_path):
 def test_parameters_of_the_full_networks(name, millions, tmp_path):
     """ECAPA-TDNN as WeSpeaker counts it (6.19 M, 14.65 M) and as SpeechBrain does (20.77 M); README has these too."""
     text = compose(name, tmp_path, embedder="{}")
-    arguments = load_hyperpyyaml(text.replace("!new:alpha_sv.embedding.embedders.SpeakerEmbedder", ""))["embedder"]
+    arguments = load_hyperpyyaml(text.replace("!new:alpha_sv.embedding.embedder.SpeakerEmbedder", ""))["embedder"]
     backbone = ARCHITECTURES[arguments.pop("architecture")]
     arguments.pop("sample_rate")
     sizes = {"input_size": arguments.pop("n_mels"), "lin_neurons": arguments.pop("embedding_dim")}

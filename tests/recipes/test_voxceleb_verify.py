@@ -15,7 +15,7 @@ from alpha_sv.data.manifest import Utterance, read_manifest, write_manifest
 from alpha_sv.data.tables import Trials
 from alpha_sv.data.trials import read_scores, write_trials
 from alpha_sv.data.voxceleb import TrialList
-from alpha_sv.embedding.embedders import SpeakerEmbedder
+from alpha_sv.embedding.embedder import SpeakerEmbedder
 from alpha_sv.embedding.store import EmbeddingStore
 from alpha_sv.metrics import eer
 from alpha_sv.pipeline.sources import read_sources
@@ -29,7 +29,7 @@ LISTS = ("veri_test2.txt", "list_test_all2.txt", "list_test_hard2.txt")
 RECIPE_TEXT = """\
 loss: !new:alpha_sv.losses.{loss} {{alpha: 1.5, scale: 10.0}}
 margin_schedule: !new:alpha_sv.schedule.MarginSchedule {{initial_margin: 0.0, final_margin: {margin}}}
-embedder: !new:alpha_sv.embedding.embedders.SpeakerEmbedder {{architecture: ecapa_tdnn, embedding_dim: 16}}
+embedder: !new:alpha_sv.embedding.embedder.SpeakerEmbedder {{architecture: ecapa_tdnn, embedding_dim: 16}}
 warm_start: {start}
 """
 

@@ -67,9 +67,7 @@ def test_accumulated_batches_take_the_steps_of_one_large_batch(factor, tree, tmp
     """To rounding where no batch statistics are: prototypes on a fixed embedding. With 4, the 2 batches that are left
     of 6 are dropped, as the large batch drops their utterances.
     """
-    fixed = (
-        "!new:alpha_sv.embedding.embedders.SpeakerEmbedder {architecture: mean_fbank, embedding_dim: 24, n_mels: 24}"
-    )
+    fixed = "!new:alpha_sv.embedding.embedder.SpeakerEmbedder {architecture: mean_fbank, embedding_dim: 24, n_mels: 24}"
     same = {"embedder": fixed, "embedding_dim": 24, "number_of_epochs": 3, "warmup_epochs": 2, "cooldown_epochs": 1}
     same["margin_schedule"] = "{increase_start_epoch: 0, fix_start_epoch: 2}"
     run(arguments(tree, tmp_path / "parts", batch_size=8, grad_accumulation_factor=factor, **same))
