@@ -46,7 +46,7 @@ class ResidualBlock(nn.Module):
 
 
 class FrontConvolution(nn.Module):
-    """The FCM of the paper: patterns that a voice shows at any pitch, by 2-d convolutions. [B, M, T] → [B, C M / 8, T]"""
+    """The FCM of the paper, for patterns at any pitch: [B, M, T] → [B, C M / 8, T], by 2-d convolutions."""
 
     def __init__(self, bands: int, channels: int):
         super().__init__()

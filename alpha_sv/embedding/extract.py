@@ -84,21 +84,32 @@ def extract(
     todo = writer.missing()
     if len(todo) < len(ids):
         logger.info("%s: continuing, %d of %d done", store, len(ids) - len(todo), len(ids))
-    lengths = dict(zip(todo, (embedded_length(utterances[row], embedder.length) for row in todo), strict=True))
-    batches = [todo[rows] for rows in length_batches(list(lengths.values()), batch_size)]
+    lengths = [embedded_length(utterances[row], embedder.length) for row in todo]
 
-    def read(row: int) -> np.ndarray:
-        return fill(read_whole(utterances[row], embedder.sample_rate), lengths[row])
+    def read(i: int) -> np.ndarray:
+        return read_whole(utterances[todo[i]], embedder.sample_rate)
 
-    reads = _prefetch(read, itertools.chain(*batches), workers, 4 * batch_size)
     with tqdm(total=len(ids), initial=len(ids) - len(todo), unit="utt", desc="extract", disable=not progress) as bar:
-        for rows in batches:
-            writer.write(rows, embedder.embed_batch(np.stack([next(reads) for _ in rows])))
-            bar.update(len(rows))
+        for which, embeddings in embed_in_batches(embedder, lengths, read, batch_size, workers):
+            writer.write(todo[which], embeddings)
+            bar.update(len(which))
     return writer.finish(num_utterances=len(ids), model=embedder.config)
 
 
-def _prefetch(function, items: Iterable, workers: int, ahead: int) -> Iterator:
+def embed_in_batches(
+    embedder: WaveformEmbedder, lengths: Sequence[int], read: Callable[[int], np.ndarray], batch_size: int, workers: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Embeddings of waveforms that are read as they are needed, on `workers` threads: (numbers [n], [n, D]) by batch.
+
+    `lengths` are what `embedder.length` says of each; `read` gives the samples [T] of one.
+    """
+    batches = length_batches(lengths, batch_size)
+    reads = prefetch(read, itertools.chain(*batches), workers, 4 * batch_size)
+    for which in batches:
+        yield which, embedder.embed_batch(np.stack([fill(next(reads), lengths[which[0]]) for _ in which]))
+
+
+def prefetch(function, items: Iterable, workers: int, ahead: int) -> Iterator:
     """map(function, items) on threads, in order, at most `ahead` results waiting."""
     with ThreadPoolExecutor(max(workers, 1)) as pool:
         waiting: deque = deque()
