@@ -14,7 +14,9 @@ __version__ = "0.1.0"
 _ROOMS = (
     "data",
     "demo",
+    "device",
     "embedding",
+    "exchange",
     "files",
     "functional",
     "heads",
@@ -26,8 +28,10 @@ _ROOMS = (
     "sb",
     "schedule",
     "scoring",
+    "verify",
 )
 _NAMES = {  # the dozen of the README, by the room that has them
+    "load_model": "verify.model",
     "A3M": "losses",
     "AAMSoftmax": "losses",
     "AMSoftmax": "losses",

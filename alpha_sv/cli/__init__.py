@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from alpha_sv import __version__
-from alpha_sv.cli import evaluation, scoring, training
+from alpha_sv.cli import evaluation, models, scoring, training
 from alpha_sv.cli.streams import standard_input
 
 EXAMPLES = """\
@@ -88,5 +88,6 @@ def build_parser() -> argparse.ArgumentParser:
     training.add_chain(verbs)
     scoring.add_verbs(verbs)
     evaluation.add_verbs(verbs)
+    models.add_verbs(verbs)
     training.add_demo(verbs)
     return parser

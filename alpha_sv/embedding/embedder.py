@@ -1,4 +1,4 @@
-"""From waveforms to embeddings: features and a SpeechBrain backbone in one module, saved as weights plus JSON.
+"""From waveforms to embeddings: features and a backbone in one module, saved as weights plus JSON.
 
 A saved model is two files, `embedder.safetensors` and `config.json`. Neither can run code: the architecture is looked
 up by name in `ARCHITECTURES` and its arguments must be numbers or lists of numbers.
@@ -6,6 +6,7 @@ up by name in `ARCHITECTURES` and its arguments must be numbers or lists of numb
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import itertools
 import json
@@ -21,7 +22,8 @@ from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
 from speechbrain.lobes.models.ResNet import ResNet
 from torch import Tensor, nn
 
-from alpha_sv.embedding.features import Features, fit_length, whole_length
+from alpha_sv.embedding.campplus import CAMPPlus
+from alpha_sv.embedding.features import KINDS, Features, fill, length_batches, whole_length
 from alpha_sv.files import atomic_write
 
 FORMAT = "alpha_sv.embedder/1"
@@ -40,22 +42,81 @@ class MeanFbank(nn.Module):
         return spectrum - spectrum.mean(dim=1, keepdim=True)
 
 
-ARCHITECTURES = {"ecapa_tdnn": ECAPA_TDNN, "resnet": ResNet, "mean_fbank": MeanFbank}
+ARCHITECTURES = {"ecapa_tdnn": ECAPA_TDNN, "resnet": ResNet, "campplus": CAMPPlus, "mean_fbank": MeanFbank}
+_WORDS = {"architecture": ARCHITECTURES, "features": KINDS}  # the entries of a configuration that are not numbers
 
 
-class SpeakerEmbedder(nn.Module):
+class WaveformEmbedder:
+    """What an embedder can do whatever runs it. It has a `sample_rate`, an `embedding_dim` and a `config` (JSON), can
+    `embed_batch`, knows its `fingerprint`, and `to(device)` puts it where it computes."""
+
+    sample_rate: int
+    embedding_dim: int
+    config: dict
+
+    def embed_batch(self, waveforms: np.ndarray) -> np.ndarray:
+        """Waveforms [N, T] of one length that `length` gave → embeddings [N, D], both float32."""
+        raise NotImplementedError
+
+    def length(self, num_samples: int) -> int:
+        """To how many samples zeros fill an utterance; only utterances that agree in it share a batch."""
+        return whole_length(num_samples, self.sample_rate)
+
+    def embed(self, waveforms: Sequence[np.ndarray], batch_size: int = 32) -> np.ndarray:
+        """Embed waveforms of any lengths; the result for one does not depend on the others.
+
+        Parameters
+        ----------
+        waveforms : sequence of float arrays [T_i]
+            At the model's sample rate, of at least 0.1 s.
+        batch_size : int
+            How many of equal length (to 5 ms) go through the network at once.
+
+        Returns
+        -------
+        array [N, D], float32
+
+        Raises
+        ------
+        ValueError
+            For a waveform that is too short, silent, not finite or not one-dimensional; it is named by its place.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be >= 1, got {batch_size}")
+        lengths = []
+        for i, waveform in enumerate(waveforms):
+            if np.ndim(waveform) != 1 or not np.isfinite(waveform).all() or not np.any(waveform):
+                raise ValueError(
+                    f"waveform {i} must be a one-dimensional array of finite samples, not all zero; got shape "
+                    f"{np.shape(waveform)}"
+                )
+            try:
+                lengths.append(self.length(len(waveform)))
+            except ValueError as error:
+                raise ValueError(f"waveform {i} is {error}") from None
+        result = np.empty((len(lengths), self.embedding_dim), dtype=np.float32)
+        for rows in length_batches(lengths, batch_size):
+            batch = np.stack([fill(np.asarray(waveforms[i], np.float32), lengths[i]) for i in rows])
+            result[rows] = self.embed_batch(batch)
+        return result
+
+
+class SpeakerEmbedder(nn.Module, WaveformEmbedder):
     """Waveforms [N, T] → embeddings [N, D].
 
     Parameters
     ----------
-    architecture : {"ecapa_tdnn", "resnet", "mean_fbank"}
-        SpeechBrain's ECAPA-TDNN (arXiv 2005.07143) or ResNet, or a baseline without parameters.
+    architecture : {"ecapa_tdnn", "resnet", "campplus", "mean_fbank"}
+        SpeechBrain's ECAPA-TDNN (arXiv 2005.07143) or ResNet, CAM++ (arXiv 2303.00332), or a baseline without
+        parameters.
     embedding_dim : int
         D.
     n_mels, sample_rate : int
         Of the features.
+    features : {"speechbrain", "kaldi", "wespeaker"}, optional
+        Their kind, see `alpha_sv.embedding.features`; by default Kaldi's for CAM++, SpeechBrain's for the others.
     **sizes
-        Further arguments of the SpeechBrain class, e.g. channels=[512, 512, 512, 512, 1536].
+        Further arguments of the backbone's class, e.g. channels=[512, 512, 512, 512, 1536].
 
     Raises
     ------
@@ -69,7 +130,15 @@ class SpeakerEmbedder(nn.Module):
     (1, 16)
     """
 
-    def __init__(self, architecture: str, embedding_dim: int, n_mels: int = 80, sample_rate: int = 16000, **sizes):
+    def __init__(
+        self,
+        architecture: str,
+        embedding_dim: int,
+        n_mels: int = 80,
+        sample_rate: int = 16000,
+        features: str | None = None,
+        **sizes,
+    ):
         super().__init__()
         if architecture not in ARCHITECTURES:
             raise ValueError(f"architecture must be one of {sorted(ARCHITECTURES)}, got {architecture!r}")
@@ -82,14 +151,16 @@ class SpeakerEmbedder(nn.Module):
         }
         if unknown := set(sizes) - known:
             raise ValueError(f"{architecture} has no argument {sorted(unknown)}; it takes {sorted(known)}")
+        features = features or ("kaldi" if architecture == "campplus" else "speechbrain")
         self.config = {
             "architecture": architecture,
             "embedding_dim": int(embedding_dim),
             "n_mels": int(n_mels),
             "sample_rate": int(sample_rate),
+            **({"features": features} if features != "speechbrain" else {}),  # as in models from before there were two
             **{name: list(value) if isinstance(value, Sequence) else value for name, value in sizes.items()},
         }
-        self.features = Features(sample_rate, n_mels, mean_norm=architecture != "mean_fbank")
+        self.features = Features(sample_rate, n_mels, mean_norm=architecture != "mean_fbank", kind=features)
         self.backbone = backbone(input_size=n_mels, lin_neurons=embedding_dim, **sizes)
 
     @property
@@ -104,41 +175,23 @@ class SpeakerEmbedder(nn.Module):
         """Waveforms [N, T], all of the same length, in [−1, 1] → embeddings [N, D], not normalised."""
         return self.backbone(self.features(waveforms)).reshape(len(waveforms), self.embedding_dim)
 
-    @torch.no_grad()
-    def embed(self, waveforms: Sequence[np.ndarray], batch_size: int = 32) -> np.ndarray:
-        """Embed waveforms of any lengths; the result for one does not depend on the others.
-
-        Parameters
-        ----------
-        waveforms : sequence of float arrays [T_i]
-            At the model's sample rate.
-        batch_size : int
-            How many of equal (whole) length go through the network at once.
-
-        Returns
-        -------
-        array [N, D], float32
-        """
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be >= 1, got {batch_size}")
-        for i, waveform in enumerate(waveforms):
-            if np.ndim(waveform) != 1 or not np.isfinite(waveform).all() or not np.any(waveform):
-                raise ValueError(
-                    f"waveform {i} must be a one-dimensional array of finite samples, not all zero; got shape "
-                    f"{np.shape(waveform)}"
-                )
-        lengths = [whole_length(len(waveform), self.sample_rate) for waveform in waveforms]
-        result = np.empty((len(lengths), self.embedding_dim), dtype=np.float32)
+    def embed_batch(self, waveforms: np.ndarray) -> np.ndarray:
         device = next(itertools.chain(self.parameters(), self.buffers()), torch.empty(0)).device
         was_training = self.training
         self.eval()
         try:
-            for rows in length_batches(lengths, batch_size):
-                batch = np.stack([fit_length(np.asarray(waveforms[i], np.float32), lengths[i]) for i in rows])
-                result[rows] = self(torch.from_numpy(batch).to(device)).float().cpu().numpy()
+            with torch.inference_mode():
+                return self(torch.from_numpy(waveforms).to(device)).float().cpu().numpy()
         finally:
             self.train(was_training)
-        return result
+
+    def fingerprint(self) -> str:
+        """SHA-256 of configuration and weights."""
+        digest = hashlib.sha256(json.dumps(self.config, sort_keys=True).encode())
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     def save(self, folder: str | os.PathLike) -> None:
         """Write `embedder.safetensors` and `config.json`, each whole or not at all; the configuration last."""
@@ -178,26 +231,10 @@ class SpeakerEmbedder(nn.Module):
         return embedder.eval()
 
 
-def length_batches(lengths: Sequence[int], batch_size: int) -> list[np.ndarray]:
-    """Indices grouped into batches of equal length, longest first: out of memory shows in the first batch.
-
-    Example
-    -------
-    >>> [rows.tolist() for rows in length_batches([5, 9, 5, 5], batch_size=2)]
-    [[1], [0, 2], [3]]
-    """
-    lengths = np.asarray(lengths, dtype=np.int64)
-    order = np.argsort(-lengths, kind="stable")
-    batches = []
-    for group in np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1):
-        batches += [group[i : i + batch_size] for i in range(0, len(group), batch_size)]
-    return batches
-
-
 def _check_plain(config: dict) -> None:
     for name, value in config.items():
-        values = value if isinstance(value, list) else [value]
-        if not all(
-            isinstance(v, (int, float, bool)) or (name == "architecture" and isinstance(v, str)) for v in values
-        ):
+        if name in _WORDS:
+            if value not in list(_WORDS[name]):
+                raise ValueError(f"{name} must be one of {', '.join(sorted(_WORDS[name]))}, got {value!r}")
+        elif not all(isinstance(v, (int, float, bool)) for v in (value if isinstance(value, list) else [value])):
             raise ValueError(f"{name} must be a number or a list of numbers, got {value!r}")

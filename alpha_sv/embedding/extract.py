@@ -4,37 +4,42 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 import logging
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
-from alpha_sv.data.audio.read import check_signal, read_audio
+from alpha_sv.data.audio import AudioError, check_signal, read_audio
 from alpha_sv.data.audio.tar_member import file_on_disk
 from alpha_sv.data.corpus.manifest import Utterance
-from alpha_sv.embedding.embedder import SpeakerEmbedder, length_batches
-from alpha_sv.embedding.features import fit_length, whole_length
+from alpha_sv.embedding.embedder import WaveformEmbedder
+from alpha_sv.embedding.features import fill, length_batches
 from alpha_sv.embedding.store import EmbeddingStore, StoreWriter
 
 logger = logging.getLogger(__name__)
 
 
 def read_whole(utterance: Utterance, sample_rate: int) -> np.ndarray:
-    """The samples at which an utterance is embedded: see `alpha_sv.embedding.features`. Silence is an error."""
-    wanted = whole_length(utterance.num_samples, sample_rate)
-    waveform = read_audio(utterance.path, 0, min(wanted, utterance.num_samples), sample_rate)
+    """All samples [T] of an utterance. Silence is an error."""
+    waveform = read_audio(utterance.path, 0, utterance.num_samples, sample_rate)
     check_signal(waveform, utterance.path)
-    return fit_length(waveform, wanted)
+    return waveform
+
+
+def embedded_length(utterance: Utterance, length: Callable[[int], int]) -> int:
+    """`length` of the utterance's samples; what is too short for an embedding is named by its file."""
+    try:
+        return length(utterance.num_samples)
+    except ValueError as error:
+        raise AudioError(f"{utterance.path}: {error}", "short") from None
 
 
 def extract(
-    embedder: SpeakerEmbedder,
+    embedder: WaveformEmbedder,
     utterances: Sequence[Utterance],
     store: str | os.PathLike,
     batch_size: int = 32,
@@ -46,8 +51,8 @@ def extract(
 
     Parameters
     ----------
-    embedder : SpeakerEmbedder
-        Put on `device` and into evaluation mode.
+    embedder : WaveformEmbedder
+        A SpeakerEmbedder or a network in ONNX; put on `device`.
     utterances : sequence of Utterance
         In the order of the rows of the store.
     store : path-like
@@ -60,7 +65,8 @@ def extract(
     Raises
     ------
     AudioError
-        For a file that is missing, truncated, silent or has the wrong rate; what was extracted before is kept.
+        For a file that is missing, truncated, silent, too short or has the wrong rate; what was extracted before is
+        kept.
     """
     ids = [utterance.utt_id for utterance in utterances]
     writer = StoreWriter(
@@ -74,24 +80,36 @@ def extract(
     if writer.finished is not None:
         logger.info("%s holds these embeddings already", store)
         return writer.finished
-    embedder = embedder.to(device).eval()
+    embedder = embedder.to(device)
     todo = writer.missing()
     if len(todo) < len(ids):
         logger.info("%s: continuing, %d of %d done", store, len(ids) - len(todo), len(ids))
-    rate = embedder.sample_rate
-    lengths = [whole_length(utterances[row].num_samples, rate) for row in todo]
-    batches = [todo[rows] for rows in length_batches(lengths, batch_size)]
-    reads = _prefetch(lambda row: read_whole(utterances[row], rate), itertools.chain(*batches), workers, 4 * batch_size)
+    lengths = [embedded_length(utterances[row], embedder.length) for row in todo]
+
+    def read(i: int) -> np.ndarray:
+        return read_whole(utterances[todo[i]], embedder.sample_rate)
+
     with tqdm(total=len(ids), initial=len(ids) - len(todo), unit="utt", desc="extract", disable=not progress) as bar:
-        for rows in batches:
-            waveforms = torch.from_numpy(np.stack([next(reads) for _ in rows])).to(device)
-            with torch.inference_mode():
-                writer.write(rows, embedder(waveforms).float().cpu().numpy())
-            bar.update(len(rows))
+        for which, embeddings in embed_in_batches(embedder, lengths, read, batch_size, workers):
+            writer.write(todo[which], embeddings)
+            bar.update(len(which))
     return writer.finish(num_utterances=len(ids), model=embedder.config)
 
 
-def _prefetch(function, items: Iterable, workers: int, ahead: int) -> Iterator:
+def embed_in_batches(
+    embedder: WaveformEmbedder, lengths: Sequence[int], read: Callable[[int], np.ndarray], batch_size: int, workers: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Embeddings of waveforms that are read as they are needed, on `workers` threads: (numbers [n], [n, D]) by batch.
+
+    `lengths` are what `embedder.length` says of each; `read` gives the samples [T] of one.
+    """
+    batches = length_batches(lengths, batch_size)
+    reads = prefetch(read, itertools.chain(*batches), workers, 4 * batch_size)
+    for which in batches:
+        yield which, embedder.embed_batch(np.stack([fill(next(reads), lengths[which[0]]) for _ in which]))
+
+
+def prefetch(function, items: Iterable, workers: int, ahead: int) -> Iterator:
     """map(function, items) on threads, in order, at most `ahead` results waiting."""
     with ThreadPoolExecutor(max(workers, 1)) as pool:
         waiting: deque = deque()
@@ -107,12 +125,9 @@ def _prefetch(function, items: Iterable, workers: int, ahead: int) -> Iterator:
                 future.cancel()
 
 
-def _key(embedder: SpeakerEmbedder, utterances: Sequence[Utterance]) -> str:
-    """SHA-256 of all the embeddings depend on: configuration, weights, and each file's name, place, size and date."""
-    digest = hashlib.sha256(json.dumps(embedder.config, sort_keys=True).encode())
-    for name, tensor in sorted(embedder.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+def _key(embedder: WaveformEmbedder, utterances: Sequence[Utterance]) -> str:
+    """SHA-256 of all the embeddings depend on: the model, and each file's name, place, size and date."""
+    digest = hashlib.sha256(f"whole utterances {embedder.fingerprint()}".encode())
     for utterance in utterances:
         disk = file_on_disk(utterance.path)
         status = os.stat(disk) if os.path.exists(disk) else None

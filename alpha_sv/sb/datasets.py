@@ -9,10 +9,9 @@ import torch
 
 from alpha_sv.data.audio.speed import change_speed, source_length
 from alpha_sv.data.corpus.manifest import Utterance
-from alpha_sv.data.trials.files import Trials
-from alpha_sv.embedding.embedder import length_batches
-from alpha_sv.embedding.extract import read_whole
-from alpha_sv.embedding.features import fit_length, whole_length
+from alpha_sv.data.trials import Trials
+from alpha_sv.embedding.extract import embedded_length, read_whole
+from alpha_sv.embedding.features import fill, length_batches, whole_length
 from alpha_sv.metrics import eer, fnr_at_fpr, min_dcf
 from alpha_sv.scoring import cosine_scores
 
@@ -32,10 +31,9 @@ class WholeUtterances(torch.utils.data.Dataset):
         which, row = divmod(number, len(self.utterances))
         waveform = read_whole(self.utterances[row], self.sample_rate)
         if which:
-            samples = self._length(row, which)
-            needed = source_length(samples, self.speeds[which])
-            waveform = change_speed(fit_length(waveform, needed), self.speeds[which], samples).astype(np.float32)
-        return waveform, number
+            samples, speed = int(len(waveform) / self.speeds[which]), self.speeds[which]
+            waveform = change_speed(waveform[: source_length(samples, speed)], speed, samples).astype(np.float32)
+        return fill(waveform, self._length(row, which)), number
 
     def batches(self, batch_size: int) -> list[list[int]]:
         """Numbers of utterances of equal length, at most `batch_size` together."""
@@ -44,8 +42,9 @@ class WholeUtterances(torch.utils.data.Dataset):
 
     def _length(self, row: int, which: int) -> int:
         """Of an utterance at a speed, as it is embedded; depends on nothing else."""
-        whole = whole_length(self.utterances[row].num_samples, self.sample_rate)
-        return whole_length(int(whole / self.speeds[which]), self.sample_rate) if which else whole
+        return embedded_length(
+            self.utterances[row], lambda samples: whole_length(int(samples / self.speeds[which]), self.sample_rate)
+        )
 
 
 class ValidationSet(WholeUtterances):

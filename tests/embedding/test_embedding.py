@@ -10,13 +10,14 @@ from alpha_sv.data.audio.read import AudioError
 from alpha_sv.data.corpus.manifest import Utterance
 from alpha_sv.embedding import EmbeddingStore, SpeakerEmbedder
 from alpha_sv.embedding.extract import extract
-from alpha_sv.embedding.features import Features, fit_length, whole_length
+from alpha_sv.embedding.features import Features
 from alpha_sv.embedding.store import StoreWriter
 from tests.fixtures.speech_tree import make_tree, voice
 
 SMALL = {
     "ecapa_tdnn": {"channels": [16, 16, 16, 16, 48], "attention_channels": 8, "se_channels": 8},
     "resnet": {"channels": [8, 8, 16, 16], "block_sizes": [1, 1, 1, 1]},
+    "campplus": {"channels": 4, "init_channels": 16, "block_sizes": [2, 2], "growth": 4},
 }
 
 
@@ -67,15 +68,6 @@ def test_features_of_an_utterance_do_not_depend_on_its_batch():
     waves = torch.randn(3, 16000) * torch.tensor([[1e-3], [1.0], [0.1]])
     torch.testing.assert_close(features(waves)[0], features(waves[:1])[0], rtol=1e-4, atol=1e-4)
     assert features(waves).mean(1).abs().max() < 1e-3, "each band's mean over time is removed"
-
-
-def test_whole_length_rule():
-    assert [whole_length(n) for n in (1, 7_999, 8_000, 9_599, 9_600)] == [8000, 8000, 8000, 8000, 9600]
-    assert whole_length(8_000, sample_rate=8_000) == 8_000
-    wave = np.arange(5.0)
-    assert fit_length(wave, 3).tolist() == [0, 1, 2] and fit_length(wave, 7).tolist() == [0, 1, 2, 3, 4, 0, 1]
-    with pytest.raises(ValueError, match="empty"):
-        fit_length(wave[:0], 3)
 
 
 def test_interrupted_extraction_continues_and_ends_the_same(utterances, tmp_path, monkeypatch):
@@ -163,6 +155,9 @@ def test_loading_a_model_runs_no_code_and_says_what_is_wrong(tmp_path):
         ({"channels": ["__import__('os').system('true')"]}, "must be a number"),
         ({"device": "cuda"}, "must be a number"),
         ({"format": "other"}, "format"),
+        ({"features": "os.system"}, "features must be one of"),
+        ({"features": ["kaldi"]}, "features must be one of"),
+        ({"architecture": ["ecapa_tdnn"]}, "architecture must be one of"),
         ({"n_layers": 3}, "has no argument"),
     ]:
         (tmp_path / "config.json").write_text(json.dumps(config | change))
@@ -206,8 +201,27 @@ def test_damaged_store_is_named_and_made_again(name, utterances, tmp_path):
     np.testing.assert_array_equal(again.matrix, matrix)
 
 
+@pytest.mark.parametrize("architecture", sorted(SMALL))
+def test_an_utterance_is_embedded_whole(architecture):
+    """What `embed` gives is the network's own answer to the samples as they are, at any length."""
+    embedder = small_embedder(architecture).eval()
+    waves = [voice(0, 0, seconds) for seconds in (0.1, 0.13, 0.7003, 1.0, 1.0049)]
+    with torch.no_grad():
+        expected = [embedder(torch.from_numpy(wave)[None])[0].numpy() for wave in waves]
+    np.testing.assert_allclose(embedder.embed(waves), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_features_and_architecture_are_words_of_a_list_and_old_configurations_stay():
+    assert "features" not in small_embedder("resnet").config
+    assert small_embedder("campplus").config["features"] == "kaldi"
+    assert SpeakerEmbedder("resnet", 8, n_mels=24, features="wespeaker").config["features"] == "wespeaker"
+    with pytest.raises(ValueError, match="features must be one of"):
+        SpeakerEmbedder("resnet", 8, features="plp")
+
+
 def test_embed_refuses_silence_nan_and_two_channels():
     for bad in (
+        np.ones(1599, np.float32),
         np.zeros(16000, np.float32),
         np.full(16000, np.nan, np.float32),
         np.ones((2, 16000), np.float32),

@@ -12,7 +12,6 @@ from torch.nn.functional import normalize
 
 from alpha_sv.data.audio.speed import change_speed, source_length
 from alpha_sv.embedding import SpeakerEmbedder
-from alpha_sv.embedding.features import fit_length, whole_length
 from alpha_sv.sb.experiment import build_brain, prepare, read_arguments, run
 from alpha_sv.sb.reinit import Reinitialiser
 from alpha_sv.sb.weights import prototypes_of
@@ -77,11 +76,10 @@ def class_means_by_hand(tree, embedder, classes):
         waveforms = []
         for path in sorted((tree / "wav" / speaker).rglob("*.wav")):
             waveform = soundfile.read(path, dtype="float32")[0]
-            waveform = fit_length(waveform, whole_length(len(waveform)))
             if speed:
-                samples = whole_length(int(len(waveform) / float(speed)))
-                needed = source_length(samples, float(speed))
-                waveform = change_speed(fit_length(waveform, needed), float(speed), samples).astype(np.float32)
+                samples = int(len(waveform) / float(speed))
+                waveform = waveform[: source_length(samples, float(speed))]
+                waveform = change_speed(waveform, float(speed), samples).astype(np.float32)
             waveforms.append(waveform)
         means[name] = normalize(normalize(torch.from_numpy(embedder.embed(waveforms, batch_size=1))).sum(0), dim=0)
     return means

@@ -1,0 +1,125 @@
+"""Files, folders and wav.scp → an embedding store, with any model and without a manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from alpha_sv.data.audio import AUDIO_EXTENSIONS
+from alpha_sv.embedding.extract import embed_in_batches
+from alpha_sv.embedding.store import EmbeddingStore, StoreWriter
+from alpha_sv.verify.inputs import recordings
+from alpha_sv.verify.model import SpeakerModel
+
+logger = logging.getLogger(__name__)
+_EXTENSIONS = {*AUDIO_EXTENSIONS, ".mp3", ".aiff", ".aif", ".sph"}  # what libsndfile reads besides
+
+
+def embed_files(
+    model: SpeakerModel,
+    sources: Sequence[str | os.PathLike],
+    store: str | os.PathLike,
+    batch_size: int = 16,
+    progress: bool = True,
+) -> EmbeddingStore:
+    """Embed audio files into a store; an interrupted call continues where it stopped.
+
+    Parameters
+    ----------
+    model : SpeakerModel
+    sources : sequence of paths
+        Each an audio file, whose id is its path as given; a folder, searched for audio, with ids relative to it; or a
+        Kaldi wav.scp, with its own ids. Where an id has several parts, the first is taken for the speaker.
+    store : path-like
+        Folder of the store. One that is whole and was made from the same model and files is reused.
+
+    Raises
+    ------
+    ValueError
+        Nothing is found, two files have one id, a wav.scp has commands, or as `SpeakerModel.embed`.
+    """
+    files = list_files(sources)
+    items = recordings(list(files.values()), None, model.sample_rate)
+    lengths = model.lengths(items)
+    digest = hashlib.sha256(f"whole files {model.embedder.fingerprint()}".encode())
+    for utterance, file in files.items():
+        status = os.stat(file)
+        digest.update(repr((utterance, os.path.abspath(file), status.st_size, status.st_mtime_ns)).encode())
+    speakers = [utterance.split("/")[0] if "/" in utterance else "" for utterance in files]
+    writer = StoreWriter(store, list(files), speakers, ["test"] * len(files), model.embedding_dim, digest.hexdigest())
+    if writer.finished is not None:
+        logger.info("%s holds these embeddings already", store)
+        return writer.finished
+    model.say_rates(items)
+    todo = writer.missing()
+    with tqdm(total=len(files), initial=len(files) - len(todo), unit="file", desc="embed", disable=not progress) as bar:
+        for which, embeddings in embed_in_batches(
+            model.embedder,
+            [lengths[row] for row in todo],
+            lambda i: items[todo[i]].samples(model.sample_rate),
+            batch_size,
+            workers=2,
+        ):
+            writer.write(todo[which], embeddings)
+            bar.update(len(which))
+    return writer.finish(num_utterances=len(files), model=model.embedder.config)
+
+
+def list_files(sources: Sequence[str | os.PathLike]) -> dict[str, str]:
+    """Id → path of every audio file that the sources name; see `embed_files`.
+
+    Example
+    -------
+    >>> import tempfile
+    >>> scp = Path(tempfile.mkdtemp(), "wav.scp")
+    >>> _ = scp.write_text("a1 /data/a1.wav\\nb1 /data/my b1.wav\\n")
+    >>> list_files([scp])
+    {'a1': '/data/a1.wav', 'b1': '/data/my b1.wav'}
+    """
+    found: dict[str, str] = {}
+    for source in map(Path, sources):
+        if source.is_dir():
+            inside = sorted(
+                Path(folder, name)
+                for folder, _, names in os.walk(source, followlinks=True)
+                for name in names
+                if Path(name).suffix.lower() in _EXTENSIONS and not name.startswith(".")
+            )
+            if not inside:
+                raise ValueError(f"{source} has no audio in it ({' '.join(sorted(_EXTENSIONS))})")
+            pairs = [(file.relative_to(source).as_posix(), str(file)) for file in inside]
+        elif source.suffix == ".scp":
+            pairs = _read_scp(source)
+        else:
+            pairs = [(source.as_posix(), str(source))]
+        for utterance, file in pairs:
+            if found.setdefault(utterance, file) != file:
+                raise ValueError(f"{file} and {found[utterance]} would have one id, {utterance!r}; embed them apart")
+    return found
+
+
+def _read_scp(scp: Path) -> list[tuple[str, str]]:
+    """(id, path) of each line of a wav.scp. Lines that are commands ("flac -dc a.flac |") are refused, never run."""
+    try:
+        lines = scp.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{scp} cannot be read: {error}") from error
+    pairs = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        utterance, _, file = line.strip().partition(" ")
+        if not file.strip() or file.rstrip().endswith("|"):
+            raise ValueError(
+                f"{scp}:{number}: not an id and a path, but {line.strip()[:80]!r}; commands are not run: write the "
+                "audio to files first"
+            )
+        pairs.append((utterance, file.strip()))
+    if not pairs:
+        raise ValueError(f"{scp} names no files")
+    return pairs
