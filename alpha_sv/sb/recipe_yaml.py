@@ -42,12 +42,12 @@ CONSTRUCTIBLE = {
     },
     "torch": {"optim.Adam", "optim.AdamW", "optim.SGD"},
 }
-_HARMLESS_TAGS = {"!ref", "!copy", "!tuple", "!PLACEHOLDER", "!!str", "!!int", "!!float", "!!bool", "!!null"}
+_HARMLESS_TAGS = {"!ref", "!copy", "!PLACEHOLDER", "!!str", "!!int", "!!float", "!!bool", "!!null"}
 _HARMLESS_TAGS |= {"!apply:speechbrain.utils.seed_everything", "!apply:torch.manual_seed"}
 _BUILDING_TAGS = ("!new:", "!name:")
 
 
-def check_recipe(text: str, name: str = "recipe") -> None:
+def check_recipe(text: str, name: str = "recipe", own: frozenset[str] = frozenset()) -> None:
     """Refuse YAML text with a tag that builds anything outside `CONSTRUCTIBLE`, or includes another file.
 
     Raises
@@ -63,21 +63,26 @@ def check_recipe(text: str, name: str = "recipe") -> None:
     ...
     ValueError: recipe, line 1: '!apply:os.system' is not something a recipe may run or build; if you wrote ...
     """
-    for token in _scan(text, name):
-        if isinstance(token, ruamel.yaml.tokens.DirectiveToken) and token.name == "TAG":
-            tag = "%TAG"  # it could give a harmless tag another meaning
-        elif isinstance(token, ruamel.yaml.tokens.TagToken):
-            tag = (token.value[0] or "") + token.value[1]
-        else:
-            continue
+    for tag, line in _tags(text, name).items():
         target = next((tag[len(prefix) :] for prefix in _BUILDING_TAGS if tag.startswith(prefix)), "")
         package, _, rest = target.partition(".")
-        if tag in _HARMLESS_TAGS or rest in CONSTRUCTIBLE.get(package, ()):
+        if tag in _HARMLESS_TAGS or tag in own or rest in CONSTRUCTIBLE.get(package, ()):
             continue
         raise ValueError(
-            f"{name}, line {token.start_mark.line + 1}: {tag!r} is not something a recipe may run or build; "
+            f"{name}, line {line}: {tag!r} is not something a recipe may run or build; "
             "if you wrote this file or trust its author, add --trust_yaml=True"
         )
+
+
+def _tags(text: str, name: str) -> dict[str, int]:
+    """Each tag of a text, with the line of its first place."""
+    tags: dict[str, int] = {}
+    for token in _scan(text, name):
+        if isinstance(token, ruamel.yaml.tokens.DirectiveToken) and token.name == "TAG":
+            tags.setdefault("%TAG", token.start_mark.line + 1)  # it could give a harmless tag another meaning
+        elif isinstance(token, ruamel.yaml.tokens.TagToken):
+            tags.setdefault((token.value[0] or "") + token.value[1], token.start_mark.line + 1)
+    return tags
 
 
 def compose_recipe(path: str | os.PathLike, overrides: str = "", trust_yaml: bool = False) -> str:
@@ -116,6 +121,7 @@ def compose_recipe(path: str | os.PathLike, overrides: str = "", trust_yaml: boo
     with _valid_yaml(path):
         resolved = resolve_references(composed.getvalue()).read()
     if not trust_yaml:
+        check_recipe(resolved, str(path), own=_tags(overrides, "command line"))
         _check_tuples(resolved, str(path))
     return resolved
 

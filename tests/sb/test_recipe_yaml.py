@@ -84,6 +84,8 @@ TUPLES = {
     "quoted": 'note: "(!!python/object/apply:os.system [touch {}])"',
     "folded": "note: >-\n  (!!python/object/apply:os.system [touch {}])",
     "joined": "a: '('\nb: '!'\nx: !ref <a><b><b>python/object/apply:os.system [touch {}])",
+    "any tuple": "x: !tuple \"-!!python/object/apply:os.system ['touch {}']-\"",
+    "attribute": "s: !new:alpha_sv.losses.QMargin\nx: !ref <s.__class__>",
     "inside a list": "x: [1, {y: (!!python/object/apply:os.system [touch {}])}]",
 }
 
