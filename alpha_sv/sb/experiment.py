@@ -14,7 +14,6 @@ from pathlib import Path
 
 import speechbrain as sb
 import torch
-from hyperpyyaml import load_hyperpyyaml
 from speechbrain.utils.distributed import ddp_init_group, if_main_process, run_on_main
 
 from alpha_sv.data.chunks import EpochSampler, RandomChunks
@@ -29,7 +28,7 @@ from alpha_sv.losses import MarginLoss
 from alpha_sv.sb.brain import SpeakerBrain
 from alpha_sv.sb.datasets import ValidationSet
 from alpha_sv.sb.distributed import local_batch_size, rank, world_size
-from alpha_sv.sb.recipe_yaml import compose_recipe
+from alpha_sv.sb.recipe_yaml import load_recipe
 from alpha_sv.sb.reinit import Reinitialiser
 from alpha_sv.sb.same_run import refuse_other_data, refuse_other_settings
 from alpha_sv.sb.training_log import TrainingLog
@@ -50,11 +49,7 @@ def read_arguments(argv: Sequence[str]) -> tuple[dict, dict]:
     trust = [argument for argument in argv if argument.split("=")[0] == "--trust_yaml"]
     hparams_file, run_opts, overrides = sb.parse_arguments([a for a in argv if a not in trust])
     trusted = any(argument.lower() in ("--trust_yaml", "--trust_yaml=true") for argument in trust)
-    resolved = compose_recipe(hparams_file, overrides, trust_yaml=trusted)
-    try:
-        hparams = load_hyperpyyaml(resolved)
-    except TypeError as error:  # an argument that the class named in the recipe does not have
-        raise ValueError(f"{hparams_file}: {'; '.join(map(str, error.args))}") from error
+    hparams, resolved = load_recipe(hparams_file, overrides, trust_yaml=trusted)
     ddp_init_group(run_opts)
     if torch.distributed.is_initialized():
         atexit.register(torch.distributed.destroy_process_group)  # else its threads may abort the process at exit

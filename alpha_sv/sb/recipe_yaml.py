@@ -1,8 +1,10 @@
-"""Recipe YAML that cannot run arbitrary code.
+"""Recipe YAML that cannot run code, hang or fill the memory.
 
-HyperPyYAML builds whatever a file names: `!apply:os.system [rm -rf ~]` runs. `compose_recipe` first walks the tags,
-without building anything and with the scanner HyperPyYAML itself uses, and refuses a file that names something
-outside the list below. Who wrote the file and wants their own classes in it says so with `--trust_yaml=True`.
+HyperPyYAML builds whatever a file names: `!apply:os.system [rm -rf ~]` runs, and so does a tag inside a string that
+looks like a tuple, because it reads that again. Here a recipe goes through three gates, each an allow-list. Its text
+may have the tags below and bounded sizes (`check_recipe`); its references lead to keys (`recipe_references`); and what
+builds the objects (`recipe_objects`) knows nothing but plain data and the classes below. Who wrote a recipe and wants
+their own classes in it says so with `--trust_yaml=True`: then it is HyperPyYAML's.
 """
 
 from __future__ import annotations
@@ -10,10 +12,16 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
+import hyperpyyaml
 import ruamel.yaml
-from hyperpyyaml import resolve_references
+from ruamel.yaml import events
+
+from alpha_sv.sb.recipe_objects import TRUST, TUPLE, YAML_TAG, build, one_line, plain_tuple
+from alpha_sv.sb.recipe_references import MAX_DEPTH, MAX_NODES, MAX_SCALAR, resolve, tag_of
 
 CONSTRUCTIBLE = {
     "alpha_sv": {
@@ -42,18 +50,31 @@ CONSTRUCTIBLE = {
     },
     "torch": {"optim.Adam", "optim.AdamW", "optim.SGD"},
 }
-_HARMLESS_TAGS = {"!ref", "!copy", "!PLACEHOLDER", "!!str", "!!int", "!!float", "!!bool", "!!null"}
-_HARMLESS_TAGS |= {"!apply:speechbrain.utils.seed_everything", "!apply:torch.manual_seed"}
-_BUILDING_TAGS = ("!new:", "!name:")
+_CALLABLE_TAGS = {"!apply:speechbrain.utils.seed_everything", "!apply:torch.manual_seed"}
+_DATA_TAGS = {"!ref", "!copy", "!tuple", "!PLACEHOLDER"}
+_DATA_TAGS |= {YAML_TAG + kind for kind in ("str", "int", "float", "bool", "null")}
+_MAX_BYTES = 256 * 1024  # of a file; our largest has 4 kB
+_MAX_ALIASES = 200
+_MAX_FILES = 50  # that a recipe and those it extends are read from
+_FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
 
 def check_recipe(text: str, name: str = "recipe", own: frozenset[str] = frozenset()) -> None:
-    """Refuse YAML text with a tag that builds anything outside `CONSTRUCTIBLE`, or includes another file.
+    """Refuse YAML text with a tag that builds anything outside `CONSTRUCTIBLE`, or of a size that no recipe has.
+
+    Parameters
+    ----------
+    text : str
+        YAML of one file. It is read piece by piece, and only up to the first thing refused.
+    name : str
+        Of the file, for the error.
+    own : set of str
+        Further tags to let pass: those of the user's own command line.
 
     Raises
     ------
     ValueError
-        Naming file, line and tag.
+        Naming file, line and value.
 
     Example
     -------
@@ -63,26 +84,74 @@ def check_recipe(text: str, name: str = "recipe", own: frozenset[str] = frozense
     ...
     ValueError: recipe, line 1: '!apply:os.system' is not something a recipe may run or build; if you wrote ...
     """
-    for tag, line in _tags(text, name).items():
-        target = next((tag[len(prefix) :] for prefix in _BUILDING_TAGS if tag.startswith(prefix)), "")
-        package, _, rest = target.partition(".")
-        if tag in _HARMLESS_TAGS or tag in own or rest in CONSTRUCTIBLE.get(package, ()):
-            continue
-        raise ValueError(
-            f"{name}, line {line}: {tag!r} is not something a recipe may run or build; "
-            "if you wrote this file or trust its author, add --trust_yaml=True"
-        )
+    if len(text) > _MAX_BYTES:
+        raise ValueError(f"{name} is larger than {_MAX_BYTES // 1024} kB: no recipe is; {TRUST}")
+    aliases, sizes, frames = 0, {}, [[None, 0]]  # anchor → nodes below it; the open nodes, each [anchor, nodes so far]
+    for event in _events(text, name):
+        where = f"{name}, line {event.start_mark.line + 1}"
+        if isinstance(event, events.DocumentStartEvent) and (event.tags or event.version):
+            raise ValueError(f"{where}: a %TAG or %YAML line could give the file another meaning; {TRUST}")
+        tag = getattr(event, "tag", None)
+        if tag is not None and not (_is_listed(tag) or tag in own):
+            shown = tag.replace(YAML_TAG, "!!")
+            raise ValueError(f"{where}: {shown!r} is not something a recipe may run or build; {TRUST}")
+        if isinstance(event, events.AliasEvent):
+            aliases += 1
+            if event.anchor not in sizes:
+                raise ValueError(f"{where}: *{event.anchor} stands for nothing, or for what it is part of")
+            frames[-1][1] += sizes[event.anchor]
+        elif isinstance(event, events.ScalarEvent):
+            sizes[event.anchor] = 1
+            frames[-1][1] += 1
+            if len(event.value) > MAX_SCALAR or _FORBIDDEN.search(event.value):
+                raise ValueError(f"{where}: {event.value[:20]!r}… has more than {MAX_SCALAR} or forbidden characters")
+        elif isinstance(event, events.CollectionStartEvent):
+            frames.append([event.anchor, 1])
+            sizes.pop(event.anchor, None)  # an alias inside would mean what is not yet whole
+        elif isinstance(event, events.CollectionEndEvent):
+            anchor, sizes[anchor] = frames.pop()
+            frames[-1][1] += sizes[anchor]
+        if frames[-1][1] > MAX_NODES or len(frames) > MAX_DEPTH or aliases > _MAX_ALIASES:
+            raise ValueError(
+                f"{where}: more than {MAX_NODES} entries, {MAX_DEPTH} levels or {_MAX_ALIASES} aliases; {TRUST}"
+            )
 
 
-def _tags(text: str, name: str) -> dict[str, int]:
-    """Each tag of a text, with the line of its first place."""
-    tags: dict[str, int] = {}
-    for token in _scan(text, name):
-        if isinstance(token, ruamel.yaml.tokens.DirectiveToken) and token.name == "TAG":
-            tags.setdefault("%TAG", token.start_mark.line + 1)  # it could give a harmless tag another meaning
-        elif isinstance(token, ruamel.yaml.tokens.TagToken):
-            tags.setdefault((token.value[0] or "") + token.value[1], token.start_mark.line + 1)
-    return tags
+def load_recipe(path: str | os.PathLike, overrides: str = "", trust_yaml: bool = False) -> tuple[dict, str]:
+    """Compose a recipe (`compose_recipe`: same arguments, same errors) and build what it names.
+
+    Returns
+    -------
+    hparams : dict
+        Key → object; keys that begin with "__" are left out, as in HyperPyYAML.
+    text : str
+        What `compose_recipe` returns.
+
+    Raises
+    ------
+    ValueError
+        Also where a class refuses its arguments.
+
+    Example
+    -------
+    >>> import tempfile
+    >>> recipe = Path(tempfile.mkdtemp()) / "recipe.yaml"
+    >>> _ = recipe.write_text("scale: 10.0\\nloss: !new:alpha_sv.losses.QMargin {scale: !ref <scale>}")
+    >>> load_recipe(recipe, "scale: 30.0")[0]["loss"].scale
+    30.0
+    """
+    text = compose_recipe(path, overrides, trust_yaml)
+    try:
+        if trust_yaml:
+            return hyperpyyaml.load_hyperpyyaml(text), text
+    except TypeError as error:  # an argument that the class named in the recipe does not have
+        raise ValueError(f"{path}: {one_line(error)}") from error
+    own = _own_tags(overrides)
+    try:
+        hparams = build(text, lambda tag: _is_listed(tag) or tag in own)
+    except Exception as error:
+        raise ValueError(f"{path}: {one_line(error)}") from error
+    return {key: value for key, value in hparams.items() if not key.startswith("__")}, text
 
 
 def compose_recipe(path: str | os.PathLike, overrides: str = "", trust_yaml: bool = False) -> str:
@@ -100,102 +169,138 @@ def compose_recipe(path: str | os.PathLike, overrides: str = "", trust_yaml: boo
     path : path-like
         A HyperPyYAML file.
     overrides : str
-        YAML, as `speechbrain.parse_arguments` returns it. It comes from the user's own command line, so it may build
-        anything.
+        YAML, as `speechbrain.parse_arguments` returns it. It comes from the user's own command line, so `!new:`,
+        `!name:` and `!apply:` in it may name anything.
     trust_yaml : bool
-        Skip the check of the file and of those it extends.
+        Skip all checks of the file and of those it extends.
 
     Raises
     ------
     ValueError
-        Naming the file: not there, not YAML, extending itself, with a key that the files it extends do not have, or
-        with a tag outside `CONSTRUCTIBLE`.
+        Naming the file: not there, not YAML, extending itself, with a key that the files it extends do not have, with
+        a tag outside `CONSTRUCTIBLE`, a reference to something else than a key, or beyond the bounds.
     """
-    tree = _read_tree(Path(path), trust_yaml, ancestors=(), anchors={})
+    tree = _read_tree(Path(path), trust_yaml, ancestors=(), anchors={}, files=[])
     parser = ruamel.yaml.YAML()
     with _valid_yaml("command line"):
         changes = parser.load(overrides) or {}
+    if not isinstance(changes, dict):
+        raise ValueError(f"command line: overrides are --key=value, got {overrides[:60]!r}")
     _replace(tree, changes, str(path))
     composed = io.StringIO()
-    parser.dump(tree, composed)
+    if trust_yaml:
+        parser.dump(tree, composed)
+        with _valid_yaml(path):
+            return hyperpyyaml.resolve_references(composed.getvalue()).read()
+    try:
+        resolve(tree)
+        _check_tuples(tree, set())
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     with _valid_yaml(path):
-        resolved = resolve_references(composed.getvalue()).read()
-    if not trust_yaml:
-        check_recipe(resolved, str(path), own=_tags(overrides, "command line"))
-        _check_tuples(resolved, str(path))
-    return resolved
+        parser.dump(tree, composed)
+    check_recipe(composed.getvalue(), f"{path}, its references resolved", _own_tags(overrides))
+    return composed.getvalue()
 
 
-def _read_tree(path: Path, trust_yaml: bool, ancestors: tuple[Path, ...], anchors: dict[str, Path]) -> dict:
+def _read_tree(path: Path, trust_yaml: bool, ancestors: tuple, anchors: dict[str, Path], files: list[Path]) -> dict:
     """The keys of a recipe and of the files it extends; `anchors` collects which file has which anchor."""
-    here = path.resolve()
+    text, here = _read(path, trust_yaml, ancestors)
+    files.append(here)
     if here in ancestors:
         raise ValueError(f"{path} extends itself: {' → '.join(file.name for file in (*ancestors, here))}")
-    if not path.is_file():
-        raise ValueError(f"{path} does not exist" + (f", but {ancestors[-1]} extends it" if ancestors else ""))
-    text = path.read_text(encoding="utf-8")
+    if len(files) > _MAX_FILES and not trust_yaml:
+        raise ValueError(f"{files[0]} extends more than {_MAX_FILES} files, some of them perhaps again and again")
     if not trust_yaml:
         check_recipe(text, str(path))
-    for token in _scan(text, str(path)):  # an alias would mean whichever node comes last in the merged text
-        if isinstance(token, ruamel.yaml.tokens.AnchorToken) and anchors.setdefault(token.value, here) != here:
-            raise ValueError(f"{path} and {anchors[token.value]} both have an anchor &{token.value}: rename one")
+    for event in _events(text, path):  # an alias would mean the node that comes last in the merged text
+        anchor = None if isinstance(event, events.AliasEvent) else getattr(event, "anchor", None)
+        if anchor and anchors.setdefault(anchor, here) != here:
+            raise ValueError(f"{path} and {anchors[anchor]} both have an anchor &{anchor}: rename one")
     with _valid_yaml(path):
         own = ruamel.yaml.YAML().load(text)
-    if not isinstance(own, dict):
+    if not isinstance(own, dict) or tag_of(own):
         raise ValueError(f"{path} is not a recipe: it has no keys")
+    if wrong := [key for key in own if not isinstance(key, str)]:
+        raise ValueError(f"{path}: a key of a recipe is a name, got {str(wrong[0])[:60]!r}")
     if "extends" not in own:
         return own
     extended = own.pop("extends")
     names = [extended] if isinstance(extended, str) else extended
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"{path}: extends must be the name of a file or a list of names, got {extended!r}")
+        raise ValueError(f"{path}: extends must be the name of a file or a list of names, got {str(extended)[:60]!r}")
     first, *others = (path.parent / name for name in names)
-    tree = _read_tree(first, trust_yaml, (*ancestors, here), anchors)
+    tree = _read_tree(first, trust_yaml, (*ancestors, here), anchors, files)
     for other in others:
-        _replace(tree, _read_tree(other, trust_yaml, (*ancestors, here), anchors), f"{first} (for {other})")
+        _replace(tree, _read_tree(other, trust_yaml, (*ancestors, here), anchors, files), f"{first} (for {other})")
     _replace(tree, own, f"{first} (for {path})")
     tree.ca.comment = own.ca.comment  # the header is that of the file
     return tree
+
+
+def _read(path: Path, trust_yaml: bool, ancestors: tuple[Path, ...]) -> tuple[str, Path]:
+    """(text, absolute path) of a regular file."""
+    try:
+        if not path.is_file():
+            raise FileNotFoundError
+        with open(path, "rb") as file:
+            return file.read(-1 if trust_yaml else _MAX_BYTES + 1).decode("utf-8"), path.resolve()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text (at byte {error.start}): save it as UTF-8") from error
+    except FileNotFoundError as error:
+        extender = f", but {ancestors[-1]} extends it" if ancestors else ""
+        raise ValueError(f"{path} does not exist{extender}; check the path") from error
+    except (OSError, ValueError, RuntimeError) as error:  # a name too long, with a NUL, or a link to itself
+        raise ValueError(f"{str(path)[:200]!r} cannot be read: {one_line(error)}; check the path") from error
 
 
 def _replace(tree: dict, changes: dict, name: str) -> None:
     """Put `changes` in place of keys of `tree`: arguments alone are merged, a node that names what to build is put
     in whole.
     """
-    if unknown := sorted(set(changes) - set(tree)):
+    if unknown := sorted(str(key) for key in changes if key not in tree):
         raise ValueError(f"{name} has no key {', '.join(unknown)}; it has {', '.join(sorted(tree))}")
     for key, node in changes.items():
-        builds = (getattr(getattr(node, "tag", None), "value", None) or "").startswith("!")
+        builds = tag_of(node).startswith("!")
         if isinstance(node, dict) and isinstance(tree[key], dict) and not builds:
             tree[key].update(node)
         else:
             tree[key] = node
 
 
-def _scan(text: str, name: str) -> list:
+def _is_listed(tag: str) -> bool:
+    kind, _, target = tag.partition(":")
+    package, _, name = target.partition(".")
+    return tag in _DATA_TAGS | _CALLABLE_TAGS or (kind in ("!new", "!name") and name in CONSTRUCTIBLE.get(package, ()))
+
+
+def _own_tags(overrides: str) -> frozenset[str]:
+    return frozenset({getattr(event, "tag", None) for event in _events(overrides, "command line")} - {None})
+
+
+def _events(text: str, name) -> Iterator[events.Event]:
     with _valid_yaml(name):
-        return list(ruamel.yaml.YAML().scan(text))
+        yield from ruamel.yaml.YAML().parse(text)
 
 
 @contextlib.contextmanager
 def _valid_yaml(name):
     try:
         yield
-    except ruamel.yaml.YAMLError as error:
-        raise ValueError(f"{name} is not valid YAML: {error}") from error
+    except Exception as error:  # ruamel raises many kinds for broken text, AttributeError and RecursionError too
+        raise ValueError(f"{name} is not valid YAML: {one_line(error)}") from error
 
 
-def _check_tuples(resolved: str, name: str) -> None:
-    """HyperPyYAML reads every scalar "(…)" again, as a tuple, with a loader that obeys Python tags inside; such a
-    scalar may also come together only from references, so the check is on the resolved text.
+def _check_tuples(node, seen: set[int]) -> None:
+    """HyperPyYAML reads every plain scalar "(…)", and all that is tagged !tuple, with a loader that obeys the tags
+    inside; so that the text is safe in its hands too, they must be plain data.
     """
-    for token in _scan(resolved, name):
-        if (
-            isinstance(token, ruamel.yaml.tokens.ScalarToken)
-            and token.value.lstrip().startswith("(")
-            and "!" in token.value
-        ):
-            raise ValueError(
-                f"{name}: {token.value[:60]!r} has a tag inside a tuple, which could run code; if you wrote this file "
-                "or trust its author, add --trust_yaml=True"
-            )
+    if isinstance(node, (dict, list)):
+        if id(node) not in seen:
+            seen.add(id(node))
+            for child in (*node, *node.values()) if isinstance(node, dict) else node:
+                _check_tuples(child, seen)
+        return
+    tag, text = tag_of(node), getattr(node, "value", node)
+    if tag == "!tuple" or (not tag and isinstance(text, str) and TUPLE.fullmatch(text)):
+        plain_tuple(text)
