@@ -25,6 +25,9 @@ from alpha_sv.data.files import atomic_write
 from alpha_sv.embedding.features import Features, fit_length, whole_length
 
 FORMAT = "alpha_sv.embedder/1"
+# a configuration from elsewhere must not fill the memory: no number in it is larger, and no network
+_LARGEST = {"sample_rate": 768_000, "n_mels": 1024, "res2net_scale": 256, "block_sizes": 256}
+_LARGEST_SIZE, _LONGEST_LIST, _MOST_WEIGHTS = 16_384, 64, 1_000_000_000
 
 
 class MeanFbank(nn.Module):
@@ -60,7 +63,7 @@ class SpeakerEmbedder(nn.Module):
     Raises
     ------
     ValueError
-        For an unknown architecture or argument.
+        For an unknown architecture or argument, or a size beyond those of any network for speakers (10^9 weights).
 
     Example
     -------
@@ -82,6 +85,7 @@ class SpeakerEmbedder(nn.Module):
         }
         if unknown := set(sizes) - known:
             raise ValueError(f"{architecture} has no argument {sorted(unknown)}; it takes {sorted(known)}")
+        _check_sizes({"embedding_dim": embedding_dim, "n_mels": n_mels, "sample_rate": sample_rate, **sizes})
         self.config = {
             "architecture": architecture,
             "embedding_dim": int(embedding_dim),
@@ -90,7 +94,14 @@ class SpeakerEmbedder(nn.Module):
             **{name: list(value) if isinstance(value, Sequence) else value for name, value in sizes.items()},
         }
         self.features = Features(sample_rate, n_mels, mean_norm=architecture != "mean_fbank")
-        self.backbone = backbone(input_size=n_mels, lin_neurons=embedding_dim, **sizes)
+        arguments = {"input_size": n_mels, "lin_neurons": embedding_dim, **sizes}
+        with torch.device("meta"):  # shapes without memory
+            weights = sum(tensor.numel() for tensor in backbone(**arguments).state_dict().values())
+        if weights > _MOST_WEIGHTS:
+            raise ValueError(
+                f"{weights:.2g} weights, more than {_MOST_WEIGHTS:.0e}: make embedding_dim or sizes smaller"
+            )
+        self.backbone = backbone(**arguments)
 
     @property
     def embedding_dim(self) -> int:
@@ -201,3 +212,12 @@ def _check_plain(config: dict) -> None:
             isinstance(v, (int, float, bool)) or (name == "architecture" and isinstance(v, str)) for v in values
         ):
             raise ValueError(f"{name} must be a number or a list of numbers, got {value!r}")
+
+
+def _check_sizes(sizes: dict) -> None:
+    for name, value in sizes.items():
+        values, largest = value if isinstance(value, Sequence) else [value], _LARGEST.get(name, _LARGEST_SIZE)
+        if len(values) > _LONGEST_LIST or not all(isinstance(v, (int, float)) and 0 <= v <= largest for v in values):
+            raise ValueError(
+                f"{name} must be numbers from 0 to {largest}, at most {_LONGEST_LIST} of them, got {str(value)[:60]}"
+            )

@@ -108,7 +108,8 @@ class _Resolver:
         if not isinstance(text, str) or not _REFERENCE.search(text):
             return text
         if text in chain or len(chain) > MAX_DEPTH:
-            raise ValueError(f"a circular reference: {' → '.join((*chain, text))[:200]}")
+            path = " → ".join((*chain, text))[:200]
+            raise ValueError(f"a circular reference, or a chain of more than {MAX_DEPTH}: {path}")
         chain = (*chain, text)
         if _REFERENCE.fullmatch(text):
             value = self.look_up(text[1:-1], chain)

@@ -93,8 +93,10 @@ def check_recipe(text: str, name: str = "recipe", own: frozenset[str] = frozense
             raise ValueError(f"{where}: a %TAG or %YAML line could give the file another meaning; {TRUST}")
         tag = getattr(event, "tag", None)
         if tag is not None and not (_is_listed(tag) or tag in own):
-            shown = tag.replace(YAML_TAG, "!!")
+            shown = tag.replace(YAML_TAG, "!!")[:100]
             raise ValueError(f"{where}: {shown!r} is not something a recipe may run or build; {TRUST}")
+        if len(getattr(event, "anchor", None) or "") > MAX_SCALAR:
+            raise ValueError(f"{where}: an anchor of more than {MAX_SCALAR} characters")
         if isinstance(event, events.AliasEvent):
             aliases += 1
             if event.anchor not in sizes:
@@ -240,6 +242,7 @@ def _read_tree(path: Path, trust_yaml: bool, ancestors: tuple, anchors: dict[str
 
 def _read(path: Path, trust_yaml: bool, ancestors: tuple[Path, ...]) -> tuple[str, Path]:
     """(text, absolute path) of a regular file."""
+    extender = f", but {ancestors[-1]} extends it" if ancestors else ""
     try:
         if not path.is_file():
             raise FileNotFoundError
@@ -248,10 +251,9 @@ def _read(path: Path, trust_yaml: bool, ancestors: tuple[Path, ...]) -> tuple[st
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text (at byte {error.start}): save it as UTF-8") from error
     except FileNotFoundError as error:
-        extender = f", but {ancestors[-1]} extends it" if ancestors else ""
         raise ValueError(f"{path} does not exist{extender}; check the path") from error
     except (OSError, ValueError, RuntimeError) as error:  # a name too long, with a NUL, or a link to itself
-        raise ValueError(f"{str(path)[:200]!r} cannot be read: {one_line(error)}; check the path") from error
+        raise ValueError(f"{str(path)[:200]!r} cannot be read ({error.__class__.__name__}){extender}") from error
 
 
 def _replace(tree: dict, changes: dict, name: str) -> None:
@@ -295,7 +297,7 @@ def _check_tuples(node, seen: set[int]) -> None:
     """HyperPyYAML reads every plain scalar "(…)", and all that is tagged !tuple, with a loader that obeys the tags
     inside; so that the text is safe in its hands too, they must be plain data.
     """
-    if isinstance(node, (dict, list)):
+    if isinstance(node, (dict, list)) and tag_of(node) != "!tuple":
         if id(node) not in seen:
             seen.add(id(node))
             for child in (*node, *node.values()) if isinstance(node, dict) else node:
