@@ -177,8 +177,12 @@ class SpeakerEmbedder(nn.Module):
                 raise ValueError(f"no format {FORMAT!r}")
             _check_plain(config)
             embedder = cls(**config)
-        except (ValueError, TypeError, AttributeError) as error:
-            raise ValueError(f"{config_file} does not describe an embedder: {error}") from error
+        except Exception as error:  # each network complains in its own way of sizes that do not fit
+            raise ValueError(f"{config_file} does not describe an embedder: {error!r}") from error
+        if weights_file.stat().st_size > 1e6 + 2 * sum(
+            t.numel() * t.element_size() for t in embedder.state_dict().values()
+        ):
+            raise ValueError(f"{weights_file} does not fit {config_file.name}: it is far larger than its weights")
         try:
             weights = load(weights_file.read_bytes())
             embedder.load_state_dict(weights)

@@ -3,17 +3,27 @@
 SpeechBrain 1.1 recognises a checkpoint by its metafile and writes that file first, so a run killed half-way through a
 save leaves a folder that passes for whole and breaks the resume; one killed half-way through a deletion does too; and
 of several processes one may wait for ever in a deletion. Here the metafile appears last, after everything else is on
-disk, and lists what must be there; and one process deletes for all.
+disk, and lists what must be there; one process deletes for all; and a file is read as weights, never as code.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import pickle
 import shutil
 from pathlib import Path
 
-from speechbrain.utils.checkpoints import CKPT_PREFIX, METAFNAME, Checkpointer, ckpt_recency
+import torch
+from speechbrain.utils.checkpoints import (
+    CKPT_PREFIX,
+    DEFAULT_LOAD_HOOKS,
+    METAFNAME,
+    Checkpointer,
+    ckpt_recency,
+    get_default_hook,
+    torch_recovery,
+)
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
 
 logger = logging.getLogger(__name__)
@@ -59,6 +69,13 @@ class SafeCheckpointer(Checkpointer):
                 logger.log(verbosity, "deleted checkpoint %s", path)
         ddp_barrier()
 
+    def load_checkpoint(self, checkpoint):
+        """As the original, whose `torch.load` leaves it to the environment whether a file may run code."""
+        for name, value in self.recoverables.items():
+            if get_default_hook(value, DEFAULT_LOAD_HOOKS) is torch_recovery:
+                self.custom_load_hooks.setdefault(name, load_weights)
+        super().load_checkpoint(checkpoint)
+
     def _save_checkpoint_metafile(self, fpath, meta_to_include=None, end_of_epoch=True):
         meta = {**(meta_to_include or {}), "files": sorted(self.recoverables)}
         return super()._save_checkpoint_metafile(Path(fpath).with_name(_PENDING), meta, end_of_epoch)
@@ -72,6 +89,21 @@ class SafeCheckpointer(Checkpointer):
         for folder in Path(self.checkpoints_dir).glob(CKPT_PREFIX + "*"):
             if folder.is_dir() and folder not in whole:
                 shutil.rmtree(folder)
+
+
+def load_weights(module, path, end_of_epoch: bool = True) -> None:
+    """Read the state of a module or an optimizer, and nothing but tensors, numbers and containers of them.
+
+    Raises
+    ------
+    ValueError
+        The file holds something else, which could run code.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(f"{path} holds more than weights, or is damaged; delete that checkpoint") from error
+    module.load_state_dict(state)
 
 
 def ends_an_epoch(checkpoint) -> bool:

@@ -175,7 +175,7 @@ def arithmetic(text):
     except _NotArithmetic:
         return text
     except (ArithmeticError, ValueError) as error:
-        raise ValueError(f"{text[:60]!r} cannot be computed: {error}") from error
+        raise ValueError(f"{text[:60]!r} cannot be computed: {error.args[-1]}") from error
 
 
 class _NotArithmetic(Exception):

@@ -105,8 +105,9 @@ def check_recipe(text: str, name: str = "recipe", own: frozenset[str] = frozense
         elif isinstance(event, events.ScalarEvent):
             sizes[event.anchor] = 1
             frames[-1][1] += 1
-            if len(event.value) > MAX_SCALAR or _FORBIDDEN.search(event.value):
-                raise ValueError(f"{where}: {event.value[:20]!r}… has more than {MAX_SCALAR} or forbidden characters")
+            value = event.value.replace("\a", "") if event.style == ">" else event.value  # how ruamel marks a fold
+            if len(value) > MAX_SCALAR or _FORBIDDEN.search(value):
+                raise ValueError(f"{where}: {value[:20]!r}… has more than {MAX_SCALAR} or forbidden characters")
         elif isinstance(event, events.CollectionStartEvent):
             frames.append([event.anchor, 1])
             sizes.pop(event.anchor, None)  # an alias inside would mean what is not yet whole

@@ -75,3 +75,32 @@ def test_keep_only_best_and_latest(tmp_path):
     assert sorted(c.meta["eer"] for c in checkpointer.list_checkpoints()) == [1.0, 2.0]
     checkpointer.recover_if_possible(min_key="eer")
     assert (module.weight == 1).all()
+
+
+class Payload:
+    """Unpickling it creates a file."""
+
+    def __init__(self, proof):
+        self.proof = proof
+
+    def __reduce__(self):
+        return open, (str(self.proof), "w")
+
+
+@pytest.mark.parametrize("environment", [None, "1"])
+def test_checkpoint_from_elsewhere_cannot_run_code(environment, tmp_path, monkeypatch):
+    """Not even where the environment has torch trust files by default, as some installations do."""
+    if environment:
+        monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", environment)
+    module, proof = torch.nn.Linear(2, 2), tmp_path / "it_ran"
+    optimizer = torch.optim.Adam(module.parameters())
+    checkpointer = SafeCheckpointer(tmp_path / "save", {"module": module, "optimizer": optimizer})
+    checkpoint = checkpointer.save_checkpoint()
+    assert checkpointer.recover_if_possible().path == checkpoint.path
+    for name in ("module", "optimizer"):
+        honest = checkpoint.paramfiles[name].read_bytes()
+        torch.save({"weight": Payload(proof)}, checkpoint.paramfiles[name])
+        with pytest.raises(ValueError, match=f"{name}.ckpt holds more than weights"):
+            checkpointer.recover_if_possible()
+        assert not proof.exists()
+        checkpoint.paramfiles[name].write_bytes(honest)
