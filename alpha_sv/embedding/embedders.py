@@ -27,7 +27,7 @@ from alpha_sv.embedding.features import Features, fit_length, whole_length
 FORMAT = "alpha_sv.embedder/1"
 # a configuration from elsewhere must not fill the memory: no number in it is larger, and no network
 _LARGEST = {"sample_rate": 768_000, "n_mels": 1024, "res2net_scale": 256, "block_sizes": 256}
-_LARGEST_SIZE, _LONGEST_LIST, _MOST_WEIGHTS = 16_384, 64, 1_000_000_000
+_LARGEST_SIZE, _LONGEST_LIST, _MOST_WEIGHTS = 16_384, 64, 200_000_000
 
 
 class MeanFbank(nn.Module):
@@ -63,7 +63,7 @@ class SpeakerEmbedder(nn.Module):
     Raises
     ------
     ValueError
-        For an unknown architecture or argument, or a size beyond those of any network for speakers (10^9 weights).
+        For an unknown architecture or argument, or a size beyond those of any network for speakers (2 · 10^8 weights).
 
     Example
     -------

@@ -11,12 +11,14 @@ import re
 from collections.abc import Callable
 
 import ruamel.yaml
+import torch
 import yaml
 
 from alpha_sv.sb.recipe_references import MAX_DEPTH
 
 TRUST = "if you wrote this file or trust its author, add --trust_yaml=True"
 TUPLE = re.compile(r"\(.*\)\n?")
+MAX_WEIGHTS = 500_000_000  # of all that a recipe builds
 YAML_TAG = "tag:yaml.org,2002:"
 
 
@@ -63,14 +65,17 @@ def plain_tuple(text: str) -> tuple:
 def one_line(error: Exception) -> str:
     """The message of an error without its line breaks; of a YAML error with its place."""
     mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
-    text = problem or "; ".join(map(str, error.args)) or type(error).__name__
-    return (f"line {mark.line + 1}: " if mark else "") + " ".join(text.split())[:500]
+    text = problem or "; ".join(map(str, error.args))
+    if not text or not isinstance(error, (ValueError, TypeError, ruamel.yaml.YAMLError)):
+        text = f"{type(error).__name__} {text}"
+    return (f"line {mark.line + 1}: " if mark else "") + " ".join(text.split())[:500].strip()
 
 
 class _Loader(ruamel.yaml.SafeLoader):
     """YAML's plain data, tuples, and the tags for which `permitted` is true."""
 
     permitted: Callable[[str], bool]
+    weights = 0
 
     def construct_object(self, node, deep=False):
         return super().construct_object(node, deep=True)  # what is handed to a class must be whole by then
@@ -97,9 +102,14 @@ class _Loader(ruamel.yaml.SafeLoader):
         try:
             if kind == "!name":
                 return functools.partial(found, *args, **kwargs) if args or kwargs else found
-            return found(*args, **kwargs)
+            made = found(*args, **kwargs)
         except Exception as error:
             raise ValueError(f"{tag}: {one_line(error)}") from error
+        if isinstance(made, torch.nn.Module):
+            self.weights += sum(parameter.numel() for parameter in made.parameters())
+        if self.weights > MAX_WEIGHTS:
+            raise ValueError(f"{tag}: more than {MAX_WEIGHTS:.0e} weights in all; {TRUST}")
+        return made
 
 
 _Loader.add_constructor(YAML_TAG + "str", _Loader.construct_text)

@@ -15,6 +15,7 @@ import warnings
 MAX_NODES = 10_000  # of a recipe, each alias counted as all that it stands for; our largest has 150
 MAX_SCALAR = 10_000  # characters
 MAX_DEPTH = 20
+_TEXT_UNIT = 25  # characters that count as one node
 _MAX_NUMBER = 2**63
 _MAX_STEPS = 10_000
 _MAX_ARITHMETIC = 200  # characters; what is longer is text
@@ -57,23 +58,34 @@ def resolve(tree: dict) -> None:
 
 
 def tree_size(node, known: dict | None = None) -> int:
-    """Number of nodes, each shared one counted wherever it stands; a ValueError above `MAX_NODES`."""
+    """Number of nodes, each shared one counted wherever it stands, a long text as several; a ValueError above
+    `MAX_NODES`.
+    """
     known = {} if known is None else known
     if not isinstance(node, (dict, list)):
-        return 1
+        return _length(getattr(node, "value", node))
     if id(node) not in known:
         children = node.values() if isinstance(node, dict) else node
-        known[id(node)] = 1 + sum(tree_size(child, known) for child in children)
+        keys = sum(_length(key) - 1 for key in node) if isinstance(node, dict) else 0
+        known[id(node)] = 1 + keys + sum(tree_size(child, known) for child in children)
     if known[id(node)] > MAX_NODES:
-        raise ValueError(f"more than {MAX_NODES} entries, counting each alias and reference as all it stands for")
+        raise ValueError(
+            f"more than {MAX_NODES} entries, or {MAX_NODES * _TEXT_UNIT // 1000} kB of text, counting each alias and "
+            "reference as all that it stands for"
+        )
     return known[id(node)]
+
+
+def _length(value) -> int:
+    return 1 + (len(value) // _TEXT_UNIT if isinstance(value, str) else 0)
 
 
 class _Resolver:
     def __init__(self, tree: dict):
         self.tree, self.steps = tree, 0
-        self.done: set[int] = set()  # containers
+        self.levels: dict[int, int] = {}  # id of a container that is done → levels in it
         self.open: list[int] = []
+        self.copies: list = []  # kept, so that no id comes up again
 
     def walk(self, node, place: str, chain: tuple[str, ...]):
         """The node with all in it resolved; a container is changed in place."""
@@ -91,17 +103,19 @@ class _Resolver:
             return node
         if id(node) in self.open:
             raise ValueError(f"{place}: a circular reference, to something that it is part of")
-        if len(self.open) > MAX_DEPTH:
-            raise ValueError(f"{place}: more than {MAX_DEPTH} levels deep")
-        if id(node) not in self.done:
+        if id(node) not in self.levels:
             self.open.append(id(node))
+            levels = 1
             for key, child in list(node.items() if isinstance(node, dict) else enumerate(node)):
                 if not isinstance(key, (str, int, float)):
                     raise ValueError(f"{place or 'top level'}: a key must be text or a number, got {str(key)[:60]!r}")
                 new = self.walk(child, f"{place}[{key}]" if place else str(key), ())
                 if new is not child:
                     node[key] = new
-            self.done.add(self.open.pop())
+                levels = max(levels, 1 + self.levels.get(id(new), 0))
+                if max(levels, len(self.open)) > MAX_DEPTH:
+                    raise ValueError(f"{place or 'the recipe'}: more than {MAX_DEPTH} levels deep")
+            self.levels[self.open.pop()] = levels
         return node
 
     def resolve_text(self, text, copying: bool, chain: tuple[str, ...]):
@@ -113,9 +127,10 @@ class _Resolver:
         chain = (*chain, text)
         if _REFERENCE.fullmatch(text):
             value = self.look_up(text[1:-1], chain)
-            if copying and isinstance(value, (dict, list)):
+            if copying and (isinstance(value, (dict, list)) or tag_of(value)):
                 self.spend(tree_size(value))
-                return copy.deepcopy(value)
+                self.copies.append(copy.deepcopy(value))
+                return self.walk(self.copies[-1], text, chain)
             return self.resolve_text(value, copying, chain)
         replaced = _REFERENCE.sub(lambda match: self.as_text(match[0], chain), text)
         if len(replaced) > MAX_SCALAR:

@@ -152,9 +152,9 @@ def load_recipe(path: str | os.PathLike, overrides: str = "", trust_yaml: bool =
     own = _own_tags(overrides)
     try:
         hparams = build(text, lambda tag: _is_listed(tag) or tag in own)
+        return {key: value for key, value in hparams.items() if not key.startswith("__")}, text
     except Exception as error:
         raise ValueError(f"{path}: {one_line(error)}") from error
-    return {key: value for key, value in hparams.items() if not key.startswith("__")}, text
 
 
 def compose_recipe(path: str | os.PathLike, overrides: str = "", trust_yaml: bool = False) -> str:
@@ -190,7 +190,7 @@ def compose_recipe(path: str | os.PathLike, overrides: str = "", trust_yaml: boo
     if not isinstance(changes, dict):
         raise ValueError(f"command line: overrides are --key=value, got {overrides[:60]!r}")
     _replace(tree, changes, str(path))
-    composed = io.StringIO()
+    composed = io.StringIO() if trust_yaml else _BoundedText()
     if trust_yaml:
         parser.dump(tree, composed)
         with _valid_yaml(path):
@@ -200,7 +200,7 @@ def compose_recipe(path: str | os.PathLike, overrides: str = "", trust_yaml: boo
         _check_tuples(tree, set())
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    with _valid_yaml(path):
+    with _valid_yaml(f"{path}, its references resolved,"):
         parser.dump(tree, composed)
     check_recipe(composed.getvalue(), f"{path}, its references resolved", _own_tags(overrides))
     return composed.getvalue()
@@ -286,6 +286,15 @@ def _events(text: str, name) -> Iterator[events.Event]:
         yield from ruamel.yaml.YAML().parse(text)
 
 
+class _BoundedText(io.StringIO):
+    """Copies multiply comments too, which no other bound counts."""
+
+    def write(self, text: str) -> int:
+        if self.tell() + len(text) > _MAX_BYTES:
+            raise ValueError(f"larger than {_MAX_BYTES // 1024} kB: no recipe is")
+        return super().write(text)
+
+
 @contextlib.contextmanager
 def _valid_yaml(name):
     try:
@@ -301,7 +310,9 @@ def _check_tuples(node, seen: set[int]) -> None:
     if isinstance(node, (dict, list)) and tag_of(node) != "!tuple":
         if id(node) not in seen:
             seen.add(id(node))
-            for child in (*node, *node.values()) if isinstance(node, dict) else node:
+            if isinstance(node, dict) and (wrong := [key for key in node if TUPLE.fullmatch(str(key))]):
+                raise ValueError(f"{wrong[0][:60]!r} is a tuple, not the name of a key")
+            for child in node.values() if isinstance(node, dict) else node:
                 _check_tuples(child, seen)
         return
     tag, text = tag_of(node), getattr(node, "value", node)

@@ -132,6 +132,18 @@ def test_each_of_many_files_that_extends_the_next_twice_is_read_a_bounded_number
     refuse(tmp_path / "evil.yaml")
 
 
+def test_many_networks_that_are_each_allowed_are_refused_together(tmp_path, monkeypatch):
+    monkeypatch.setattr("alpha_sv.sb.recipe_objects.MAX_WEIGHTS", 100_000)
+    network = (
+        "!new:alpha_sv.embedding.embedders.SpeakerEmbedder\n  {architecture: resnet, embedding_dim: 8, n_mels: 24,\n"
+    )
+    network += "  channels: [8, 8, 8, 8], block_sizes: [1, 1, 1, 1]}\n"
+    (tmp_path / "evil.yaml").write_text(f"x: {network}")
+    assert sum(weight.numel() for weight in load_recipe(tmp_path / "evil.yaml")[0]["x"].parameters()) < 100_000
+    (tmp_path / "evil.yaml").write_text("x:\n" + f"- {network}" * 50)
+    refuse(tmp_path / "evil.yaml")
+
+
 def test_file_without_end_is_not_read_to_its_end(tmp_path):
     with open(tmp_path / "evil.yaml", "wb") as file:
         file.truncate(2**40)  # sparse
