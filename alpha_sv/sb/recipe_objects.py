@@ -5,14 +5,16 @@ HyperPyYAML's own loader knows Python's tags, and it reads every text "(…)" ag
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import pydoc
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import ruamel.yaml
 import torch
 import yaml
+from ruamel.yaml import events
 
 from alpha_sv.sb.recipe_references import MAX_DEPTH
 
@@ -69,6 +71,21 @@ def one_line(error: Exception) -> str:
     if not text or not isinstance(error, (ValueError, TypeError, ruamel.yaml.YAMLError)):
         text = f"{type(error).__name__} {text}"
     return (f"line {mark.line + 1}: " if mark else "") + " ".join(text.split())[:500].strip()
+
+
+@contextlib.contextmanager
+def valid_yaml(name):
+    """Any error inside becomes a ValueError of one line that names the file."""
+    try:
+        yield
+    except Exception as error:  # ruamel raises many kinds for broken text, AttributeError and RecursionError too
+        raise ValueError(f"{name} is not valid YAML: {one_line(error)}") from error
+
+
+def read_events(text: str, name) -> Iterator[events.Event]:
+    """What a text consists of, read piece by piece."""
+    with valid_yaml(name):
+        yield from ruamel.yaml.YAML().parse(text)
 
 
 class _Loader(ruamel.yaml.SafeLoader):

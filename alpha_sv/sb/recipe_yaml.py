@@ -9,18 +9,18 @@ their own classes in it says so with `--trust_yaml=True`: then it is HyperPyYAML
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import hyperpyyaml
 import ruamel.yaml
 from ruamel.yaml import events
 
-from alpha_sv.sb.recipe_objects import TRUST, TUPLE, YAML_TAG, build, one_line, plain_tuple
+from alpha_sv.sb.recipe_files import MAX_BYTES, read_text, read_tree, replace
+from alpha_sv.sb.recipe_objects import TRUST, TUPLE, YAML_TAG, build, one_line, plain_tuple, read_events, valid_yaml
 from alpha_sv.sb.recipe_references import MAX_DEPTH, MAX_NODES, MAX_SCALAR, resolve, tag_of
 
 CONSTRUCTIBLE = {
@@ -53,13 +53,18 @@ CONSTRUCTIBLE = {
 _CALLABLE_TAGS = {"!apply:speechbrain.utils.seed_everything", "!apply:torch.manual_seed"}
 _DATA_TAGS = {"!ref", "!copy", "!tuple", "!PLACEHOLDER"}
 _DATA_TAGS |= {YAML_TAG + kind for kind in ("str", "int", "float", "bool", "null")}
-_MAX_BYTES = 256 * 1024  # of a file; our largest has 4 kB
 _MAX_ALIASES = 200
-_MAX_FILES = 50  # that a recipe and those it extends are read from
 _FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
 
-def check_recipe(text: str, name: str = "recipe", own: frozenset[str] = frozenset()) -> None:
+def is_listed(tag: str) -> bool:
+    """Whether a recipe that nobody vouches for may have this tag."""
+    kind, _, target = tag.partition(":")
+    package, _, name = target.partition(".")
+    return tag in _DATA_TAGS | _CALLABLE_TAGS or (kind in ("!new", "!name") and name in CONSTRUCTIBLE.get(package, ()))
+
+
+def check_recipe(text: str, name: str = "recipe", permitted: Callable[[str], bool] = is_listed) -> None:
     """Refuse YAML text with a tag that builds anything outside `CONSTRUCTIBLE`, or of a size that no recipe has.
 
     Parameters
@@ -68,8 +73,8 @@ def check_recipe(text: str, name: str = "recipe", own: frozenset[str] = frozense
         YAML of one file. It is read piece by piece, and only up to the first thing refused.
     name : str
         Of the file, for the error.
-    own : set of str
-        Further tags to let pass: those of the user's own command line.
+    permitted : function
+        Whether a tag may stand in it.
 
     Raises
     ------
@@ -84,15 +89,15 @@ def check_recipe(text: str, name: str = "recipe", own: frozenset[str] = frozense
     ...
     ValueError: recipe, line 1: '!apply:os.system' is not something a recipe may run or build; if you wrote ...
     """
-    if len(text) > _MAX_BYTES:
-        raise ValueError(f"{name} is larger than {_MAX_BYTES // 1024} kB: no recipe is; {TRUST}")
+    if len(text) > MAX_BYTES:
+        raise ValueError(f"{name} is larger than {MAX_BYTES // 1024} kB: no recipe is; {TRUST}")
     aliases, sizes, frames = 0, {}, [[None, 0]]  # anchor → nodes below it; the open nodes, each [anchor, nodes so far]
-    for event in _events(text, name):
+    for event in read_events(text, name):
         where = f"{name}, line {event.start_mark.line + 1}"
         if isinstance(event, events.DocumentStartEvent) and (event.tags or event.version):
             raise ValueError(f"{where}: a %TAG or %YAML line could give the file another meaning; {TRUST}")
         tag = getattr(event, "tag", None)
-        if tag is not None and not (_is_listed(tag) or tag in own):
+        if tag is not None and not permitted(tag):
             shown = tag.replace(YAML_TAG, "!!")[:100]
             raise ValueError(f"{where}: {shown!r} is not something a recipe may run or build; {TRUST}")
         if len(getattr(event, "anchor", None) or "") > MAX_SCALAR:
@@ -149,12 +154,36 @@ def load_recipe(path: str | os.PathLike, overrides: str = "", trust_yaml: bool =
             return hyperpyyaml.load_hyperpyyaml(text), text
     except TypeError as error:  # an argument that the class named in the recipe does not have
         raise ValueError(f"{path}: {one_line(error)}") from error
-    own = _own_tags(overrides)
     try:
-        hparams = build(text, lambda tag: _is_listed(tag) or tag in own)
+        hparams = build(text, _permitted(overrides))
         return {key: value for key, value in hparams.items() if not key.startswith("__")}, text
     except Exception as error:
         raise ValueError(f"{path}: {one_line(error)}") from error
+
+
+def read_saved(path: str | os.PathLike) -> dict:
+    """The nodes, with their tags, of the resolved recipe that a run has saved; nothing that it names is built.
+
+    Raises
+    ------
+    ValueError
+        Naming the file: not there, not YAML, or larger than any recipe.
+
+    Example
+    -------
+    >>> import tempfile
+    >>> saved = Path(tempfile.mkdtemp()) / "hyperparams.yaml"
+    >>> _ = saved.write_text("loss: !new:my.Loss {scale: 10.0}")
+    >>> read_saved(saved)["loss"].tag.value
+    '!new:my.Loss'
+    """
+    text, _ = read_text(Path(path))
+    check_recipe(text, str(path), lambda tag: True)
+    with valid_yaml(path):
+        tree = ruamel.yaml.YAML().load(text)
+    if not isinstance(tree, dict):
+        raise ValueError(f"{path} is not a recipe: it has no keys")
+    return tree
 
 
 def compose_recipe(path: str | os.PathLike, overrides: str = "", trust_yaml: bool = False) -> str:
@@ -183,124 +212,42 @@ def compose_recipe(path: str | os.PathLike, overrides: str = "", trust_yaml: boo
         Naming the file: not there, not YAML, extending itself, with a key that the files it extends do not have, with
         a tag outside `CONSTRUCTIBLE`, a reference to something else than a key, or beyond the bounds.
     """
-    tree = _read_tree(Path(path), trust_yaml, ancestors=(), anchors={}, files=[])
+    tree = read_tree(Path(path), None if trust_yaml else check_recipe)
     parser = ruamel.yaml.YAML()
-    with _valid_yaml("command line"):
+    with valid_yaml("command line"):
         changes = parser.load(overrides) or {}
     if not isinstance(changes, dict):
         raise ValueError(f"command line: overrides are --key=value, got {overrides[:60]!r}")
-    _replace(tree, changes, str(path))
+    replace(tree, changes, str(path))
     composed = io.StringIO() if trust_yaml else _BoundedText()
     if trust_yaml:
         parser.dump(tree, composed)
-        with _valid_yaml(path):
+        with valid_yaml(path):
             return hyperpyyaml.resolve_references(composed.getvalue()).read()
     try:
         resolve(tree)
         _check_tuples(tree, set())
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    with _valid_yaml(f"{path}, its references resolved,"):
+    with valid_yaml(f"{path}, its references resolved,"):
         parser.dump(tree, composed)
-    check_recipe(composed.getvalue(), f"{path}, its references resolved", _own_tags(overrides))
+    check_recipe(composed.getvalue(), f"{path}, its references resolved", _permitted(overrides))
     return composed.getvalue()
 
 
-def _read_tree(path: Path, trust_yaml: bool, ancestors: tuple, anchors: dict[str, Path], files: list[Path]) -> dict:
-    """The keys of a recipe and of the files it extends; `anchors` collects which file has which anchor."""
-    text, here = _read(path, trust_yaml, ancestors)
-    files.append(here)
-    if here in ancestors:
-        raise ValueError(f"{path} extends itself: {' → '.join(file.name for file in (*ancestors, here))}")
-    if len(files) > _MAX_FILES and not trust_yaml:
-        raise ValueError(f"{files[0]} extends more than {_MAX_FILES} files, some of them perhaps again and again")
-    if not trust_yaml:
-        check_recipe(text, str(path))
-    for event in _events(text, path):  # an alias would mean the node that comes last in the merged text
-        anchor = None if isinstance(event, events.AliasEvent) else getattr(event, "anchor", None)
-        if anchor and anchors.setdefault(anchor, here) != here:
-            raise ValueError(f"{path} and {anchors[anchor]} both have an anchor &{anchor}: rename one")
-    with _valid_yaml(path):
-        own = ruamel.yaml.YAML().load(text)
-    if not isinstance(own, dict) or tag_of(own):
-        raise ValueError(f"{path} is not a recipe: it has no keys")
-    if wrong := [key for key in own if not isinstance(key, str)]:
-        raise ValueError(f"{path}: a key of a recipe is a name, got {str(wrong[0])[:60]!r}")
-    if "extends" not in own:
-        return own
-    extended = own.pop("extends")
-    names = [extended] if isinstance(extended, str) else extended
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"{path}: extends must be the name of a file or a list of names, got {str(extended)[:60]!r}")
-    first, *others = (path.parent / name for name in names)
-    tree = _read_tree(first, trust_yaml, (*ancestors, here), anchors, files)
-    for other in others:
-        _replace(tree, _read_tree(other, trust_yaml, (*ancestors, here), anchors, files), f"{first} (for {other})")
-    _replace(tree, own, f"{first} (for {path})")
-    tree.ca.comment = own.ca.comment  # the header is that of the file
-    return tree
-
-
-def _read(path: Path, trust_yaml: bool, ancestors: tuple[Path, ...]) -> tuple[str, Path]:
-    """(text, absolute path) of a regular file."""
-    extender = f", but {ancestors[-1]} extends it" if ancestors else ""
-    try:
-        if not path.is_file():
-            raise FileNotFoundError
-        with open(path, "rb") as file:
-            return file.read(-1 if trust_yaml else _MAX_BYTES + 1).decode("utf-8"), path.resolve()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text (at byte {error.start}): save it as UTF-8") from error
-    except FileNotFoundError as error:
-        raise ValueError(f"{path} does not exist{extender}; check the path") from error
-    except (OSError, ValueError, RuntimeError) as error:  # a name too long, with a NUL, or a link to itself
-        raise ValueError(f"{str(path)[:200]!r} cannot be read ({error.__class__.__name__}){extender}") from error
-
-
-def _replace(tree: dict, changes: dict, name: str) -> None:
-    """Put `changes` in place of keys of `tree`: arguments alone are merged, a node that names what to build is put
-    in whole.
-    """
-    if unknown := sorted(str(key) for key in changes if key not in tree):
-        raise ValueError(f"{name} has no key {', '.join(unknown)}; it has {', '.join(sorted(tree))}")
-    for key, node in changes.items():
-        builds = tag_of(node).startswith("!")
-        if isinstance(node, dict) and isinstance(tree[key], dict) and not builds:
-            tree[key].update(node)
-        else:
-            tree[key] = node
-
-
-def _is_listed(tag: str) -> bool:
-    kind, _, target = tag.partition(":")
-    package, _, name = target.partition(".")
-    return tag in _DATA_TAGS | _CALLABLE_TAGS or (kind in ("!new", "!name") and name in CONSTRUCTIBLE.get(package, ()))
-
-
-def _own_tags(overrides: str) -> frozenset[str]:
-    return frozenset({getattr(event, "tag", None) for event in _events(overrides, "command line")} - {None})
-
-
-def _events(text: str, name) -> Iterator[events.Event]:
-    with _valid_yaml(name):
-        yield from ruamel.yaml.YAML().parse(text)
+def _permitted(overrides: str) -> Callable[[str], bool]:
+    """Listed tags, and those that the user's own command line has."""
+    own = {getattr(event, "tag", None) for event in read_events(overrides, "command line")}
+    return lambda tag: is_listed(tag) or tag in own
 
 
 class _BoundedText(io.StringIO):
     """Copies multiply comments too, which no other bound counts."""
 
     def write(self, text: str) -> int:
-        if self.tell() + len(text) > _MAX_BYTES:
-            raise ValueError(f"larger than {_MAX_BYTES // 1024} kB: no recipe is")
+        if self.tell() + len(text) > MAX_BYTES:
+            raise ValueError(f"larger than {MAX_BYTES // 1024} kB: no recipe is")
         return super().write(text)
-
-
-@contextlib.contextmanager
-def _valid_yaml(name):
-    try:
-        yield
-    except Exception as error:  # ruamel raises many kinds for broken text, AttributeError and RecursionError too
-        raise ValueError(f"{name} is not valid YAML: {one_line(error)}") from error
 
 
 def _check_tuples(node, seen: set[int]) -> None:

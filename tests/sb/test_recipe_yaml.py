@@ -276,7 +276,7 @@ def test_a_reference_is_the_same_object_and_a_copy_is_not(tmp_path):
 
 
 def test_what_is_saved_loads_again(tmp_path):
-    (tmp_path / "r.yaml").write_text("a: &a {x: '(1, 2)', y: '<no> key, 010'}\nb: [!ref <a>, *a]\nc: !ref '<b[0]>'")
+    (tmp_path / "r.yaml").write_text("a: &a\n  x: (1, 2)\n  y: '<no> key, 010'\nb: [!ref <a>, *a]\nc: !ref '<b[0]>'")
     first, text = load_recipe(tmp_path / "r.yaml")
     (tmp_path / "hyperparams.yaml").write_text(f"# command line\n{text}")
     again, same = load_recipe(tmp_path / "hyperparams.yaml")
