@@ -8,11 +8,11 @@ from pathlib import Path
 import ruamel.yaml
 from ruamel.yaml import events
 
-from alpha_sv.sb.recipe_objects import read_events, valid_yaml
+from alpha_sv.sb.recipe_objects import TRUST, read_events, valid_yaml
 from alpha_sv.sb.recipe_references import tag_of
 
-MAX_BYTES = 256 * 1024  # of a file; our largest has 4 kB
-_MAX_FILES = 50  # that a recipe and those it extends are read from
+MAX_BYTES = 256 * 1024  # of a recipe and all that it extends; our largest has 8 kB
+_MAX_FILES = 50
 
 
 def read_tree(path: Path, check: Callable[[str, str], None] | None) -> dict:
@@ -34,14 +34,17 @@ def read_tree(path: Path, check: Callable[[str, str], None] | None) -> dict:
     return _read_tree(path, check, (), {}, [])
 
 
-def _read_tree(path: Path, check, ancestors: tuple[Path, ...], anchors: dict[str, Path], files: list[Path]) -> dict:
-    """`anchors` collects which file has which anchor, `files` what has been read."""
+def _read_tree(path: Path, check, ancestors: tuple[Path, ...], anchors: dict[str, Path], sizes: list[int]) -> dict:
+    """`anchors` collects which file has which anchor, `sizes` how much has been read."""
     text, here = read_text(path, check is None, ancestors)
-    files.append(here)
+    sizes.append(len(text))
     if here in ancestors:
         raise ValueError(f"{path} extends itself: {' → '.join(file.name for file in (*ancestors, here))}")
-    if len(files) > _MAX_FILES and check:
-        raise ValueError(f"{files[0]} extends more than {_MAX_FILES} files, some of them perhaps again and again")
+    if check and (len(sizes) > _MAX_FILES or sum(sizes) > MAX_BYTES):
+        raise ValueError(
+            f"{(*ancestors, here)[0]} and the files it extends, some of them perhaps again and again, are more than "
+            f"{_MAX_FILES} or larger than {MAX_BYTES // 1024} kB"
+        )
     if check:
         check(text, str(path))
     for event in read_events(text, path):  # an alias would mean the node that comes last in the merged text
@@ -61,9 +64,9 @@ def _read_tree(path: Path, check, ancestors: tuple[Path, ...], anchors: dict[str
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise ValueError(f"{path}: extends must be the name of a file or a list of names, got {str(extended)[:60]!r}")
     first, *others = (path.parent / name for name in names)
-    tree = _read_tree(first, check, (*ancestors, here), anchors, files)
+    tree = _read_tree(first, check, (*ancestors, here), anchors, sizes)
     for other in others:
-        replace(tree, _read_tree(other, check, (*ancestors, here), anchors, files), f"{first} (for {other})")
+        replace(tree, _read_tree(other, check, (*ancestors, here), anchors, sizes), f"{first} (for {other})")
     replace(tree, own, f"{first} (for {path})")
     tree.ca.comment = own.ca.comment  # the header is that of the file
     return tree
@@ -76,7 +79,12 @@ def read_text(path: Path, any_size: bool = False, ancestors: tuple[Path, ...] = 
         if not path.is_file():
             raise FileNotFoundError
         with open(path, "rb") as file:
-            return file.read(-1 if any_size else MAX_BYTES + 1).decode("utf-8"), path.resolve()
+            content = file.read(-1 if any_size else MAX_BYTES + 1)
+        if len(content) > MAX_BYTES and not any_size:
+            raise OverflowError(f"larger than {MAX_BYTES // 1024} kB")
+        return content.decode("utf-8"), path.resolve()
+    except OverflowError as error:
+        raise ValueError(f"{path} is {error}: no recipe is; {TRUST}") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text (at byte {error.start}): save it as UTF-8") from error
     except FileNotFoundError as error:
@@ -90,7 +98,7 @@ def replace(tree: dict, changes: dict, name: str) -> None:
     in whole.
     """
     if unknown := sorted(str(key) for key in changes if key not in tree):
-        raise ValueError(f"{name} has no key {', '.join(unknown)}; it has {', '.join(sorted(tree))}")
+        raise ValueError(f"{name} has no key {', '.join(unknown)[:200]}; it has {', '.join(sorted(tree))[:1000]}")
     for key, node in changes.items():
         builds = tag_of(node).startswith("!")
         if isinstance(node, dict) and isinstance(tree[key], dict) and not builds:

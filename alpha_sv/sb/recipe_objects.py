@@ -20,6 +20,7 @@ from alpha_sv.sb.recipe_references import MAX_DEPTH
 
 TRUST = "if you wrote this file or trust its author, add --trust_yaml=True"
 TUPLE = re.compile(r"\(.*\)\n?")
+_MAX_TUPLE = 500  # characters
 MAX_WEIGHTS = 500_000_000  # of all that a recipe builds
 YAML_TAG = "tag:yaml.org,2002:"
 
@@ -53,6 +54,8 @@ def plain_tuple(text: str) -> tuple:
     """The tuple that "(1, two)" stands for, read as HyperPyYAML does but without tags, anchors and aliases."""
     if not isinstance(text, str) or not TUPLE.fullmatch(text):
         raise ValueError(f"!tuple takes a text in parentheses such as (1, 2), got {str(text)[:60]!r}")
+    if len(text) > _MAX_TUPLE:
+        raise ValueError(f"{text[:60]!r}… is a tuple of more than {_MAX_TUPLE} characters; write a list")
     inner, depth = f"[{text.strip()[1:-1]}]", 0
     try:
         for event in yaml.parse(inner, Loader=yaml.SafeLoader):

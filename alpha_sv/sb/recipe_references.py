@@ -12,12 +12,12 @@ import datetime
 import re
 import warnings
 
-MAX_NODES = 10_000  # of a recipe, each alias counted as all that it stands for; our largest has 150
+MAX_NODES = 5_000  # of a recipe, each alias counted as all that it stands for; our largest has 150
 MAX_SCALAR = 10_000  # characters
 MAX_DEPTH = 20
-_TEXT_UNIT = 25  # characters that count as one node
+_TEXT_UNIT = 50  # characters that count as one node
 _MAX_NUMBER = 2**63
-_MAX_STEPS = 10_000
+_MAX_STEPS = 5_000
 _MAX_ARITHMETIC = 200  # characters; what is longer is text
 _REFERENCE = re.compile(r"<[^<>]*>")
 _PLAIN = (str, int, float, bool, type(None), datetime.date)

@@ -132,6 +132,12 @@ def test_each_of_many_files_that_extends_the_next_twice_is_read_a_bounded_number
     refuse(tmp_path / "evil.yaml")
 
 
+def test_many_files_that_are_each_allowed_are_refused_together(tmp_path):
+    (tmp_path / "evil.yaml").write_text(f"extends: [{', '.join(['large.yaml'] * 40)}]")
+    (tmp_path / "large.yaml").write_text("".join(f"k{i}: [1, 2, 3, 4, 5]\n" for i in range(600)))
+    refuse(tmp_path / "evil.yaml")
+
+
 def test_many_networks_that_are_each_allowed_are_refused_together(tmp_path, monkeypatch):
     monkeypatch.setattr("alpha_sv.sb.recipe_objects.MAX_WEIGHTS", 100_000)
     network = (
