@@ -9,13 +9,13 @@ import ruamel.yaml
 from ruamel.yaml import events
 
 from alpha_sv.sb.recipe_objects import TRUST, read_events, valid_yaml
-from alpha_sv.sb.recipe_references import tag_of
+from alpha_sv.sb.recipe_references import MAX_NODES, tag_of
 
 MAX_BYTES = 256 * 1024  # of a recipe and all that it extends; our largest has 8 kB
 _MAX_FILES = 50
 
 
-def read_tree(path: Path, check: Callable[[str, str], None] | None) -> dict:
+def read_tree(path: Path, check: Callable[[str, str], int] | None) -> dict:
     """The keys of a recipe and of the files it extends.
 
     Parameters
@@ -23,8 +23,8 @@ def read_tree(path: Path, check: Callable[[str, str], None] | None) -> dict:
     path : Path
         Of the recipe.
     check : function
-        Called with the text and the name of each file before anything else is done with it. None: the files are
-        trusted, and may be of any size and number.
+        (text, name of the file) → number of nodes; called before anything else is done with a file. None: the files
+        are trusted, and may be of any size and number.
 
     Raises
     ------
@@ -34,19 +34,18 @@ def read_tree(path: Path, check: Callable[[str, str], None] | None) -> dict:
     return _read_tree(path, check, (), {}, [])
 
 
-def _read_tree(path: Path, check, ancestors: tuple[Path, ...], anchors: dict[str, Path], sizes: list[int]) -> dict:
-    """`anchors` collects which file has which anchor, `sizes` how much has been read."""
+def _read_tree(path: Path, check, ancestors: tuple[Path, ...], anchors: dict[str, Path], shares: list[float]) -> dict:
+    """`anchors` collects which file has which anchor, `shares` how much of what is allowed each file has used."""
     text, here = read_text(path, check is None, ancestors)
-    sizes.append(len(text))
     if here in ancestors:
         raise ValueError(f"{path} extends itself: {' → '.join(file.name for file in (*ancestors, here))}")
-    if check and (len(sizes) > _MAX_FILES or sum(sizes) > MAX_BYTES):
-        raise ValueError(
-            f"{(*ancestors, here)[0]} and the files it extends, some of them perhaps again and again, are more than "
-            f"{_MAX_FILES} or larger than {MAX_BYTES // 1024} kB"
-        )
     if check:
-        check(text, str(path))
+        shares.append(max(1 / _MAX_FILES, len(text) / MAX_BYTES, check(text, str(path)) / MAX_NODES))
+        if sum(shares) > 1:
+            raise ValueError(
+                f"{(*ancestors, here)[0]} and the files it extends, some perhaps again and again, are more than "
+                f"{_MAX_FILES}, larger than {MAX_BYTES // 1024} kB or of more than {MAX_NODES} entries; {TRUST}"
+            )
     for event in read_events(text, path):  # an alias would mean the node that comes last in the merged text
         anchor = None if isinstance(event, events.AliasEvent) else getattr(event, "anchor", None)
         if anchor and anchors.setdefault(anchor, here) != here:
@@ -64,9 +63,9 @@ def _read_tree(path: Path, check, ancestors: tuple[Path, ...], anchors: dict[str
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise ValueError(f"{path}: extends must be the name of a file or a list of names, got {str(extended)[:60]!r}")
     first, *others = (path.parent / name for name in names)
-    tree = _read_tree(first, check, (*ancestors, here), anchors, sizes)
+    tree = _read_tree(first, check, (*ancestors, here), anchors, shares)
     for other in others:
-        replace(tree, _read_tree(other, check, (*ancestors, here), anchors, sizes), f"{first} (for {other})")
+        replace(tree, _read_tree(other, check, (*ancestors, here), anchors, shares), f"{first} (for {other})")
     replace(tree, own, f"{first} (for {path})")
     tree.ca.comment = own.ca.comment  # the header is that of the file
     return tree

@@ -64,7 +64,7 @@ def is_listed(tag: str) -> bool:
     return tag in _DATA_TAGS | _CALLABLE_TAGS or (kind in ("!new", "!name") and name in CONSTRUCTIBLE.get(package, ()))
 
 
-def check_recipe(text: str, name: str = "recipe", permitted: Callable[[str], bool] = is_listed) -> None:
+def check_recipe(text: str, name: str = "recipe", permitted: Callable[[str], bool] = is_listed) -> int:
     """Refuse YAML text with a tag that builds anything outside `CONSTRUCTIBLE`, or of a size that no recipe has.
 
     Parameters
@@ -76,6 +76,11 @@ def check_recipe(text: str, name: str = "recipe", permitted: Callable[[str], boo
     permitted : function
         Whether a tag may stand in it.
 
+    Returns
+    -------
+    int
+        Number of nodes, each alias counted as all that it stands for.
+
     Raises
     ------
     ValueError
@@ -84,6 +89,7 @@ def check_recipe(text: str, name: str = "recipe", permitted: Callable[[str], boo
     Example
     -------
     >>> check_recipe("loss: !new:alpha_sv.losses.QMargin")
+    3
     >>> check_recipe("x: !apply:os.system [ls]")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ...
@@ -123,6 +129,7 @@ def check_recipe(text: str, name: str = "recipe", permitted: Callable[[str], boo
             raise ValueError(
                 f"{where}: more than {MAX_NODES} entries, {MAX_DEPTH} levels or {_MAX_ALIASES} aliases; {TRUST}"
             )
+    return frames[0][1]
 
 
 def load_recipe(path: str | os.PathLike, overrides: str = "", trust_yaml: bool = False) -> tuple[dict, str]:
@@ -149,16 +156,21 @@ def load_recipe(path: str | os.PathLike, overrides: str = "", trust_yaml: bool =
     30.0
     """
     text = compose_recipe(path, overrides, trust_yaml)
+    return build_recipe(text, str(path), overrides, trust_yaml), text
+
+
+def build_recipe(text: str, name: str = "recipe", overrides: str = "", trust_yaml: bool = False) -> dict:
+    """Build what a composed recipe names; arguments and errors as in `load_recipe`, which does both steps."""
     try:
         if trust_yaml:
-            return hyperpyyaml.load_hyperpyyaml(text), text
+            return hyperpyyaml.load_hyperpyyaml(text)
     except TypeError as error:  # an argument that the class named in the recipe does not have
-        raise ValueError(f"{path}: {one_line(error)}") from error
+        raise ValueError(f"{name}: {one_line(error)}") from error
     try:
         hparams = build(text, _permitted(overrides))
-        return {key: value for key, value in hparams.items() if not key.startswith("__")}, text
+        return {key: value for key, value in hparams.items() if not key.startswith("__")}
     except Exception as error:
-        raise ValueError(f"{path}: {one_line(error)}") from error
+        raise ValueError(f"{name}: {one_line(error)}") from error
 
 
 def read_saved(path: str | os.PathLike) -> dict:
