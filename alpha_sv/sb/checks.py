@@ -10,8 +10,18 @@ from alpha_sv.sb.parts import HEADS
 from alpha_sv.sb.weights import HEAD_POLICIES
 
 
-def check_hparams(hparams: dict, run_opts: Mapping) -> None:
+def check_hparams(hparams: dict, run_opts: Mapping, begun: bool = False) -> None:
     """Refuse what would otherwise fail only after the preparation, or late in training, or train something else.
+
+    Parameters
+    ----------
+    hparams : dict
+        The recipe's keys; changed in place where SpeechBrain takes one of two.
+    run_opts : mapping
+        SpeechBrain's options.
+    begun : bool
+        Whether a run is continued: its schedules are then as they were begun, even if they do not fit (as was allowed
+        until version 0.1).
 
     Raises
     ------
@@ -49,7 +59,8 @@ def check_hparams(hparams: dict, run_opts: Mapping) -> None:
                 "warm_start_head: means already sets the prototypes, to their speakers' means; use reinit_epoch: 0 "
                 "and reinit_zero_target: 0 with it, or warm_start_head: keep or new"
             )
-    _check_schedules(hparams)
+    if not begun:
+        _check_schedules(hparams)
     if run_opts.get("ckpt_interval_steps") or hparams.get("ckpt_interval_steps"):
         hparams["ckpt_interval_minutes"] = 0  # SpeechBrain takes one of the two
 

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import speechbrain as sb
 import torch
-from hyperpyyaml import load_hyperpyyaml
 from speechbrain.utils.distributed import ddp_init_group, if_main_process
 from speechbrain.utils.epoch_loop import EpochCounter
 
@@ -33,7 +32,7 @@ from alpha_sv.sb.checks import check_hparams
 from alpha_sv.sb.chunks import EpochSampler
 from alpha_sv.sb.distributed import local_batch_size, main_first, rank, world_size
 from alpha_sv.sb.parts import classes_of, head_of, loader_options, state_of, steps_per_epoch, validation_of
-from alpha_sv.sb.recipe_yaml import compose_recipe
+from alpha_sv.sb.recipe_yaml import build_recipe, compose_recipe
 from alpha_sv.sb.run_folder import RunFolder
 from alpha_sv.sb.weights import save_trained, warm_start
 
@@ -55,10 +54,7 @@ def read_arguments(argv: Sequence[str]) -> tuple[dict, dict]:
         return compose_recipe(command.recipe, command.yaml(**instead), trust_yaml=command.trust_yaml)
 
     resolved = resolve()
-    try:
-        hparams = load_hyperpyyaml(resolved)
-    except TypeError as error:  # an argument that the class named in the recipe does not have
-        raise ValueError(f"{command.recipe}: {'; '.join(map(str, error.args))}") from error
+    hparams = build_recipe(resolved, command.recipe, command.yaml(), command.trust_yaml)
     device = pick_device(run_opts.get("device"))
     run_opts = dataclasses.replace(run_opts, device=device, overridden_args={*run_opts.overridden_args, "device"})
     if device.startswith("cuda"):
@@ -68,9 +64,9 @@ def read_arguments(argv: Sequence[str]) -> tuple[dict, dict]:
         atexit.register(torch.distributed.destroy_process_group)  # else its threads may abort the process at exit
     if not if_main_process():
         logging.getLogger().setLevel(logging.WARNING)  # the others would only say the same
-    check_hparams(hparams, run_opts)
     hparams["output_folder"] = hparams.get("output_folder") or default_output_folder(command.recipe, hparams)
     folder = RunFolder(hparams["output_folder"])
+    check_hparams(hparams, run_opts, begun=folder.has_checkpoints)
     if if_main_process():
         _hold(folder.path)
     folder.refuse_other_settings(resolve, run_opts)

@@ -22,6 +22,7 @@ import ruamel.yaml
 
 from alpha_sv.files import atomic_write
 from alpha_sv.moved import new_name
+from alpha_sv.sb.recipe_yaml import read_saved
 
 # SpeechBrain's options that change the steps of a training
 _STEP_OPTIONS = {
@@ -71,7 +72,7 @@ class RunFolder:
         """
         if not (self.hyperparams.is_file() and self.has_checkpoints):
             return
-        old, new = _settings(self.hyperparams.read_text(encoding="utf-8")), _settings(resolve(None))
+        old, new = _plain(read_saved(self.hyperparams))[1], _settings(resolve(None))
         before, now = (_number_of_epochs(settings) for settings in (old, new))
         if before is not None and now is not None and now > before:
             new = _settings(resolve(before))
@@ -206,10 +207,10 @@ def read_run(folder: str | os.PathLike) -> TrainedRun:
         if not file.is_file():
             raise ValueError(f"{folder} is not the folder of a training run: {file.name} is missing; check the path")
     try:
-        recipe = ruamel.yaml.YAML().load(recipe_file.read_text(encoding="utf-8"))
+        recipe = read_saved(recipe_file)
         margin = _margin(recipe)
         loss, start = _loss(recipe["loss"], margin), recipe.get("warm_start")
-    except (ruamel.yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"{recipe_file} is not the resolved recipe that training writes: {error!r}") from error
     try:
         classes = list(json.loads(labels_file.read_text(encoding="utf-8")).keys())

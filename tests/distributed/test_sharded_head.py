@@ -32,7 +32,7 @@ def run(work, ranks, folder):
     finally:
         for process in context.processes:
             process.kill()
-    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(ranks)]
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(ranks)]
 
 
 @pytest.fixture(scope="module")

@@ -458,7 +458,7 @@ def test_a_failure_leaves_the_earlier_preparation_as_it_was(tmp_path, tree, prep
         raise ValueError("another run's")
 
     with pytest.raises(ValueError, match="another run's"):
-        prepare(tree, num_valid_speakers=3, check=refuse)
+        prepare(tree, num_valid_speakers=2, seed=99, check=refuse)
     assert outputs_of(tmp_path / "out") == before
     prepare(tree)
     assert not (tmp_path / "out/valid_trials.txt").exists()
@@ -466,8 +466,8 @@ def test_a_failure_leaves_the_earlier_preparation_as_it_was(tmp_path, tree, prep
 
 def test_the_check_is_given_the_hashes_of_what_is_then_written(tmp_path, tree, prepare):
     seen = []
-    manifest = prepare(tree, num_valid_speakers=2, check=lambda *hashes: seen.append(hashes))
-    assert seen == [(manifest_hash(read_manifest(manifest)), sha256_file(manifest.parent / "valid_trials.txt"))]
+    utterances = prepare(tree, num_valid_speakers=2, check=lambda *hashes: seen.append(hashes))
+    assert seen == [(manifest_hash(utterances), sha256_file(tmp_path / "out" / "valid_trials.txt"))]
 
 
 def test_an_input_is_never_overwritten(tmp_path, tree, prepare):
