@@ -157,7 +157,7 @@ class _Resolver:
     def as_text(self, reference: str, chain: tuple[str, ...]) -> str:
         value = self.look_up(reference[1:-1], chain)
         if tag_of(value).startswith("tag:yaml.org,2002:"):  # !!str 0012
-            value = value.value
+            value = getattr(value, "value", value)
         if not isinstance(value, _PLAIN) or len(text := str(value)) > MAX_SCALAR:
             raise ValueError(f"{reference} is not one short value, so it cannot stand within other text")
         self.spend(1 + len(text) // 100)

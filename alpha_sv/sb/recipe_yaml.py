@@ -122,6 +122,10 @@ def check_recipe(text: str, name: str = "recipe", permitted: Callable[[str], boo
                 raise ValueError(f"{where}: {value[:20]!r}… has more than {MAX_SCALAR} or forbidden characters")
         elif isinstance(event, events.CollectionStartEvent):
             frames.append([event.anchor, 1])
+            if tag in _DATA_TAGS:
+                raise ValueError(
+                    f"{where}: {tag.replace(YAML_TAG, '!!')} is for one value, not for a list or a mapping"
+                )
             sizes.pop(event.anchor, None)  # an alias inside would mean what is not yet whole
         elif isinstance(event, events.CollectionEndEvent):
             anchor, sizes[anchor] = frames.pop()
@@ -240,8 +244,8 @@ def compose_recipe(path: str | os.PathLike, overrides: str = "", trust_yaml: boo
     try:
         resolve(tree)
         _check_tuples(tree, set())
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    except Exception as error:
+        raise ValueError(f"{path}: {one_line(error)}") from error
     with valid_yaml(f"{path}, its references resolved,"):
         parser.dump(tree, composed)
     check_recipe(composed.getvalue(), f"{path}, its references resolved", _permitted(overrides))

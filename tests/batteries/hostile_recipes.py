@@ -70,6 +70,8 @@ CODE = {
     "binary": "x: !!binary cG93bmVk",
     "set": "x: !!set {a, b}",
     "ordered map": "x: !!omap [a: 1]",
+    "list as a text": "a: !!str [b]\nx: !ref <a>/x",
+    "mapping as a number": "a: !!int {b: 1}\nx: !ref <a> + 1",
     "no tag": "x: ! y",
     "unknown tag": "x: !unknown y",
 }

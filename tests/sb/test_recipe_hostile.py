@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from alpha_sv.sb.recipe_yaml import compose_recipe, load_recipe
 from tests.batteries.hostile_recipes import BOMBS, CODE, REFERENCES, TUPLES
 
+pytestmark = pytest.mark.filterwarnings("ignore")  # an anchor twice: ruamel warns, and takes the nearer one
 ROOT = Path(__file__).parents[2]
 HOSTILE = {
     f"{kind}: {name}": text
@@ -188,7 +189,38 @@ def mutations(draw):
     return text
 
 
-TEXTS = st.one_of(st.text(), st.lists(st.sampled_from(PIECES)).map("".join), mutations())
+TAGS = "!ref;!copy;!tuple;!!str;!!int;!PLACEHOLDER;!apply:torch.manual_seed;!new:alpha_sv.losses.QMargin".split(";")
+TAGS += [
+    "!name:torch.optim.Adam",
+    "&p",
+    "&q",
+    *[""] * 12,
+    "!apply:os.system",
+    "!!python/object/apply:os.system",
+    "!name:os.system",
+]
+KEYS = st.sampled_from([*"abcdef", "alpha", "scale", "<<", "? (1)", "1", "<a>"])
+PARTS = ["!!python/object/apply:os.system ['touch PROOF']"]
+PARTS += "<a>;<b>;<c[a]>;<d[0]>;<e[b][1]>;<a.b>;/x; * 2; + 1;**;';-;(;);!".split(";")
+SCALARS = st.lists(st.sampled_from(PARTS), max_size=4).map(lambda parts: json.dumps("".join(parts)))
+SCALARS |= st.sampled_from("1;.5;-3;1e3;0x1f;010;yes;~;2020-01-01;(1);'(1, two)';*p;*q;text;.inf;\"\"".split(";"))
+
+
+def tagged(nodes):
+    return st.tuples(st.sampled_from(TAGS), nodes).map(lambda pair: pair[1] if pair[1][:1] == "*" else " ".join(pair))
+
+
+def collections(nodes):
+    mappings = st.lists(st.tuples(KEYS, tagged(nodes)), max_size=3)
+    return st.lists(tagged(nodes), max_size=3).map(lambda entries: f"[{', '.join(entries)}]") | mappings.map(
+        lambda entries: "{" + ", ".join(f"{key}: {value}" for key, value in entries) + "}"
+    )
+
+
+TREES = st.dictionaries(
+    st.sampled_from("abcdef"), tagged(st.recursive(SCALARS, collections, max_leaves=6)), min_size=1
+).map(lambda tree: "\n".join(f"{key}: {node}" for key, node in tree.items()))
+TEXTS = st.one_of(TREES, st.text(), st.lists(st.sampled_from(PIECES)).map("".join), mutations())
 
 
 def loads_or_is_refused(folder, text):
