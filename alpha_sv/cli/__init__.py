@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from alpha_sv import __version__
-from alpha_sv.cli import evaluation, models, scoring, training
+from alpha_sv.cli import evaluation, models, recipes, scoring, training
 from alpha_sv.cli.streams import standard_input
 
 EXAMPLES = """\
@@ -86,6 +86,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"alpha-sv {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     training.add_chain(verbs)
+    recipes.add_verbs(verbs)
     scoring.add_verbs(verbs)
     evaluation.add_verbs(verbs)
     models.add_verbs(verbs)

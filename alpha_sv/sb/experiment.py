@@ -204,7 +204,7 @@ def save_best(brain: SpeakerBrain) -> Path:
 def run(argv: Sequence[str]) -> Path:
     """The whole experiment; returns the folder of the saved embedder."""
     hparams, run_opts = read_arguments(argv)
-    manifest = prepare(hparams)
+    manifest = prepared_manifest(hparams) if hparams.get("prepared") else prepare(hparams)
     brain = build_brain(hparams, run_opts, manifest)
     fit(brain)
     return save_best(brain)

@@ -8,6 +8,7 @@ from pathlib import Path
 import ruamel.yaml
 from ruamel.yaml import events
 
+from alpha_sv.sb.arguments import PATH_KEYS, unknown_keys
 from alpha_sv.sb.recipe_objects import TRUST, read_events, valid_yaml
 from alpha_sv.sb.recipe_references import MAX_NODES, tag_of
 
@@ -56,6 +57,7 @@ def _read_tree(path: Path, check, ancestors: tuple[Path, ...], anchors: dict[str
         raise ValueError(f"{path} is not a recipe: it has no keys")
     if wrong := [key for key in own if not isinstance(key, str)]:
         raise ValueError(f"{path}: a key of a recipe is a name, got {str(wrong[0])[:60]!r}")
+    own.update(_names_as_typed(text))
     if "extends" not in own:
         return own
     extended = own.pop("extends")
@@ -69,6 +71,21 @@ def _read_tree(path: Path, check, ancestors: tuple[Path, ...], anchors: dict[str
     replace(tree, own, f"{first} (for {path})")
     tree.ca.comment = own.ca.comment  # the header is that of the file
     return tree
+
+
+def _names_as_typed(text: str) -> dict[str, str | list[str]]:
+    """The values of keys that are names, with the characters that stand in the file: 0012 is no number there."""
+    names = {}
+    for key, value in ruamel.yaml.YAML().compose(text).value:
+        items = value.value if isinstance(value, ruamel.yaml.SequenceNode) else [value]
+        plain = all(isinstance(item, ruamel.yaml.ScalarNode) and _is_number(item.tag) for item in items)
+        if key.value in PATH_KEYS and items and plain and not value.anchor:
+            names[key.value] = [item.value for item in items] if items is value.value else value.value
+    return names
+
+
+def _is_number(tag: str) -> bool:
+    return tag.rpartition(":")[2] in ("int", "float", "bool", "timestamp", "str")
 
 
 def read_text(path: Path, any_size: bool = False, ancestors: tuple[Path, ...] = ()) -> tuple[str, Path]:
@@ -97,7 +114,7 @@ def replace(tree: dict, changes: dict, name: str) -> None:
     in whole.
     """
     if unknown := sorted(str(key) for key in changes if key not in tree):
-        raise ValueError(f"{name} has no key {', '.join(unknown)[:200]}; it has {', '.join(sorted(tree))[:1000]}")
+        raise ValueError(f"{name} has {unknown_keys(unknown, tree)[:300]}; it has {', '.join(sorted(tree))[:1000]}")
     for key, node in changes.items():
         builds = tag_of(node).startswith("!")
         if isinstance(node, dict) and isinstance(tree[key], dict) and not builds:

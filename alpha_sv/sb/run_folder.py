@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,7 +109,7 @@ class RunFolder:
     def begin(self, argv, resolved: str, run_opts: Mapping, manifest: str, trials: str, labels: Mapping) -> None:
         """Write down what the run is; after every check, because from here on the folder is its own."""
         for path, content in (
-            (self.hyperparams, f"# {' '.join(argv)}\n{resolved}"),
+            (self.hyperparams, f"# {_one_line(argv)}\n{resolved}"),
             (self.labels, json.dumps(labels, indent=0)),
             (
                 self.save / "run.json",
@@ -129,6 +130,11 @@ class RunFolder:
                 except (ValueError, TypeError) as error:
                     raise ValueError(f"{file} is damaged ({error}); choose another output_folder") from error
         return {}
+
+
+def _one_line(argv) -> str:
+    """A command in a comment; a line break in an argument must not end it."""
+    return " ".join(shlex.join(argv).splitlines())
 
 
 def step_options(run_opts: Mapping) -> dict[str, object]:

@@ -178,7 +178,7 @@ WRONG = {
     "missing": ({"child": "extends: none.yaml"}, "none.yaml does not exist, but .*child.yaml extends it"),
     "unknown key": (
         {"child": "extends: a.yaml\nmagin: 1", "a": "margin: 1"},
-        "a.yaml .for .*child.* has no key magin; it",
+        "a.yaml .for .*child.* has no key magin .did you mean margin.*; it",
     ),
     "unknown key beside": (
         {"child": "extends: [a.yaml, b.yaml]", "a": "margin: 1", "b": "lr: 1"},
