@@ -6,7 +6,6 @@ samples that a header counts is never read.
 
 from __future__ import annotations
 
-import os
 import struct
 from typing import BinaryIO
 
