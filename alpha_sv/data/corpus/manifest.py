@@ -197,13 +197,13 @@ def _parse(row: list[str], width: int, where: list[int]) -> Utterance:
     utt_id, duration, path, speaker, session, num_samples, rate, channels, split = (row[column] for column in where)
     if len(utt_id) + len(path) + len(speaker) + len(session) > _LONGEST:
         raise ValueError(f"names of {max(map(len, row)):,} characters, at most {_LONGEST:,} in a line")
-    if "\0" in utt_id + path:
+    if "\0" in utt_id or "\0" in path:
         raise ValueError("a NUL character in a name, which no file can have")
-    for number in (num_samples, rate, channels):
-        if not (number.isascii() and number.isdigit() and len(number) < 19):
-            raise ValueError(f"{number[:40]!r} is no whole number")
-    if not (duration.isascii() and "_" not in duration):
-        raise ValueError(f"{duration[:40]!r} is no number of seconds")
+    digits = num_samples + rate + channels
+    if not (digits.isascii() and digits.isdigit() and len(digits) < 32):  # int() knows 1_000 and other scripts' digits
+        raise ValueError(f"one of {num_samples[:20]!r}, {rate[:20]!r} and {channels[:20]!r} is no whole number")
+    if not duration.isascii() or "_" in duration:
+        raise ValueError(f"{duration[:20]!r} is no number of seconds")
     utterance = Utterance(
         *(one_form(utt_id), path, sys.intern(one_form(speaker)), sys.intern(session)),
         *(int(num_samples), int(rate), int(channels), sys.intern(split)),

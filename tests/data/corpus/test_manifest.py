@@ -89,7 +89,7 @@ LINE = "s1/b.wav,1.0,/d/b.wav,s1,,16000,16000,1,train"
         (LINE.replace(",s1,", ',"s1"x,').encode(), "expected after"),
         (LINE.replace("b.wav", "\0.wav").encode(), "NUL"),
         (LINE.replace("b.wav", "\u00e9.wav").encode("latin-1"), "not UTF-8"),
-        (LINE.replace("16000,16000", "1_6000,16000").encode(), "'1_6000' is no whole number"),
+        (LINE.replace("16000,16000", "1_6000,16000").encode(), "'1_6000'.* is no whole number"),
         (LINE.replace(",1,", ",\u0661,").encode(), "is no whole number"),
         (LINE.replace("16000,16000", "1" * 5000 + ",16000").encode(), "is no whole number"),
         (LINE.replace(",1.0,", ",1_0e-1,").encode(), "is no number of seconds"),
@@ -125,7 +125,7 @@ def test_any_name_of_a_file_survives(tmp_path, name):
 
 
 def test_names_of_a_manifest_have_one_unicode_form(tmp_path):
-    one, two = (utterance(f"{unicodedata.normalize(form, 'Jos\u00e9')}/a.wav", "s") for form in ("NFC", "NFD"))
+    one, two = (utterance(unicodedata.normalize(form, "s1/Jos\u00e9.wav")) for form in ("NFC", "NFD"))
     write_manifest(tmp_path / "manifest.csv", [two])
     [found] = read_manifest(tmp_path / "manifest.csv")
     assert found.utt_id == one.utt_id and found.path == two.path
