@@ -13,9 +13,9 @@ import numpy as np
 
 from alpha_sv.data.audio.augment import Augmenter
 from alpha_sv.data.audio.read import read_audio
+from alpha_sv.data.audio.recordings import Recordings
 from alpha_sv.data.audio.speed import change_speed, check_speeds, source_length
 from alpha_sv.data.corpus.manifest import Utterance
-from alpha_sv.data.corpus.recordings import Recordings
 
 
 class RandomChunks:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from alpha_sv.data.audio.recordings import Recordings
 from alpha_sv.data.audio.speed import change_speed, source_length
 from alpha_sv.data.corpus.manifest import Utterance
-from alpha_sv.data.corpus.recordings import Recordings
 from alpha_sv.data.trials.files import Trials
 from alpha_sv.embedding.embedders import length_batches
 from alpha_sv.embedding.extract import read_whole

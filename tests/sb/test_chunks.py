@@ -1,4 +1,4 @@
-"""Training examples: a function of (seed, epoch, utterance); augmentation does what its decibels say."""
+"""Training examples: a function of (seed, epoch, utterance)."""
 
 import dataclasses
 import subprocess
@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from alpha_sv.data.audio.augment import Augmenter, add_noise, reverberate
-from alpha_sv.data.audio.read import AudioError, read_audio
+from alpha_sv.data.audio.read import read_audio
 from alpha_sv.data.audio.speed import change_speed, class_names, source_length
 from alpha_sv.data.corpus.manifest import Utterance
 from alpha_sv.embedding.extract import read_whole
@@ -57,53 +56,6 @@ def test_sampler_gives_each_utterance_once_in_a_new_order_each_epoch():
     assert orders[0] != orders[1]
     sampler.set_epoch(1)
     assert tuple(n for _, n in sampler) == orders[0]
-
-
-@pytest.mark.parametrize("snr", [-5.0, 0.0, 20.0])
-def test_noise_is_added_at_the_asked_ratio(snr):
-    rng = np.random.default_rng(0)
-    signal, noise = 0.1 * rng.standard_normal(16000), 3 * rng.standard_normal(16000)
-    added = add_noise(signal, noise, snr) - signal
-    assert 10 * np.log10(np.mean(signal**2) / np.mean(added**2)) == pytest.approx(snr, abs=1e-6)
-
-
-def test_silence_gets_no_noise_and_no_nan():
-    signal = np.ones(100)
-    assert np.array_equal(add_noise(signal, np.zeros(100), 0), signal)
-    assert np.array_equal(add_noise(np.zeros(100), signal, 0), np.zeros(100))
-    assert np.array_equal(reverberate(np.zeros(100), signal), np.zeros(100))
-
-
-def test_reverberation_keeps_time_power_and_length():
-    rng = np.random.default_rng(0)
-    signal = rng.standard_normal(8000)
-    rir = np.zeros(500)
-    rir[40] = 0.5  # a pure delay: aligned at its direct sound it changes nothing
-    np.testing.assert_allclose(reverberate(signal, rir), signal, atol=1e-9)
-    rir[40:] += 0.2 * rng.standard_normal(460) * np.exp(-np.arange(460) / 100)
-    wet = reverberate(signal, rir)
-    assert len(wet) == 8000 and np.mean(wet**2) == pytest.approx(np.mean(signal**2))
-    assert 0.3 < np.corrcoef(wet, signal)[0, 1] < 0.999
-
-
-def test_augmenter_takes_any_folder_and_says_what_is_wrong(tmp_path):
-    deep = tmp_path / "noise" / "a" / "b"
-    deep.mkdir(parents=True)
-    soundfile.write(deep / "n.flac", 0.1 * np.random.default_rng(0).standard_normal(4000), 16000)
-    augment = Augmenter(tmp_path / "noise", noise_probability=1.0, snr_low=10, snr_high=10)
-    wave = np.sin(np.arange(8000) / 5)
-    noisy = augment(wave, np.random.default_rng(1))
-    assert 10 * np.log10(np.mean(wave**2) / np.mean((noisy - wave) ** 2)) == pytest.approx(10, abs=1e-3)
-    assert np.array_equal(Augmenter()(wave, np.random.default_rng(1)), wave)
-    (tmp_path / "empty").mkdir()
-    for folder, message in ((tmp_path / "none", "does not exist"), (tmp_path / "empty", "holds no audio")):
-        with pytest.raises(ValueError, match=message):
-            Augmenter(folder)
-    soundfile.write(deep / "m.wav", np.ones(100), 8000)
-    with pytest.raises(AudioError, match="m.wav has 8000 Hz"):
-        Augmenter(tmp_path / "noise")
-    with pytest.raises(ValueError, match="noise_probability"):
-        Augmenter(noise_probability=2)
 
 
 def test_unknown_speaker_is_named(tmp_path):

@@ -1,6 +1,6 @@
 """The audit: what is wrong with the files of a corpus, found before training rather than in the middle of it.
 
-    left out     unreadable, empty, truncated, nan, silent, wrong-rate, too-short
+    left out     unreadable, empty, truncated, nan, silent, wrong-rate, too-short, no-impulse-response
     reported     multichannel, resampled, uncounted, clipped, twin, duplicate, duplicate-across-speakers
 
 `silent`: no sample reaches 1e-4 of full scale (-80 dB); all zeros included. `clipped`: at least 0.1 % of the
@@ -22,14 +22,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from alpha_sv.data.audio.augment import read_first_channel
 from alpha_sv.data.audio.containers import uncounted
+from alpha_sv.data.audio.impulse import LONGEST, named_noise, why_no_impulse_response
 from alpha_sv.data.audio.read import AudioError, mix, read_blocks, read_header
 from alpha_sv.data.audio.tar_member import open_bytes, parse_member
 from alpha_sv.data.corpus.names import is_unicode
 from alpha_sv.data.corpus.threads import on_threads
 from alpha_sv.files import atomic_write
 
-LEFT_OUT = ("unreadable", "empty", "truncated", "nan", "silent", "wrong-rate", "too-short")
+LEFT_OUT = ("unreadable", "empty", "truncated", "nan", "silent", "wrong-rate", "too-short", "no-impulse-response")
 REPORTED = ("multichannel", "resampled", "uncounted", "clipped", "twin", "duplicate", "duplicate-across-speakers")
 SILENCE_PEAK = 1e-4
 CLIP_LEVEL, CLIP_FRACTION = 0.999, 1e-3
@@ -60,7 +62,12 @@ class Examined:
 
 
 def examine(
-    path: str | os.PathLike, sample_rate: int, min_duration: float, decode: bool = True, resample: bool = False
+    path: str | os.PathLike,
+    sample_rate: int,
+    min_duration: float,
+    decode: bool = True,
+    resample: bool = False,
+    rir: bool = False,
 ) -> Examined:
     """Examine one file.
 
@@ -76,6 +83,8 @@ def examine(
         Read every sample, block by block; only the header if False.
     resample : bool
         Another rate is no reason to leave the file out.
+    rir : bool
+        The file must be an impulse response, in its first channel.
 
     Returns
     -------
@@ -88,7 +97,7 @@ def examine(
         if not is_unicode(os.fspath(path)):
             raise AudioError(f"{path}: its name is not Unicode (UTF-8), so no list can name it; rename it")
         header = num_samples, rate, channels = read_header(path)
-        if channels > 1:
+        if channels > 1 and not rir:
             problems.append(("multichannel", f"{channels} channels, read as their mean"))
         if rate != sample_rate and not resample:
             way = f"ffmpeg -i IN -ar {sample_rate} OUT.wav"
@@ -99,6 +108,8 @@ def examine(
             problems.append(("resampled", f"from {rate} Hz{bound}"))
         if num_samples < min_duration * rate:
             problems.append(("too-short", f"{num_samples / rate:.3f} s, at least {min_duration:g} s wanted"))
+        elif rir:
+            problems += _as_rir(path, header)
         elif decode:
             with open_bytes(path) as file:
                 member = parse_member(path)
@@ -111,6 +122,14 @@ def examine(
     except OSError as error:  # it vanished, or its disk fails
         problems.append(("unreadable", str(error.strerror)))
     return Examined(*header, tuple(problems), digest)
+
+
+def _as_rir(path: str | os.PathLike, header: tuple[int, int, int]) -> list[tuple[str, str]]:
+    reason = "it is called a noise" if named_noise(path) else ""
+    if header[0] > LONGEST * header[1]:
+        reason = f"longer than {LONGEST} s"
+    reason = reason or why_no_impulse_response(read_first_channel(path, header[1]), header[1])
+    return [("no-impulse-response", reason)] if reason else []
 
 
 def _listen(path, header: tuple[int, int, int], problems: list[tuple[str, str]]) -> str | None:
@@ -137,10 +156,11 @@ def examine_all(
     workers: int | None = None,
     progress: bool = True,
     resample: bool = False,
+    rir: bool = False,
 ) -> Iterator[Examined]:
     """`examine` on threads (libsndfile reads and decodes outside Python's lock); results in the order of `paths`."""
     task = functools.partial(
-        examine, sample_rate=sample_rate, min_duration=min_duration, decode=decode, resample=resample
+        examine, sample_rate=sample_rate, min_duration=min_duration, decode=decode, resample=resample, rir=rir
     )
     return on_threads(task, paths, workers, "audit" if decode else "headers", progress=progress)
 
