@@ -13,7 +13,9 @@ import json
 import logging
 import os
 import platform
+import re
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
@@ -253,3 +255,44 @@ def _runs(holder: dict) -> bool:
     except PermissionError:
         return True
     return True
+
+
+# what atomic_write, and a conversion by ffmpeg, name a file until it is whole
+_PART = re.compile(r"\..+\.([a-z0-9_]{8}|\d+)\.part", re.DOTALL)
+
+
+def clear_parts(folder: str | os.PathLike, older_than: float = 0.0) -> list[str]:
+    """Delete what killed processes have left half written in a folder and its subfolders; links are not followed.
+
+    Only whoever holds the lock of the folder may call it, or with `older_than` beyond what any writer takes, for the
+    file of a living writer looks the same.
+
+    Parameters
+    ----------
+    folder : path-like
+        Need not exist.
+    older_than : float
+        Seconds since a file was last written to.
+
+    Returns
+    -------
+    list of str
+        The paths that are gone, sorted.
+
+    Example
+    -------
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> for name in (".manifest.csv.x1y2z3a4.part", ".hidden", "song.part"):
+    ...     (folder / name).touch()
+    >>> [os.path.basename(path) for path in clear_parts(folder)]
+    ['.manifest.csv.x1y2z3a4.part']
+    """
+    gone = []
+    for where, _, names in os.walk(folder):
+        for name in filter(_PART.fullmatch, names):
+            path = os.path.join(where, name)
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - os.lstat(path).st_mtime >= older_than:
+                    os.unlink(path)
+                    gone.append(path)
+    return sorted(gone)

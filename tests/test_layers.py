@@ -71,7 +71,7 @@ THIRD_PARTY = {  # what a room may import from outside the standard library
     "heads": {"torch"},
     "metrics": {"numpy", "scipy"},
     "scoring": {"numpy", "scipy", "tqdm"},
-    "data": {"numpy", "scipy", "soundfile", "tqdm"},
+    "data": {"numpy", "scipy", "soundfile", "torch", "torchaudio", "tqdm"},  # torch only to resample
     "report": {"numpy", "scipy", "matplotlib"},
 }
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

@@ -29,7 +29,10 @@ def add_chain(verbs: argparse._SubParsersAction) -> None:
         "--num-valid-speakers", type=int, default=0, help="training speakers held out to make development trials from"
     )
     sub.add_argument("--like", metavar="SPLIT", help="a published split.txt.gz: take over exactly its assignment")
-    sub.add_argument("--sample-rate", type=int, default=16000, help="Hz that every file must have")
+    sub.add_argument("--sample-rate", type=int, default=16000, help="Hz of the files; those of another are left out")
+    sub.add_argument(
+        "--resample", action="store_true", help="use files of another rate too, as copies in the output folder"
+    )
     sub.add_argument(
         "--audit", choices=("full", "headers"), default="full", help="decode every file, or only read headers"
     )
@@ -102,6 +105,7 @@ def _prepare(a: argparse.Namespace) -> None:
         audit=a.audit,
         seed=a.seed,
         like=a.like,
+        resample=a.resample,
     )
     print(manifest)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from alpha_sv.data.audio.recordings import Recordings
 from alpha_sv.data.audio.speed import change_speed, source_length
 from alpha_sv.data.corpus.manifest import Utterance
 from alpha_sv.data.trials import Trials
@@ -22,7 +23,7 @@ class WholeUtterances(torch.utils.data.Dataset):
     """
 
     def __init__(self, utterances: Sequence[Utterance], sample_rate: int = 16000, speeds: Sequence[float] = (1.0,)):
-        self.utterances, self.sample_rate, self.speeds = list(utterances), sample_rate, tuple(speeds)
+        self.utterances, self.sample_rate, self.speeds = Recordings(utterances), sample_rate, tuple(speeds)
 
     def __len__(self) -> int:
         return len(self.utterances) * len(self.speeds)

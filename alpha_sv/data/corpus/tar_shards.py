@@ -87,7 +87,7 @@ def write_shards(
     if inside := [u.path for u in utterances if parse_member(u.path)]:
         raise ValueError(f"{inside[0]} is in a shard already; give the manifest of the loose files")
     _check_keys(utterances)
-    folder = Path(os.path.abspath(folder))
+    folder = Path(os.path.abspath(os.path.expanduser(folder)))
     plan = _plan(utterances, samples_per_shard, seed)
     if others := sorted({path.name for path in folder.glob("shard-*.tar")} - plan.keys()):
         raise ValueError(f"{folder} holds shards of something else ({others[0]}); delete them or give another folder")
