@@ -19,7 +19,7 @@ from torch import Tensor
 PLACES = ("none", "cosine", "angle", "reference")
 
 
-def target_cosine(cosine: Tensor, place: str, margin: float) -> Tensor:
+def target_cosine(cosine: Tensor, *, margin: float, place: str) -> Tensor:
     """What stands for the target's cosine: c − m (CosFace, arXiv 1801.09414; AM-softmax, arXiv 1801.05599),
     cos(φ + m) (ArcFace, arXiv 1801.07698; m in radians), or the cosine itself.
     """
@@ -28,23 +28,23 @@ def target_cosine(cosine: Tensor, place: str, margin: float) -> Tensor:
     return add_angle(cosine, margin) if place == "angle" else cosine
 
 
-def target_slope(cosine: Tensor, place: str, margin: float) -> Tensor | None:
+def target_slope(cosine: Tensor, *, margin: float, place: str) -> Tensor | None:
     """Derivative of `target_cosine`; None where it is 1."""
     return add_angle_slope(cosine, margin) if place == "angle" else None
 
 
-def log_measure_of_target(place: str, margin: float, scale: float) -> float:
+def log_measure_of_target(*, scale: float, margin: float, place: str) -> float:
     """ln q_y: −s·m for Q-Margin (arXiv 2511.13621), else 0."""
     return -scale * margin if place == "reference" else 0.0
 
 
 def margin_logits(
-    place: str, cosines: Tensor, target: Tensor, margin: float, scale: float
+    cosines: Tensor, target: Tensor, *, scale: float, margin: float, place: str
 ) -> tuple[Tensor, Tensor | None]:
     """Cosines [..., C] and target [...] → (logits, ln q) [..., C]; ln q is None where q = 1."""
     index = target.unsqueeze(-1)
-    value = target_cosine(cosines.gather(-1, index), place, margin)
-    log_q_target = log_measure_of_target(place, margin, scale)
+    value = target_cosine(cosines.gather(-1, index), margin=margin, place=place)
+    log_q_target = log_measure_of_target(scale=scale, margin=margin, place=place)
     log_q = torch.zeros_like(cosines).scatter(-1, index, log_q_target) if place == "reference" else None
     return scale * cosines.scatter(-1, index, value), log_q
 
