@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from alpha_sv import monitor
-from alpha_sv.functional.active import find_active
+from alpha_sv.functional.solver import find_active
 from alpha_sv.heads import SparseHead
 from alpha_sv.losses import AAMSoftmax, QMargin, Sparsemax
 from alpha_sv.monitor import SparsityMonitor, sparsity_figures
@@ -95,7 +95,7 @@ def test_figures_are_what_they_say():
         [[9.0, 0.0, 0.0, 0.0], [1.0, 1.0, 1.0, 0.9], [0.0, 9.0, 0.0, 0.0], [0.5, 0.0, -9.0, -9.0]]
     ).double()
     target = torch.zeros(4, dtype=torch.long)
-    figures = sparsity_figures(find_active(logits, 2.0, 1.0, target, logits[:, 0]))
+    figures = sparsity_figures(find_active(logits, target, alpha=2.0, target_value=logits[:, 0]))
     # row 0: target alone; row 1: four share; row 2: another alone, p_y = 0; row 3: 0.75 and 0.25
     assert figures["support"] == (1 + 4 + 1 + 2) / 4
     assert figures["zero_loss"] == 0.25 and figures["zero_target"] == 0.25

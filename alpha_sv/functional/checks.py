@@ -8,11 +8,13 @@ import math
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 ASYNCHRONOUS = {"cuda", "xpu"}
 """Devices on which looking at a value waits for all work before it. A test may add "cpu" to see the code for them."""
 
 IMPLEMENTATIONS = ("fast", "plain")
+REDUCTIONS = ("mean", "sum", "batch", "none", "batchmean")  # "batch" and "batchmean" are SpeechBrain's words
 
 
 def asynchronous(tensor: Tensor) -> bool:
@@ -20,9 +22,11 @@ def asynchronous(tensor: Tensor) -> bool:
     return tensor.device.type in ASYNCHRONOUS
 
 
-def transformed() -> bool:
-    """Whether a transform of `torch.func` (grad, vmap, jvp, …) is at work: values cannot be looked at there."""
-    return torch._C._are_functorch_transforms_active()
+def transformed(*tensors: Tensor | None) -> bool:
+    """Whether a transform of `torch.func` (grad, vmap, jvp, …) is at work, or one of the tensors is a dual number."""
+    if torch._C._are_functorch_transforms_active():
+        return True
+    return any(x is not None and forward_ad.unpack_dual(x).tangent is not None for x in tensors)
 
 
 def number(value: float, name: str) -> float:
@@ -47,11 +51,11 @@ def check_alpha(alpha: float) -> float:
     return alpha
 
 
-def use_plain(implementation: str) -> bool:
-    """Whether `plain.py` is to do the work: it was asked for, or `torch.func` needs it."""
+def use_plain(implementation: str, *tensors: Tensor | None) -> bool:
+    """Whether `plain.py` is to do the work: it was asked for, or a derivative of these tensors needs it."""
     if implementation not in IMPLEMENTATIONS:
         raise ValueError(f"implementation must be one of {IMPLEMENTATIONS}, got {implementation!r}")
-    return implementation == "plain" or transformed()
+    return implementation == "plain" or transformed(*tensors)
 
 
 def working_dtype(dtype: torch.dtype, alpha: float) -> torch.dtype:
@@ -113,6 +117,26 @@ def check_batch(outputs: Tensor, targets: Tensor, what: str) -> tuple[Tensor, Te
     return outputs, targets
 
 
+def check_reduction(reduction: str) -> str:
+    """Refuse a reduction that is none of ours or SpeechBrain's."""
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"reduction must be one of {REDUCTIONS}, got {reduction!r}")
+    return reduction
+
+
+def reduced(values: Tensor, reduction: str) -> Tensor:
+    """Losses [N] of examples, as they are, summed, or their mean."""
+    if check_reduction(reduction) in ("batch", "none"):
+        return values
+    if reduction == "sum":
+        return values.sum()
+    if not len(values):
+        raise ValueError(
+            "the batch is empty, so its loss has no mean: drop such batches, or use reduction='sum' or 'none'"
+        )
+    return values.mean()
+
+
 def log_measure(q: Tensor | None, logits: Tensor, dtype: torch.dtype) -> Tensor | None:
     """ln q in the working dtype, or None; refuses a measure that is not positive and finite everywhere."""
     if q is None:
@@ -129,3 +153,24 @@ def check_broadcast(q: Tensor, logits: Tensor, name: str) -> None:
         raise ValueError(f"{name} must be a tensor, got {type(q).__name__}")
     if q.ndim > logits.ndim or any(a not in (1, b) for a, b in zip(q.shape[::-1], logits.shape[::-1], strict=False)):
         raise ValueError(f"{name} of shape {tuple(q.shape)} does not broadcast to logits {tuple(logits.shape)}")
+
+
+def check_range(cosines: Tensor) -> None:
+    """Refuse logits where cosines are meant. NaN passes on purpose: it shows in the loss."""
+    if not cosines.numel() or transformed(cosines):
+        return
+    largest = cosines.detach().abs().amax().item()
+    if largest > 1.01:
+        raise ValueError(
+            f"outputs must be cosines in [−1, 1], found |value| = {largest:.4g}: the classifier must normalise "
+            "its input and its weight (speechbrain.lobes.models.ECAPA_TDNN.Classifier does)"
+        )
+
+
+def check_third(length) -> None:
+    """A third argument: SpeechBrain's lengths, or None for pytorch-metric-learning's pairs, which have no use here."""
+    if length is not None and not isinstance(length, Tensor):
+        raise ValueError(
+            f"the third argument is SpeechBrain's relative lengths, got {type(length).__name__}: pairs or triplets of "
+            "a miner have no meaning for a loss over all speakers, so use none"
+        )

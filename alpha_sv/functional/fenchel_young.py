@@ -24,6 +24,7 @@ from alpha_sv.functional.checks import (
     check_broadcast,
     check_target,
     log_measure,
+    transformed,
     use_plain,
     working_dtype,
 )
@@ -89,7 +90,7 @@ def fenchel_young_loss(
         check_broadcast(log_q, logits, "log_q")
         log_q = log_q.to(dtype)
     theta, target = logits.to(dtype), target.long()
-    plain = use_plain(implementation)
+    plain = use_plain(implementation, theta, log_q)
     if alpha == 1.0:
         loss = _cross_entropy(theta, log_q, target)
     elif plain:
@@ -140,9 +141,9 @@ def margin_loss(
     dtype = working_dtype(cosines.dtype, alpha)
     values = cosines.to(dtype)
     how = {"scale": scale, "margin": margin, "place": place}
-    if alpha == 1.0 or use_plain(implementation):
+    if alpha == 1.0 or use_plain(implementation, values):
         logits, log_q = margin_logits(values, target, **how)
-        if watch is not None and alpha > 1.0:
+        if watch is not None and alpha > 1.0 and not transformed(values):
             _find_with_margin(values.detach(), target, alpha, how, watch)
         loss = _cross_entropy(logits, log_q, target) if alpha == 1.0 else plain_loss(logits, target, alpha, log_q)
     else:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 PLACES = ("none", "cosine", "angle", "reference")
+_MAX_LOG_VERTEX = 80.0  # the vertex term grows as e^{(α−1)sm}; float32 ends at e^88
 
 
 def target_cosine(cosine: Tensor, *, margin: float, place: str) -> Tensor:
@@ -36,6 +37,16 @@ def target_slope(cosine: Tensor, *, margin: float, place: str) -> Tensor | None:
 def log_measure_of_target(*, scale: float, margin: float, place: str) -> float:
     """ln q_y: −s·m for Q-Margin (arXiv 2511.13621), else 0."""
     return -scale * margin if place == "reference" else 0.0
+
+
+def check_growth(alpha: float, *, scale: float, margin: float, place: str) -> None:
+    """Refuse a margin so large that the loss overflows float32."""
+    growth = (alpha - 1) * scale * margin
+    if place == "reference" and growth > _MAX_LOG_VERTEX:
+        raise ValueError(
+            f"(alpha−1)·scale·margin = {growth:.4g} makes the loss e^{growth:.4g}, beyond float32; "
+            f"keep it below {_MAX_LOG_VERTEX:g} by a smaller margin or scale"
+        )
 
 
 def margin_logits(

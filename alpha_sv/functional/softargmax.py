@@ -56,7 +56,7 @@ def alpha_softargmax(logits: Tensor, alpha: float, q: Tensor | None = None, *, i
     theta = logits.to(dtype)
     if alpha == 1.0:
         return torch.softmax(theta if log_q is None else theta + log_q, -1).to(logits.dtype)
-    solve = plain_softargmax if use_plain(implementation) else _over_active
+    solve = plain_softargmax if use_plain(implementation, theta, log_q) else _over_active
     return solve(theta, alpha, log_q).to(logits.dtype)
 
 

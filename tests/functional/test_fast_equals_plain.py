@@ -8,7 +8,7 @@ import torch
 from alpha_sv.functional import alpha_softargmax, fenchel_young_loss
 from alpha_sv.functional.fenchel_young import margin_loss
 from alpha_sv.functional.margins import PLACES, add_angle, add_angle_slope, margin_logits
-from alpha_sv.functional.reference import plain_loss, plain_softargmax
+from alpha_sv.functional.plain import plain_loss, plain_softargmax
 from alpha_sv.losses import QMargin
 from tests.batteries.losses import random_cosines
 from tests.batteries.solvers import (
@@ -50,10 +50,10 @@ def test_margin_loss_equals_the_plain_loss_of_margin_logits(alpha, margin, scale
         cosines[torch.arange(3), target[:3]] = 0.875  # before the margin it is the winner
 
         def fast(x, target=target):
-            return margin_loss(x, target, alpha, scale, margin, place)
+            return margin_loss(x, target, alpha=alpha, scale=scale, margin=margin, place=place)
 
         fast_x, plain_x = cosines.to(dtype, copy=True).requires_grad_(), cosines.clone().requires_grad_()
-        logits, log_q = margin_logits(place, plain_x, target, margin, scale)
+        logits, log_q = margin_logits(plain_x, target, scale=scale, margin=margin, place=place)
         with counting() as count:
             value, expected = fast(fast_x), plain_loss(logits, target, alpha, log_q)
         assert count.fallbacks == 0
@@ -72,7 +72,7 @@ def test_gradcheck_of_margin_loss_at_every_place(alpha, classes, place):
     target = classes - 5 + target % 5
 
     def loss(x):
-        return margin_loss(torch.cat([cosines[:, :-5], x], 1), target, alpha, 4.0, 0.3, place)
+        return margin_loss(torch.cat([cosines[:, :-5], x], 1), target, alpha=alpha, scale=4.0, margin=0.3, place=place)
 
     assert torch.autograd.gradcheck(loss, few)
 
@@ -151,7 +151,10 @@ def test_nobody_elses_tensor_changes_and_backward_runs_twice(alpha, classes, dty
     calls = [
         (x, lambda x: fenchel_young_loss(x, target, alpha)),
         (x, lambda x: fenchel_young_loss(x, target, alpha, log_q=log_q)),
-        *((cosines, lambda c, place=place: margin_loss(c, target, alpha, 5.0, 0.2, place)) for place in PLACES),
+        *(
+            (cosines, lambda c, place=place: margin_loss(c, target, alpha=alpha, scale=5.0, margin=0.2, place=place))
+            for place in PLACES
+        ),
         (x, lambda x: (alpha_softargmax(x, alpha, log_q.exp()) * x.detach().sin()).sum(1)),
     ]
     for leaf, call in calls:
