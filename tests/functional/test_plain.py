@@ -39,6 +39,41 @@ def test_fast_equals_plain_on_every_hard_input_and_never_falls_back(alpha, class
     assert count.solves == 4 and count.fallbacks == 0
 
 
+@pytest.mark.parametrize("classes", [5, 300])
+@EVERY_ORDER
+def test_fast_equals_plain_on_every_device(alpha, classes, device):
+    x, y = (tensor.to(device) for tensor in hard_logits(classes, rows=1))
+    assert_solved(lambda x: fenchel_young_loss(x, y, alpha), x, y, alpha)
+    x, y, log_q = (tensor.to(device) for tensor in hard_measures(classes, rows=1))
+    log_q = log_q.clamp(min=-20)
+    assert_solved(lambda x: fenchel_young_loss(x, y, alpha, log_q=log_q), x, y, alpha, log_q)
+    torch.testing.assert_close(alpha_softargmax(x, alpha), plain_softargmax(x, alpha), rtol=0, atol=1e-12)
+
+
+def test_a_climb_of_more_than_eight_steps_ends_on_a_gpu_too(device):
+    """The second look at the sums once met a Python float among tensors: 24 of 288 float64 batches died."""
+    zeros = torch.zeros(1, 300, dtype=torch.float64, device=device)
+    torch.testing.assert_close(alpha_softargmax(zeros, 2.0), zeros + 1 / 300, rtol=0, atol=1e-15)
+    for alpha in (1.05, 1.25, 1.5, 2.0):
+        for seed in range(6):
+            logits = random_logits(4, 300, seed, spread=10.0 ** (seed - 3)).to(device)
+            torch.testing.assert_close(
+                alpha_softargmax(logits, alpha), plain_softargmax(logits, alpha), atol=1e-12, rtol=0
+            )
+
+
+@pytest.mark.parametrize("alpha", [1.0, 1.001, 1.5, 3.0])
+@pytest.mark.parametrize("implementation", ["fast", "plain"])
+@pytest.mark.parametrize("shape", [(0, 4), (3, 0, 4), (0, 300)])
+def test_an_empty_batch_has_empty_results_and_gradients(alpha, implementation, shape):
+    logits = torch.randn(shape, requires_grad=True)
+    target, q = torch.zeros(shape[:-1], dtype=torch.long), torch.ones(shape[-1])
+    p = alpha_softargmax(logits, alpha, implementation=implementation)
+    losses = [fenchel_young_loss(logits, target, alpha, m, implementation=implementation) for m in (None, q)]
+    (p.sum() + losses[0].sum() + losses[1].sum()).backward()
+    assert p.shape == shape and logits.grad.shape == shape and all(loss.shape == shape[:-1] for loss in losses)
+
+
 @EVERY_TYPE
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("margin, scale", [(0.2, 64.0), (0.0, 5.0), (1.5, 5.0)])
