@@ -73,6 +73,18 @@ def test_looks_at_the_first_batch_and_then_at_every_twentieth_of_training(monkey
     assert loss.monitor.figures["zero_loss"] == 0.5
 
 
+def test_validation_does_not_count_though_a_compute_cost_stays_in_training_mode():
+    loss = QMargin()
+    for _ in range(LOOKS * EVERY):
+        with torch.no_grad():
+            loss(*batch(1.0))
+    assert loss.training and loss.monitor.figures == {}
+    head = SparseHead(2, 3)
+    with torch.no_grad():
+        head(torch.tensor([[1.0, 0.0]]), torch.tensor([0]))
+    assert head.loss.monitor.figures == {}
+
+
 def test_dense_losses_are_not_watched():
     loss = AAMSoftmax()
     feed(loss, 1.0, 2 * EVERY)
