@@ -90,6 +90,17 @@ def test_bad_batches_are_refused_on_every_rank(first, kind, message):
         )
 
 
+def test_a_steep_loss_keeps_its_certificate(first):
+    """A level rounded up by float32 was above the root: "please report this batch" at κ = 1000."""
+    full, embeddings, labels = one_machine(RANKS, loss=at_rank.A3M(2.0, 1000.0, 0.2), dtype=torch.float32, noise=0.1)
+    mean = sum(seen["steep"] for seen in first) / RANKS
+    torch.testing.assert_close(mean, full(embeddings, labels).detach(), rtol=1e-4, atol=1e-3)
+
+
+def test_second_derivatives_are_refused(first):
+    assert all("ShardedHead has first derivatives only" in seen["second derivative"] for seen in first)
+
+
 def test_nan_on_one_rank_is_nan_there_and_right_elsewhere(first):
     """A row that is NaN once stopped the solve of all rows at its start, with finite and wrong losses elsewhere."""
     full, embeddings, labels = one_machine(RANKS)
