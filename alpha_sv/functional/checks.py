@@ -105,6 +105,9 @@ def check_labels(target: Tensor, shape: torch.Size, classes: int) -> None:
 
 def check_batch(outputs: Tensor, targets: Tensor, what: str) -> tuple[Tensor, Tensor]:
     """SpeechBrain's shapes made plain: (outputs [N, K], targets [N]), from [N, 1, K] and [N, 1] also."""
+    if not (isinstance(outputs, Tensor) and isinstance(targets, Tensor)):
+        kinds = f"{type(outputs).__name__} and {type(targets).__name__}"
+        raise ValueError(f"expected tensors of {what} and labels, got {kinds}: torch.as_tensor makes them")
     if outputs.ndim == 3 and outputs.shape[1] == 1:
         outputs = outputs.squeeze(1)
     if targets.ndim == 2 and targets.shape[1] == 1:

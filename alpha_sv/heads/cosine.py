@@ -59,7 +59,7 @@ class CosineHead(nn.Module):
         """
         embeddings = embeddings.squeeze(1) if embeddings.ndim == 3 else embeddings
         check_width(embeddings, self.weight)
-        dtype = torch.promote_types(self.weight.dtype, torch.float32)
+        dtype = working_dtype(self.weight)
         with torch.autocast(embeddings.device.type, enabled=False):
             return F.linear(unit(embeddings.to(dtype)), unit(self.weight.to(dtype)))
 
@@ -80,6 +80,11 @@ def unit(rows: Tensor) -> Tensor:
     """Rows of length 1. One of length 0 has no direction: it stays 0 and has no gradient, which would be 1/0."""
     long = torch.linalg.vector_norm(rows.detach(), dim=-1, keepdim=True) > TINY
     return F.normalize(rows, dim=-1, eps=TINY) * long
+
+
+def working_dtype(weight: Tensor) -> torch.dtype:
+    """Prototypes may be kept in half precision; cosines are computed in float32 or better."""
+    return torch.promote_types(weight.dtype, torch.float32)
 
 
 def built(loss: MarginLoss | None) -> MarginLoss:

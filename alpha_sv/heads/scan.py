@@ -58,7 +58,7 @@ def scan_prototypes(embeddings: Tensor, weight: Tensor, targets: Tensor, value: 
     """
     COUNTS["solves"] += 1
     pool = scan(embeddings, weight, targets, value, loss)
-    found = finish(pool.kept, pool.bound, loss.alpha, weight.dtype)
+    found = finish(pool.kept, pool.bound, loss.alpha, embeddings.dtype)
     if found is None:
         fell_back("a batch of a head, now against all prototypes at once,")
         found = _row_by_row(embeddings, weight, targets, value, loss)
@@ -67,7 +67,7 @@ def scan_prototypes(embeddings: Tensor, weight: Tensor, targets: Tensor, value: 
 
 def scan(embeddings: Tensor, weight: Tensor, targets: Tensor, value: Tensor, loss: MarginLoss) -> Pool:
     """The classes that may be active. Targets outside [0, C) are of other prototypes, but count for the bound."""
-    if weight.dtype == torch.float32 and has_fast_bfloat16(weight.device):
+    if embeddings.dtype == torch.float32 and has_fast_bfloat16(weight.device):
         pool = _scan(embeddings, weight, targets, value, loss, embeddings.bfloat16())
         if pool.largest_error <= _ROUGH_ERROR:
             return pool
@@ -82,7 +82,7 @@ def _scan(embeddings, weight, targets, value, loss, rough: Tensor | None = None)
     product = None if rough is None else rough.new_empty(rows * step)
     chunks = range(0, len(weight), step)
     for number, start in enumerate(chunks, start=1):
-        block = weight[start : start + step]
+        block = weight[start : start + step].to(embeddings.dtype)
         cosines = buffer[: rows * len(block)].view(rows, -1)
         norm = torch.linalg.vector_norm(block, dim=1)
         inverse = norm.reciprocal().masked_fill_(norm <= TINY, 0)
@@ -176,7 +176,7 @@ class Pool:
 
 def _row_by_row(embeddings, weight, targets, value, loss) -> Active:
     """Over all classes, a few rows at a time; for batches with a row that has no solution (NaN)."""
-    directions, parts, entries = unit(weight), [], 0
+    directions, parts, entries = unit(weight.to(embeddings.dtype)), [], 0
     count = max(_PLAIN_CELLS // len(weight), 1)
     for start in range(0, len(targets), count):
         part = slice(start, start + count)

@@ -19,7 +19,7 @@ from alpha_sv.functional.climb import Convergence, climb, row_offsets, row_sums
 from alpha_sv.functional.fenchel_young import closed_form
 from alpha_sv.functional.margins import target_cosine, target_slope
 from alpha_sv.functional.plain import NEAR_ONE
-from alpha_sv.heads.cosine import built, check_width, unit
+from alpha_sv.heads.cosine import built, check_width, unit, working_dtype
 from alpha_sv.heads.scan import scan
 from alpha_sv.heads.sparse import prototype_gradients, refuse_misuse, refuse_second_derivatives
 from alpha_sv.losses import MarginLoss
@@ -99,7 +99,7 @@ class ShardedHead(nn.Module):
             raise ValueError(f"rank {sizes.index(-1)} has labels or embeddings that do not fit, see its message")
         if len(set(sizes)) > 1 or 0 in sizes:
             raise ValueError(f"the ranks have batches of different size, or none, {sizes}: drop the last of an epoch")
-        embeddings = embeddings.to(self.weight.dtype)
+        embeddings = embeddings.to(working_dtype(self.weight))
         with torch.autocast(embeddings.device.type, enabled=False):
             return self.loss.reduce(_ShardedLoss.apply(unit(embeddings), self.weight, targets.long(), self))
 
@@ -120,7 +120,7 @@ class _ShardedLoss(torch.autograd.Function):
         loss, alpha, count = head.loss, head.loss.alpha, len(embeddings)
         embeddings, targets = head.gather(embeddings), head.gather(targets) - head.classes.start
         here = (targets >= 0) & (targets < len(weight))
-        own = unit(weight.index_select(0, targets.clamp(0, len(weight) - 1)))
+        own = unit(weight.index_select(0, targets.clamp(0, len(weight) - 1)).to(embeddings.dtype))
         cosine = head.reduce(torch.where(here, (embeddings * own).sum(1), 0))
         where = {"margin": loss.margin, "place": loss.place}
         value, slope = target_cosine(cosine, **where), target_slope(cosine, **where)
@@ -139,13 +139,13 @@ class _ShardedLoss(torch.autograd.Function):
         offsets = row_offsets(rows, len(targets))
         a = torch.ones_like(rows, dtype=torch.float64).masked_fill_(first, a_target)
         z = (pool.value[stay] - level.index_select(0, rows)).mul_(kappa)
-        t, d, p = _climb_together(z, a, rows, offsets, alpha, head, weight.dtype)
+        t, d, p = _climb_together(z, a, rows, offsets, alpha, head, embeddings.dtype)
 
         target_gap = ((value - level).mul_(kappa) - t - 1).div_(alpha - 1)
         spread = head.reduce(row_sums((d / a - 1).mul_(p), offsets))
-        losses = closed_form(spread, target_gap, alpha, loss.log_q_target).to(weight.dtype)
+        losses = closed_form(spread, target_gap, alpha, loss.log_q_target).to(embeddings.dtype)
 
-        residual = p.to(weight.dtype).sub(first.to(weight.dtype)).mul_(loss.scale)
+        residual = p.to(embeddings.dtype).sub(first.to(embeddings.dtype)).mul_(loss.scale)
         if slope is not None:
             residual = torch.where(first, residual * slope.index_select(0, rows), residual)
         kept = residual.nonzero().squeeze(1)

@@ -11,7 +11,7 @@ from alpha_sv.functional.fenchel_young import loss_of
 from alpha_sv.functional.margins import target_cosine, target_slope
 from alpha_sv.functional.plain import NEAR_ONE
 from alpha_sv.functional.solver import Active
-from alpha_sv.heads.cosine import TINY, CosineHead, check_width, unit
+from alpha_sv.heads.cosine import TINY, CosineHead, check_width, unit, working_dtype
 from alpha_sv.heads.optim import explain_sparse_gradients
 from alpha_sv.heads.scan import scan_prototypes
 from alpha_sv.monitor import sparsity_figures
@@ -67,11 +67,14 @@ class SparseHead(CosineHead):
         """As `CosineHead.statistics`."""
         if self.loss.alpha < NEAR_ONE:
             return super().statistics(embeddings, targets)
+        if not len(targets):
+            raise ValueError("the batch is empty: it has no statistics")
         seen: list[Active] = []
         self._per_example(embeddings, targets, seen.append)
         (found,) = seen
         embeddings, targets = check_batch(embeddings, targets, "embeddings")
-        own = (unit(embeddings.to(self.weight.dtype)) * unit(self.weight[targets])).sum(1)
+        dtype = working_dtype(self.weight)
+        own = (unit(embeddings.to(dtype)) * unit(self.weight[targets].to(dtype))).sum(1)
         # of the others only an active one can be the nearest, or the target is; θ_j − τ = (b_j − 1)/(α − 1)
         gap = (found.base - 1) / (self.loss.alpha - 1)
         gap[(found.p == 0).index_fill(0, found.at, True)] = -torch.inf
@@ -85,7 +88,7 @@ class SparseHead(CosineHead):
         check_width(embeddings, self.weight)
         check_labels(targets, embeddings.shape[:1], len(self.weight))
         how = self.loss.with_margin()
-        embeddings = embeddings.to(self.weight.dtype)
+        embeddings = embeddings.to(working_dtype(self.weight))
         if not len(targets):
             return embeddings.sum(1)
         with torch.autocast(embeddings.device.type, enabled=False):
@@ -97,21 +100,21 @@ class _SparseLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, embeddings, weight, targets, loss, how, watch):
-        own = weight.index_select(0, targets)
+        own = weight.index_select(0, targets).to(embeddings.dtype)
         cosine = (embeddings * unit(own)).sum(1)
         where = {"margin": how["margin"], "place": how["place"]}
         value, slope = target_cosine(cosine, **where), target_slope(cosine, **where)
         found = scan_prototypes(embeddings, weight, targets, value, loss)
         if watch is not None:
             watch(found)
-        residual = found.p.to(weight.dtype).index_add(0, found.at, -torch.ones_like(cosine)).mul_(loss.scale)
+        residual = found.p.to(embeddings.dtype).index_add(0, found.at, -torch.ones_like(cosine)).mul_(loss.scale)
         if slope is not None:
             residual.index_copy_(0, found.at, residual.index_select(0, found.at) * slope)
         kept = residual.nonzero().squeeze(1)
         rows, residual = found.rows.index_select(0, kept), residual.index_select(0, kept)
         classes = found.flat.index_select(0, kept) % len(weight)
         ctx.save_for_backward(embeddings, weight, rows, classes, residual)
-        return loss_of(found, loss.alpha, loss.log_q_target).to(weight.dtype)
+        return loss_of(found, loss.alpha, loss.log_q_target).to(embeddings.dtype)
 
     @staticmethod
     def backward(ctx, grad):
@@ -181,15 +184,16 @@ def prototype_gradients(
     pulled = embeddings.new_zeros(len(touched), embeddings.shape[1])
     for row, cls, at, g in zip(*(x.split(_BLOCK) for x in (rows, classes, place, residual)), strict=True):
         g = g.unsqueeze(1)
-        grad_embeddings.index_add_(0, row, unit(weight.index_select(0, cls)).mul_(g))
+        grad_embeddings.index_add_(0, row, unit(weight.index_select(0, cls).to(g)).mul_(g))
         pulled.index_add_(0, at, embeddings.index_select(0, row).mul_(g))
     for start in range(0, len(touched), _BLOCK):
-        own, block = weight.index_select(0, touched[start : start + _BLOCK]), pulled[start : start + _BLOCK]
+        block = pulled[start : start + _BLOCK]
+        own = weight.index_select(0, touched[start : start + _BLOCK]).to(block)
         norm = torch.linalg.vector_norm(own, dim=1, keepdim=True)
         block.mul_(norm > TINY)  # no direction, no gradient
         own.div_(norm.clamp_(min=TINY))
         block.addcmul_(own, (own * block).sum(1, keepdim=True), value=-1).div_(norm)
     grad_weight = torch.sparse_coo_tensor(
-        touched.unsqueeze(0), pulled, weight.shape, is_coalesced=True, check_invariants=False
+        touched.unsqueeze(0), pulled.to(weight.dtype), weight.shape, is_coalesced=True, check_invariants=False
     )
     return grad_embeddings, grad_weight

@@ -252,6 +252,17 @@ def test_second_derivatives_are_refused_also_where_the_incoming_gradient_has_non
     torch.autograd.grad(head(x, y), x)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_prototypes_in_half_precision_are_multiplied_in_float32(dtype, small_chunks):
+    dense, sparse = twin_heads(16, 3 * CHUNK + 37, QMargin(), dtype)
+    embeddings, labels = speech(12, dense)
+    ours, theirs = (value_and_gradients(head, embeddings, labels, torch.float32) for head in (sparse, dense))
+    assert sparse.weight.grad.dtype == dtype
+    torch.testing.assert_close(ours[0], theirs[0], rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(ours[1], theirs[1], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(ours[2], theirs[2], rtol=torch.finfo(dtype).eps, atol=1e-5)
+
+
 def test_a_parametrised_weight_is_refused():
     head = torch.nn.utils.parametrizations.weight_norm(SparseHead(8, 300))
     with pytest.raises(ValueError, match="weight_norm.*leave it out; or use CosineHead"):
@@ -271,6 +282,9 @@ def test_an_optimizer_that_cannot_take_the_gradient_is_told_so(make, message):
     head(torch.randn(3, 8), torch.tensor([0, 1, 2])).backward()
     with pytest.raises(ValueError, match=message):
         make(head.parameters()).step()
+    with pytest.raises(ValueError, match="clip_grad_norm_"):
+        torch.nn.utils.clip_grad_value_(head.parameters(), 1.0)
+    torch.nn.utils.clip_grad_norm_(head.parameters(), 1.0)
     for fit in (torch.optim.SGD(head.parameters(), 0.1), torch.optim.SparseAdam(list(head.parameters()))):
         fit.step()
     torch.optim.AdamW(torch.nn.Linear(2, 2).parameters()).step()
