@@ -3,6 +3,7 @@ import sys
 import pytest
 import torch
 
+from alpha_sv.functional import checks
 from tests.fixtures.small_evaluation import run, world
 
 __all__ = ["run", "world"]
@@ -19,3 +20,11 @@ def pytest_collection_modifyitems():
     for module in list(sys.modules.values()):
         if "Lazy" in type(module).__name__ or "Redirect" in type(module).__name__:
             vars(module).setdefault("__file__", None)
+
+
+@pytest.fixture(params=["cpu", "cpu, by the code for a GPU", *(["cuda"] if torch.cuda.is_available() else [])])
+def device(request, monkeypatch):
+    """Where a test puts its tensors; the code for GPUs is seen on the CPU as well."""
+    if "GPU" in request.param:
+        monkeypatch.setattr(checks, "ASYNCHRONOUS", checks.ASYNCHRONOUS | {"cpu"})
+    return request.param.partition(",")[0]

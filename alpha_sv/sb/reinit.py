@@ -70,8 +70,12 @@ class Reinitialiser:
         fraction = sum(seen) / max(len(seen), 1)
         if fraction <= self.zero_target if self.zero_target else epoch != self.epoch:
             return
+        weight = brain.head.weight
         means, classes = class_means(
-            self._embeddings(brain), len(brain.head.weight), combine=lambda sums: summed(sums, brain.device)
+            self._embeddings(brain),
+            len(weight),
+            combine=lambda sums: summed(sums, brain.device),
+            embedding_dim=weight.shape[1],
         )
         reinitialise(brain.head, brain.prototype_optimizer, means, classes)
         self.done = True

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from alpha_sv.heads import PrototypeSGD, SparseHead, load_shards, save_shards, shards
+from alpha_sv.heads import PrototypeSGD, SparseHead, checkpoint, load_shards, save_shards
 
 
 def trained(seed, classes=30, dim=4, momentum=0.9):
@@ -46,12 +46,12 @@ def test_a_save_cut_short_leaves_the_old_one_in_force(tmp_path, monkeypatch, whe
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         if when == "before the shard":
-            patch.setattr(shards.torch, "save", killed)
+            patch.setattr(checkpoint.torch, "save", killed)
         elif when == "before the index":
-            patch.setattr(shards.json, "dumps", killed)
+            patch.setattr(checkpoint.json, "dumps", killed)
         else:
-            move = shards.os.replace
-            patch.setattr(shards.os, "replace", lambda a, b: killed() if str(b).endswith("json") else move(a, b))
+            move = checkpoint.os.replace
+            patch.setattr(checkpoint.os, "replace", lambda a, b: killed() if str(b).endswith("json") else move(a, b))
         save_shards(tmp_path, head, optimizer)
     other, second = trained(1)
     load_shards(tmp_path, other, second)

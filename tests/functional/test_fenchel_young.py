@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from alpha_sv.functional import alpha_softargmax, divergence, fenchel_young_loss, vertex_divergence
+from alpha_sv.functional import alpha_divergence, alpha_softargmax, fenchel_young_loss, vertex_divergence
 from alpha_sv.functional.divergence import generator, generator_conjugate, generator_derivative
 from alpha_sv.functional.margins import PLACES, add_angle, margin_logits
 from tests.batteries.losses import ALPHAS, bisect_threshold, plain_arcface, plain_cosface, random_cosines
@@ -26,7 +26,7 @@ def random_problem(rows=6, classes=9, seed=0):
 @pytest.mark.parametrize("name, place", [("q_margin", "reference"), ("a3m", "angle")])
 def test_agrees_with_fifty_digit_reference_values(row, name, place):
     cosines, target = torch.tensor(row["cosines"], dtype=torch.float64), torch.tensor(row["target"])
-    logits, log_q = margin_logits(place, cosines, target, row["margin"], row["scale"])
+    logits, log_q = margin_logits(cosines, target, scale=row["scale"], margin=row["margin"], place=place)
     loss = fenchel_young_loss(logits, target, row["alpha"], log_q=log_q)
     p = alpha_softargmax(logits, row["alpha"], None if log_q is None else log_q.exp())
     assert loss.item() == pytest.approx(row[f"{name}_loss"], abs=1e-10)
@@ -52,7 +52,7 @@ def test_posterior_equals_bisection_row_by_row(alpha):
 def test_loss_is_its_variational_definition(alpha):
     logits, q, target = random_problem()
     p = alpha_softargmax(logits, alpha, q)
-    value = (p * logits).sum(-1) - divergence(p, q, alpha) + vertex_divergence(target, q, alpha)
+    value = (p * logits).sum(-1) - alpha_divergence(p, q, alpha) + vertex_divergence(target, q, alpha)
     value = value - logits.gather(-1, target[:, None]).squeeze(-1)
     # for α − 1 = 1e-9 the definition itself cancels: (u^α − 1 − α(u−1)) / 1e-9
     torch.testing.assert_close(fenchel_young_loss(logits, target, alpha, q), value, rtol=0, atol=1e-6)
@@ -64,7 +64,7 @@ def test_posterior_maximises_the_objective_over_the_simplex(alpha):
     p = alpha_softargmax(logits, alpha, q)
 
     def objective(p):
-        return (p * logits).sum(-1) - divergence(p, q, alpha)
+        return (p * logits).sum(-1) - alpha_divergence(p, q, alpha)
 
     for seed in range(20):
         other = torch.distributions.Dirichlet(torch.full(logits.shape, 0.3, dtype=torch.float64))
@@ -105,7 +105,7 @@ def test_rows_sum_to_one_and_entries_are_probabilities(alpha, dtype):
 def test_hundred_thousand_classes_in_float32_match_float64(alpha):
     cosines, target = random_cosines(8, 100_000)
     scale = 5 / (alpha - 1)
-    logits, log_q = margin_logits("reference", cosines, target, 0.2, scale)
+    logits, log_q = margin_logits(cosines, target, scale=scale, margin=0.2, place="reference")
     exact = fenchel_young_loss(logits, target, alpha, log_q=log_q)
     single = fenchel_young_loss(logits.float(), target, alpha, log_q=log_q.float())
     torch.testing.assert_close(single.double(), exact, rtol=1e-5, atol=1e-5)
@@ -175,7 +175,7 @@ def test_tends_to_softmax_continuously(alpha):
 def test_margins_at_alpha_one_are_cosface_and_arcface_in_value_and_gradient(place, plain):
     cosines, target = random_cosines(12, 30)
     ours, theirs = cosines.clone().requires_grad_(), cosines.clone().requires_grad_()
-    logits, log_q = margin_logits(place, ours, target, 0.2, 32.0)
+    logits, log_q = margin_logits(ours, target, scale=32.0, margin=0.2, place=place)
     loss = fenchel_young_loss(logits, target, 1.0, log_q=log_q)
     expected = plain(theirs, target, 32.0, 0.2)
     torch.testing.assert_close(loss, expected)
@@ -198,7 +198,7 @@ def test_angle_addition_is_arccos_inside_and_keeps_decreasing_beyond_pi():
 def test_finite_value_and_gradient_at_cosine_plus_minus_one(dtype, place, alpha):
     cosines = torch.tensor([[1.0, -1.0, 0.0], [-1.0, 1.0, 1.0]], dtype=dtype, requires_grad=True)
     target = torch.tensor([0, 0])
-    logits, log_q = margin_logits(place, cosines, target, 0.2, 10.0)
+    logits, log_q = margin_logits(cosines, target, scale=10.0, margin=0.2, place=place)
     loss = fenchel_young_loss(logits, target, alpha, log_q=log_q)
     loss.sum().backward()
     assert loss.isfinite().all() and cosines.grad.isfinite().all()
@@ -209,7 +209,7 @@ def test_finite_value_and_gradient_at_cosine_plus_minus_one(dtype, place, alpha)
 def test_huge_margin_whose_measure_underflows_stays_finite(alpha):
     cosines, target = random_cosines(4, 10, dtype=torch.float32)
     margin = 150 / 10 if alpha < 1.5 else 70 / (10 * (alpha - 1))  # e^{-150} is 0 in float32; the loss ~ e^{(α−1)sm}
-    logits, log_q = margin_logits("reference", cosines.requires_grad_(), target, margin, 10.0)
+    logits, log_q = margin_logits(cosines.requires_grad_(), target, scale=10.0, margin=margin, place="reference")
     loss = fenchel_young_loss(logits, target, alpha, log_q=log_q)
     loss.sum().backward()
     exact = fenchel_young_loss(logits.detach().double(), target, alpha, log_q=log_q.double())

@@ -5,6 +5,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from alpha_sv.functional import solver
 from alpha_sv.heads import CosineHead, SparseHead, scan
 from alpha_sv.losses import A3M, AAMSoftmax, Entmax, MarginLoss, QMargin, Sparsemax
 from tests.batteries.solvers import counting, speech, twin_heads, value_and_gradients
@@ -237,3 +238,106 @@ def test_margin_beyond_float32_and_an_empty_batch_are_refused():
         SparseHead(8, 5, QMargin(margin=20))(torch.randn(2, 8), torch.tensor([0, 1]))
     with pytest.raises(ValueError, match="empty"):
         SparseHead(8, 5)(torch.randn(0, 8), torch.zeros(0, dtype=torch.long))
+
+
+def test_second_derivatives_are_refused_also_where_the_incoming_gradient_has_none():
+    """They were silently zero: once_differentiable speaks up only if the incoming gradient wants a derivative."""
+    head, x, y = SparseHead(8, 300), torch.randn(3, 8, requires_grad=True), torch.tensor([0, 5, 299])
+    with pytest.raises(RuntimeError, match="first derivatives only.*CosineHead"):
+        torch.autograd.grad(head(x, y), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="CosineHead"):
+        torch.autograd.functional.hessian(lambda x: head(x, y), x.detach())
+    with pytest.raises(ValueError, match="torch.func.*CosineHead"):
+        torch.func.grad(lambda x: head(x, y))(x.detach())
+    torch.autograd.grad(head(x, y), x)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_prototypes_in_half_precision_are_multiplied_in_float32(dtype, small_chunks):
+    dense, sparse = twin_heads(16, 3 * CHUNK + 37, QMargin(), dtype)
+    embeddings, labels = speech(12, dense)
+    ours, theirs = (value_and_gradients(head, embeddings, labels, torch.float32) for head in (sparse, dense))
+    assert sparse.weight.grad.dtype == dtype
+    torch.testing.assert_close(ours[0], theirs[0], rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(ours[1], theirs[1], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(ours[2], theirs[2], rtol=torch.finfo(dtype).eps, atol=1e-5)
+
+
+def test_a_parametrised_weight_is_refused():
+    head = torch.nn.utils.parametrizations.weight_norm(SparseHead(8, 300))
+    with pytest.raises(ValueError, match="weight_norm.*leave it out; or use CosineHead"):
+        head(torch.randn(3, 8), torch.tensor([0, 1, 2]))
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda p: torch.optim.SGD(p, 0.1, weight_decay=1e-4), "SGD with weight_decay cannot take.*PrototypeSGD"),
+        (lambda p: torch.optim.Adam(p), "Adam cannot take the sparse gradient.*PrototypeSGD"),
+        (lambda p: torch.optim.AdamW(p), "AdamW with weight_decay cannot take.*PrototypeSGD"),
+    ],
+)
+def test_an_optimizer_that_cannot_take_the_gradient_is_told_so(make, message):
+    head = SparseHead(8, 300)
+    head(torch.randn(3, 8), torch.tensor([0, 1, 2])).backward()
+    with pytest.raises(ValueError, match=message):
+        make(head.parameters()).step()
+    with pytest.raises(ValueError, match="clip_grad_norm_"):
+        torch.nn.utils.clip_grad_value_(head.parameters(), 1.0)
+    torch.nn.utils.clip_grad_norm_(head.parameters(), 1.0)
+    for fit in (torch.optim.SGD(head.parameters(), 0.1), torch.optim.SparseAdam(list(head.parameters()))):
+        fit.step()
+    torch.optim.AdamW(torch.nn.Linear(2, 2).parameters()).step()
+
+
+def test_distributed_data_parallel_around_it_is_refused_and_around_the_embedder_alone_works(tmp_path):
+    """Forward passed, backward died in the reducer."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
+    try:
+        embedder, y = torch.nn.Linear(6, 8), torch.tensor([0, 5, 299])
+        wrap, x = torch.nn.parallel.DistributedDataParallel, torch.randn(3, 6)
+        head = SparseHead(8, 300)
+        for whole, inputs in ((head, torch.randn(3, 8)), (Both(embedder, head), x)):
+            with pytest.raises(ValueError, match="inside DistributedDataParallel.*ShardedHead"):
+                wrap(whole)(inputs, y)
+        head(wrap(embedder)(x), y).backward()
+        assert head.weight.grad.is_sparse and embedder.weight.grad.any()
+        wrap(Both(embedder, CosineHead(8, 300)))(x, y).backward()
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+class Both(torch.nn.Module):
+    def __init__(self, embedder, head):
+        super().__init__()
+        self.embedder, self.head = embedder, head
+
+    def forward(self, x, y):
+        return self.head(self.embedder(x), y)
+
+
+@pytest.mark.parametrize("scale", [1000.0, 10000.0])
+def test_a_steep_loss_never_falls_back(scale, small_chunks):
+    """At κ = 1000 float32 holds a cosine only to 6e-5 of a z: a level rounded up lost the certificate in each batch."""
+    for seed in range(10):
+        dense, sparse = twin_heads(16, 3 * CHUNK + 37, MarginLoss(2.0, scale, 0.2, "angle"), torch.float32, seed)
+        embeddings, labels = speech(12, sparse, seed, noise=0.1)
+        with counting() as count:
+            value = sparse(embeddings, labels)
+        assert count.fallbacks == 0
+        torch.testing.assert_close(value, dense(embeddings, labels), rtol=1e-4, atol=1e-3 * scale / 1000)
+
+
+def test_equals_the_dense_head_on_every_device(device):
+    dense, sparse = twin_heads(16, 700, QMargin())
+    embeddings, labels = (x.to(device) for x in speech(7, dense))
+    assert_twins_agree(dense.to(device), sparse.to(device), embeddings, labels)
+
+
+def test_a_fallback_is_logged_once(caplog, monkeypatch):
+    monkeypatch.setitem(solver.COUNTS, "fallbacks", 0)
+    head, embeddings = SparseHead(8, 300), torch.full((2, 8), torch.nan)
+    for _ in range(3):
+        head(embeddings, torch.tensor([0, 1]))
+    said = [record.getMessage() for record in caplog.records if "no certificate" in record.getMessage()]
+    assert len(said) == 1 and "COUNTS" in said[0]

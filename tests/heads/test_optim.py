@@ -147,10 +147,24 @@ def test_bad_parameters_are_refused(arguments, message):
         PrototypeSGD([torch.nn.Parameter(torch.zeros(2, 2))], *arguments)
 
 
-def test_closures_are_refused_and_missing_gradients_are_none():
+def test_a_closure_computes_the_gradients_first_and_its_loss_comes_back():
+    """Lightning always hands one over."""
+    weight = torch.nn.Parameter(torch.ones(2, 2))
+    optimizer = PrototypeSGD([weight], 0.1, 0.0)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = weight[0].sum()
+        loss.backward()
+        return loss
+
+    with torch.no_grad():
+        assert optimizer.step(closure).item() == 2.0
+    torch.testing.assert_close(weight.data, torch.tensor([[0.9, 0.9], [1.0, 1.0]]))
+
+
+def test_missing_gradients_are_none():
     weight = torch.nn.Parameter(torch.ones(2, 2))
     optimizer = PrototypeSGD([weight], 0.1)
-    with pytest.raises(ValueError, match="closure"):
-        optimizer.step(lambda: 0.0)
     optimizer.step(), optimizer.catch_up()
     assert torch.equal(weight.data, torch.ones(2, 2))

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from alpha_sv.functional import active, alpha_softargmax, bounds, fenchel_young_loss
-from alpha_sv.functional.reference import plain_softargmax, solve
+from alpha_sv.functional import alpha_softargmax, climb, fenchel_young_loss, solver
+from alpha_sv.functional.plain import plain_softargmax, solve
 from tests.batteries.losses import random_cosines
 from tests.batteries.solvers import ORDERS, assert_solved, counting, random_logits, targets_everywhere
 
@@ -33,10 +33,10 @@ def test_root_of_a_subset_and_its_bound_are_lower_bounds(alpha, dtype):
         part = root_of(subset, alpha, log_q[:, chosen]) + (alpha - 1) * subset.double().amax(1, keepdim=True)
         assert (part <= whole + 1e-9).all()
         for a in (weights, *[None] * (1 - seed % 2)):
-            shift, bound = active.lower_bound(subset, a, alpha - 1, alpha)
+            shift, bound = climb.lower_bound(subset, a, alpha - 1, alpha)
             assert (shift.double() * (alpha - 1) + bound.double() <= part).all()
             alone = (alpha - 1) * (subset - shift) - weights.reciprocal()
-            slack = 2 * active.SLACK / weights.amax(1, keepdim=True)
+            slack = 2 * climb.SLACK / weights.amax(1, keepdim=True)
             assert (bound >= alone.amax(1, keepdim=True) - slack).all()
 
 
@@ -54,31 +54,28 @@ def test_rounding_the_exponent_up_lowers_the_root(alpha):
 @pytest.mark.parametrize("with_q", [False, True])
 @pytest.mark.parametrize("alpha", [1.02, 1.05, 1.25, 1.5, 1.75, 2.0])
 def test_newton_on_the_norm_climbs_and_never_overshoots(alpha, with_q, monkeypatch):
-    steps, plain_step = [], active.newton_step
+    steps, honest = [], solver.climb
 
-    def watched(t, *rest):
-        after = plain_step(t, *rest)
-        if t.ndim == 1:  # of the last solve; those of the bound have an axis more
-            steps.append((t, after))
-        return after
+    def watched(z, a, t, beta, per_entry, sums, done=None):
+        spread = lambda t: steps.append(t) or per_entry(t)  # noqa: E731
+        return honest(z, a, t, beta, spread, sums, done)
 
-    for module in (active, bounds):
-        monkeypatch.setattr(module, "newton_step", watched)
+    monkeypatch.setattr(solver, "climb", watched)  # the last climb; those of the bounds are not looked at
     logits = random_logits(40, 200, spread=3 / (alpha - 1))
     log_q = random_logits(40, 200, 1) if with_q else None
     alpha_softargmax(logits, alpha, None if log_q is None else log_q.exp())
     root = root_of(logits, alpha, log_q).squeeze(1)
-    assert 0 < len(steps) <= 8
-    for before, after in steps:
+    assert 1 < len(steps) <= 9
+    for before, after in zip(steps, steps[1:], strict=False):
         assert (after >= before - 1e-12).all() and (after <= root + 1e-12).all()
-    assert ((root - steps[-1][1]).abs() < 1e-9).all() and (root - steps[0][0] > 1e-6).any()
+    assert ((root - steps[-1]).abs() < 1e-9).all() and (root - steps[0] > 1e-6).any()
 
 
 @pytest.mark.parametrize("alpha", [1.25, 1.5, 2.0, 2.5])
 def test_posterior_over_the_candidates_is_that_over_all_and_they_are_few(alpha):
     cosines, target = random_cosines(32, 5994)
     logits = 5 / (alpha - 1) * cosines
-    found = active.find_active(logits, alpha, 1.0, target, logits.gather(1, target[:, None]).squeeze(1))
+    found = solver.find_active(logits, target, alpha=alpha, target_value=logits.gather(1, target[:, None]).squeeze(1))
     p = torch.zeros_like(logits).view(-1).index_add_(0, found.flat, found.p).view_as(logits)
     full = plain_softargmax(logits, alpha)
     torch.testing.assert_close(p, full, rtol=0, atol=1e-12)
@@ -94,13 +91,13 @@ def test_posterior_over_the_candidates_is_that_over_all_and_they_are_few(alpha):
 @pytest.mark.parametrize("alpha", [1.25, 1.5, 2.0, 2.5])
 def test_a_bound_that_is_none_is_found_out(alpha, classes, too_high, monkeypatch):
     """The certificate: with a bound above the root the plain solver takes over, and the result is right."""
-    honest = active.lower_bound
+    honest = solver.lower_bound
 
     def wrong(*arguments):
         shift, bound = honest(*arguments)
         return shift, bound + too_high
 
-    monkeypatch.setattr(active, "lower_bound", wrong)
+    monkeypatch.setattr(solver, "lower_bound", wrong)
     logits, target = random_logits(20, classes), targets_everywhere(20, classes)
     with counting() as count:
         assert_solved(lambda x: fenchel_young_loss(x, target, alpha), logits, target, alpha)

@@ -4,7 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from alpha_sv.functional.active import COUNTS
+from alpha_sv.functional.margins import target_cosine
+from alpha_sv.functional.solver import COUNTS
 from alpha_sv.heads import scan as scan_module
 from alpha_sv.heads.scan import scan_prototypes
 from alpha_sv.losses import A3M, QMargin, Sparsemax
@@ -24,7 +25,9 @@ def problem(rows=24, classes=3000, dim=48, seed=0, noise=1.0):
 def found_with(monkeypatch, rough, loss, embeddings, weight, targets, value):
     monkeypatch.setattr(scan_module, "has_fast_bfloat16", lambda device: rough)
     monkeypatch.setattr(scan_module, "_CPU_CELLS", 24 * 300)  # many chunks
-    found = scan_prototypes(embeddings, weight, targets, loss.target_cosine(value), loss)
+    found = scan_prototypes(
+        embeddings, weight, targets, target_cosine(value, margin=loss.margin, place=loss.place), loss
+    )
     active = found.p > 0
     return dict(zip(found.flat[active].tolist(), found.p[active].tolist(), strict=True))
 

@@ -1,19 +1,17 @@
-"""Lower bounds of the threshold, and what lies above them: the cheap passes of the fast solver.
+"""Which classes may be above a level, without a look at each: a pass over groups of them, then the few that stand out.
 
-`alpha_sv.functional.active` has the notation and the three facts these rest on.
+`alpha_sv.functional.solver` has the notation, and the reason why a class below a lower bound can be left out.
 """
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
+from alpha_sv.functional.checks import asynchronous
+
 GROUP_BITS = 6
 GROUP = 1 << GROUP_BITS  # columns in a group: a length vector units like, and few enough to look through
-BOUND_STEPS = 3
-SLACK = 1e-5  # in units of 1/a_j, where one class alone has mass 1: above the rounding, below what adds candidates
 
 
 def group_maxima(values: Tensor) -> Tensor:
@@ -22,48 +20,6 @@ def group_maxima(values: Tensor) -> Tensor:
     whole = classes // GROUP * GROUP
     maxima = values[:, :whole].unflatten(1, (-1, GROUP)).amax(2)
     return maxima if whole == classes else torch.cat([maxima, values[:, whole:].amax(1, keepdim=True)], 1)
-
-
-def lower_bound(
-    subset: Tensor, a: Tensor | None, kappa: float, alpha: float, largest_a: float | None = None
-) -> tuple[Tensor, Tensor]:
-    """(shift, bound), each [N, 1]: the root over all classes is at least κ·shift + bound.
-
-    `subset` [N, T] holds values (z = κ·value) of some of the classes, `a` their weights (None: all one), of which
-    `largest_a` is the largest, if known.
-    """
-    shift = subset.amax(1, keepdim=True)
-    z, slack = (subset - shift).mul_(kappa), SLACK
-    if a is None:  # one class alone has mass 1 at z_j − 1/a_j
-        bound = torch.full_like(shift, -1.0)
-    else:
-        bound = (z - a.reciprocal()).amax(1, keepdim=True)
-        slack = SLACK / (largest_a or a.amax(1, keepdim=True))
-        z.mul_(a)
-    beta = math.ceil(1 / (alpha - 1) - 1e-9)  # fact 3
-    for _ in range(BOUND_STEPS):
-        factor, power = powers(distance(z, a, bound), beta)
-        slope = factor if a is None else factor * a
-        bound = newton_step(bound, power.sum(1, keepdim=True), slope.sum(1, keepdim=True), 1 + 1 / beta)
-    return shift, bound.sub_(slack)
-
-
-def distance(z_weighted: Tensor, a: Tensor | None, t: Tensor) -> Tensor:
-    """d = a (z − t)₊, given a·z."""
-    return (z_weighted - t if a is None else torch.addcmul(z_weighted, a, t, value=-1)).clamp_(min=0)
-
-
-def powers(d: Tensor, beta: float) -> tuple[Tensor, Tensor]:
-    """(d^{β−1}, d^β), the first 0 where d = 0."""
-    if beta == 1:
-        return (d > 0).to(d.dtype), d
-    factor = d if beta == 2 else d.pow(beta - 1)
-    return factor, factor * d
-
-
-def newton_step(t: Tensor, mass: Tensor, slope: Tensor, alpha: float) -> Tensor:
-    """Newton's step on F^{1/β} = 1; `slope` is Σ a d^{β−1}."""
-    return torch.addcdiv(t, mass - mass.pow(2 - alpha), slope)
 
 
 def survivors(
@@ -110,7 +66,7 @@ def survivors(
 
 def _true_positions(mask: Tensor) -> Tensor:
     """Flat positions where `mask` [m, GROUP] is True; on the CPU read eight to the word first."""
-    if mask.is_cuda:
+    if asynchronous(mask):
         return mask.view(-1).nonzero().squeeze(1)
     words = mask.view(torch.int64).view(-1).nonzero().squeeze(1)
     found = mask.view(-1, 8).index_select(0, words).view(-1).nonzero().squeeze(1)
