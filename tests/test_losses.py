@@ -34,19 +34,20 @@ def test_a_target_of_probability_zero_has_the_largest_gradient_and_one_of_zero_l
 
 
 @EVERY
-def test_accepts_speechbrain_shapes_and_agrees_over_them(make):
-    cosines, target = random_cosines(6, 11, dtype=torch.float32)
+def test_accepts_speechbrain_shapes_and_agrees_over_them(make, device):
+    cosines, target = (x.to(device) for x in random_cosines(6, 11, dtype=torch.float32))
     loss = make()
     flat = loss(cosines, target)
     assert flat.ndim == 0
-    assert torch.equal(flat, loss(cosines.unsqueeze(1), target.unsqueeze(1), torch.ones(6)))
+    assert torch.equal(flat, loss(cosines.unsqueeze(1), target.unsqueeze(1), torch.ones(6, device=device)))
 
 
 @EVERY
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-def test_finite_at_aligned_and_opposed_embeddings(make, dtype):
-    cosines = torch.tensor([[1.0, -1.0, 0.5], [-1.0, 1.0, 0.5]], dtype=dtype, requires_grad=True)
-    loss = make()(cosines, torch.tensor([0, 0]))
+def test_finite_at_aligned_and_opposed_embeddings(make, dtype, device):
+    values = [[1.0, -1.0, 0.5], [-1.0, 1.0, 0.5]]
+    cosines = torch.tensor(values, dtype=dtype, device=device, requires_grad=True)
+    loss = make()(cosines, torch.tensor([0, 0], device=device))
     loss.backward()
     assert loss.isfinite() and cosines.grad.isfinite().all()
 
@@ -102,10 +103,10 @@ def test_speechbrain_collects_the_losses_of_utterances():
 
 
 @EVERY
-def test_the_readable_implementation_gives_the_same_numbers(make):
+def test_the_readable_implementation_gives_the_same_numbers(make, device):
     fast, plain = make(), make()
     plain.implementation = "plain"
-    cosines, target = random_cosines(6, 300)
+    cosines, target = (x.to(device) for x in random_cosines(6, 300))
     grads = []
     for loss in (fast, plain):
         x = cosines.clone().requires_grad_()

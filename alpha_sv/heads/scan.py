@@ -141,7 +141,7 @@ class Pool:
             subset = torch.cat([top - error, self.target_value], 1)
             self.shift, bound = lower_bound(subset, a, self.kappa, self.alpha, 1.0)
             self.level = rounded_down(torch.add(self.shift, bound, alpha=1 / self.kappa))
-        level = self.level - error
+        level = self.level - error  # what is further below than a rough cosine can be off is inactive for certain
         if grouped:
             row, flat, kept, _ = survivors(cosines, level, top)
         else:
@@ -167,6 +167,7 @@ class Pool:
         z = (value - shift.index_select(0, row)).mul_(self.kappa)
         a = None if self.a_target == 1.0 else torch.ones_like(z).index_fill_(0, at, self.a_target)
         self.kept = Candidates(row, row * self.classes + cls, offsets, z, a, at)
+        # the bound never falls, so one certificate at its last value is one for all that was dropped below earlier ones
         self.bound = raise_bound(self.kept, self.kappa * (self.level.view(-1) - shift), self.alpha)
         self.level = rounded_down((shift + self.bound / self.kappa).to(value.dtype).unsqueeze(1))
         # the targets first again

@@ -145,7 +145,7 @@ def refuse_misuse(head: nn.Module, embeddings: Tensor) -> None:
             f"{name}.weight is computed from other parameters (weight_norm or another parametrization), which do not "
             "take a sparse gradient. Prototypes are normalised anyway, so leave it out; or use CosineHead"
         )
-    ddp = DistributedDataParallel._get_active_ddp_module()
+    ddp = getattr(DistributedDataParallel, "_active_ddp_module", None)  # set while it runs forward
     names = dict(ddp.module.named_parameters()) if ddp is not None else {}
     if any(weight is parameter and key not in ddp.parameters_to_ignore for key, parameter in names.items()):
         raise ValueError(

@@ -91,6 +91,12 @@ def test_second_derivatives_through_the_dense_head(loss):
     assert gradcheck(of_both, (embeddings, head.weight)) and gradgradcheck(of_both, (embeddings, head.weight))
 
 
+@pytest.mark.parametrize("alpha", [1.25, 2.0, 3.0])
+def test_second_derivatives_on_every_device(alpha, device):
+    logits, q = (x.detach().to(device).requires_grad_() for x in given())
+    assert gradgradcheck(lambda x, q: fenchel_young_loss(x, TARGET.to(device), alpha, q), (logits, q))
+
+
 @pytest.mark.parametrize("alpha", [1.25, 1.5, 2.0])
 def test_third_derivatives_too(alpha):
     logits, q = given()

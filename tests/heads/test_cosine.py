@@ -8,9 +8,9 @@ from alpha_sv.heads import CosineHead, SparseHead
 from alpha_sv.losses import AAMSoftmax, QMargin
 
 
-def test_head_is_loss_of_cosines_and_trains_both_sides():
-    head = CosineHead(8, 5, QMargin())
-    x, y = torch.randn(3, 8, requires_grad=True), torch.tensor([0, 4, 2])
+def test_head_is_loss_of_cosines_and_trains_both_sides(device):
+    head = CosineHead(8, 5, QMargin()).to(device)
+    x, y = torch.randn(3, 8, device=device, requires_grad=True), torch.tensor([0, 4, 2], device=device)
     cosines = F.normalize(x) @ F.normalize(head.weight).T
     loss = head(x, y)
     torch.testing.assert_close(loss, QMargin()(cosines, y))

@@ -58,11 +58,12 @@ def test_equals_the_dense_head_with_every_loss(make, small_chunks):
 
 
 @EVERY_LOSS
-def test_float32_is_the_dense_head_in_float64(make, small_chunks, rough):
+def test_float32_is_the_dense_head_in_float64(make, small_chunks, rough, device):
     dense, sparse = twin_heads(16, 3 * CHUNK + 37, make())
     sparse.float()
     dense.weight.data = sparse.weight.data.double()
-    embeddings, labels = speech(12, sparse)
+    embeddings, labels = (x.to(device) for x in speech(12, sparse))
+    dense, sparse = dense.to(device), sparse.to(device)
     expected = value_and_gradients(dense, embeddings, labels)
     with counting() as count:
         found = value_and_gradients(sparse, embeddings, labels, torch.float32)
