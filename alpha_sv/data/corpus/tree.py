@@ -173,6 +173,8 @@ def _folders_of_speakers(files: list[AudioFile]) -> str:
     seen: set[tuple[str, ...]] = set()
     for file in files:
         parts = tuple(file.utt_id.split("/")[:-1])
+        while len(parts) > 1 and _is_no_speaker(parts[1]):  # corpus/wav/speaker/...
+            parts = (parts[0], *parts[2:])
         if len(parts) == 1:
             return ""
         below[parts[0]].add(parts[1])
@@ -182,7 +184,7 @@ def _folders_of_speakers(files: list[AudioFile]) -> str:
     sizes = [len(names) for names in below.values()]
     if len(below) > 12 or statistics.median(sizes) < 2:
         return ""
-    named = all(re.split(r"[-_.\d]", name.lower())[0] in _NO_SPEAKER for name in below)
+    named = all(map(_is_no_speaker, below))
     many = statistics.median(sizes) >= 5 and min(sizes) > 1
     deep = many and "" not in deeper and len(deeper) > 0.5 * sum(deeper.values())
     shapes = {re.sub(r"\d", "0", name) for names in below.values() for name in names}
@@ -191,6 +193,10 @@ def _folders_of_speakers(files: list[AudioFile]) -> str:
         top = min(below)
         return f"{top}/{min(below[top])}"
     return ""
+
+
+def _is_no_speaker(name: str) -> bool:
+    return re.split(r"[-_.\d]", name.lower())[0] in _NO_SPEAKER
 
 
 def _check_apart(roots: list[str]) -> None:
