@@ -152,7 +152,7 @@ def _check_layout(root: str, files: list[AudioFile]) -> None:
                 f"{root}: {ascii(first.path)} and {ascii(second.path)} have one ID, {first.utt_id}, for names are "
                 "compared in Unicode's form NFC and with white space as %20; rename one"
             )
-    if like_speakers := _folders_of_speakers(files):
+    if len(speakers) <= 12 and (like_speakers := _folders_of_speakers(files)):
         logger.warning(
             "%s: its %d 'speakers' (%s) look like folders of speakers (such as %s), so that the people in each would "
             "be one speaker. If so, give these folders themselves, as several data folders: %s",
@@ -182,7 +182,7 @@ def _folders_of_speakers(files: list[AudioFile]) -> str:
             seen.add(parts[:3])
             deeper[parts[2] if len(parts) > 2 else ""] += 1
     sizes = [len(names) for names in below.values()]
-    if len(below) > 12 or statistics.median(sizes) < 2:
+    if statistics.median(sizes) < 2:
         return ""
     named = all(map(_is_no_speaker, below))
     many = statistics.median(sizes) >= 5 and min(sizes) > 1
