@@ -17,10 +17,9 @@ import logging
 import shutil
 from pathlib import Path
 
-from alpha_sv.stamp_ import input_key, is_fresh, write_stamp
-
 from alpha_sv.data.corpus.manifest import read_manifest, write_manifest
 from alpha_sv.data.corpus.tar_shards import FORMAT, write_shards
+from alpha_sv.files import input_key, is_fresh, write_stamp
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from alpha_sv.data.audio.folder import audio_files
 from alpha_sv.data.audio.impulse import named_noise, why_no_impulse_response
 from alpha_sv.data.audio.read import AUDIO_EXTENSIONS, AudioError, read_audio, read_blocks, read_header
 from alpha_sv.data.audio.recordings import Recording, Recordings
-from alpha_sv.data.audio.resample import resample
+from alpha_sv.data.audio.resample import HIGHEST, LOWEST, resample
 
 logger = logging.getLogger(__name__)
 
@@ -111,7 +111,7 @@ class Augmenter:
             except AudioError as error:
                 unusable.append(str(error))
                 continue
-            if rate != self.sample_rate and not self.resample:
+            if rate != self.sample_rate and not (self.resample and LOWEST <= rate <= HIGHEST):
                 way = f"set resample, or convert the folder, e.g. with ffmpeg -i IN -ar {self.sample_rate} OUT"
                 unusable.append(f"{path} has {rate} Hz, wanted {self.sample_rate}: {way}")
             elif rirs and named_noise(path):

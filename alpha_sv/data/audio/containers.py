@@ -10,6 +10,7 @@ import struct
 from typing import BinaryIO
 
 _UNKNOWN_BYTES = 0x7FFFF000  # at and above: what wav writers put as the size when they write to a pipe
+_MOST_CHUNKS = 10_000  # of a wav file, or tags of an mp3: beyond, a file is a trap
 _TAIL = 1 << 16  # bytes: no Ogg page (65,307) and hardly a FLAC frame (8,192 of 4,096 samples) is longer
 _MP3_SLACK = 2048  # bytes: some encoders do not count the frame that the count stands in, at most 1,441 bytes
 
@@ -65,7 +66,9 @@ def _end_of_data(file: BinaryIO, magic: bytes) -> int:
     # RIFF: chunks of a 4-byte name, a little-endian length and that many bytes, padded to an even count; RF64 (EBU
     # Tech 3306) has the length of `data` in 64 bits in a chunk `ds64`, behind that of the file
     position, long = 12, 0
-    while len(header := _at(file, position, 8)) == 8:
+    for _ in range(_MOST_CHUNKS):
+        if len(header := _at(file, position, 8)) < 8:
+            break
         name, length = header[:4], struct.unpack("<I", header[4:])[0]
         if name == b"ds64" and magic == b"RF64" and len(sizes := _at(file, position + 8, 16)) == 16:
             long = struct.unpack("<QQ", sizes)[1]
@@ -80,7 +83,9 @@ def _behind_data(file: BinaryIO, size: int, position: int) -> str:
     if not position:
         return ""
     position += position % 2
-    while position + 8 <= size:
+    for _ in range(_MOST_CHUNKS):
+        if position + 8 > size:
+            break
         name, length = struct.unpack("<4sI", _at(file, position, 8))
         plain = all(32 <= byte < 127 for byte in name) and position + 8 + length <= size + 1
         if not plain or name in (b"RIFF", b"RF64", b"data"):
@@ -113,7 +118,10 @@ def _second_stream(file: BinaryIO) -> bool:
 def _end_of_mp3(file: BinaryIO) -> int:
     """Where an mp3 file should end by the length in its first frame ("Xing" or "Info"); 0 if it has none."""
     start = 0
-    while (tag := _at(file, start, 10))[:3] == b"ID3" and len(tag) == 10:  # its size has 7 bits a byte
+    for _ in range(_MOST_CHUNKS):
+        if (tag := _at(file, start, 10))[:3] != b"ID3" or len(tag) < 10:
+            break
+        # its size has 7 bits a byte
         start += 10 + sum((byte & 127) << shift for byte, shift in zip(tag[6:], (21, 14, 7, 0), strict=True))
     frame = _at(file, start, 64)
     if frame[:1] != b"\xff" or frame[1:2] < b"\xe0":

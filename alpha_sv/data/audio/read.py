@@ -33,6 +33,7 @@ _BLOCK = 1 << 18  # samples decoded at a time: 16 s at 16 kHz, so most files are
 _UNKNOWN_FRAMES = 1 << 60  # libsndfile's count for a FLAC whose header gives none is 2^63 - 1
 _STATELESS = ("FLOAT", "DOUBLE", "ULAW", "ALAW", "IMA_ADPCM", "MS_ADPCM")  # and PCM: seeking is exact
 _LEAD = 30  # s
+_LONGEST_NAME = 500  # bytes that libsndfile surely takes
 
 
 class AudioError(ValueError):
@@ -218,7 +219,8 @@ def _opened(path: str | os.PathLike) -> Iterator[_InOrder]:
         raw.seek(0)
         try:
             # by name: without calls back to Python; as bytes, for a name need not be Unicode
-            file = _InOrder(raw if member else os.fsencode(path))
+            name = os.fsencode(path)
+            file = _InOrder(raw if member or len(name) > _LONGEST_NAME else name)
         except (RuntimeError, TypeError, ValueError, OverflowError) as error:  # TypeError: an extension without header
             reason = getattr(error, "error_string", str(error)).strip()
             raise AudioError(f"{path}: unreadable: {reason}; known extensions: {' '.join(AUDIO_EXTENSIONS)}") from error

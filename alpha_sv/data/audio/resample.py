@@ -11,6 +11,7 @@ from fractions import Fraction
 
 import numpy as np
 
+LOWEST, HIGHEST = 4000, 1_000_000  # Hz: what a rate of speech can be; of less, a sample would become thousands
 # rates without a common divisor, such as 44,099 and 16,000 Hz, would take a filter for each of 16,000 phases; the ratio
 # of two whole numbers up to this is at most 0.05 % away, less than a hundredth of a semitone
 _MOST_STEPS = 1000
@@ -41,7 +42,7 @@ def resample(signal: np.ndarray, rate: int, wanted: int) -> np.ndarray:
     ----------
     signal : ndarray of float32, shape [T]
     rate, wanted : int
-        Hz, of the signal and of the result.
+        Hz, of the signal and of the result, from 4,000 to 1,000,000.
 
     Returns
     -------
@@ -78,7 +79,6 @@ def resample(signal: np.ndarray, rate: int, wanted: int) -> np.ndarray:
 
 def _step(rate: int, wanted: int) -> Fraction:
     """Samples of the input for one of the output."""
-    if min(rate, wanted) < 1:
-        raise ValueError(f"sample rates must be positive (Hz), got {rate} and {wanted}")
-    step = Fraction(rate, wanted).limit_denominator(_MOST_STEPS)
-    return step if step else Fraction(1, _MOST_STEPS)
+    if not (LOWEST <= rate <= HIGHEST and LOWEST <= wanted <= HIGHEST):
+        raise ValueError(f"sample rates of speech are {LOWEST} to {HIGHEST} Hz, got {rate} and {wanted}")
+    return Fraction(rate, wanted).limit_denominator(_MOST_STEPS)

@@ -26,6 +26,7 @@ from alpha_sv.data.audio.augment import read_first_channel
 from alpha_sv.data.audio.containers import uncounted
 from alpha_sv.data.audio.impulse import LONGEST, named_noise, why_no_impulse_response
 from alpha_sv.data.audio.read import AudioError, mix, read_blocks, read_header
+from alpha_sv.data.audio.resample import HIGHEST, LOWEST
 from alpha_sv.data.audio.tar_member import open_bytes, parse_member
 from alpha_sv.data.corpus.names import is_unicode
 from alpha_sv.data.corpus.threads import on_threads
@@ -99,7 +100,7 @@ def examine(
         header = num_samples, rate, channels = read_header(path)
         if channels > 1 and not rir:
             problems.append(("multichannel", f"{channels} channels, read as their mean"))
-        if rate != sample_rate and not resample:
+        if rate != sample_rate and not (resample and LOWEST <= rate <= HIGHEST):
             way = f"ffmpeg -i IN -ar {sample_rate} OUT.wav"
             problems.append(("wrong-rate", f"{rate} Hz, {sample_rate} Hz wanted: resample (--resample), or {way}"))
             return Examined(*header, tuple(problems))

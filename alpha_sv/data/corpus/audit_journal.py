@@ -119,8 +119,10 @@ def _entries(journal: Path) -> Iterator[tuple[str, Examined]]:
             whole += len(line)
             try:
                 key, num_samples, sample_rate, channels, problems, digest = json.loads(line)
-                problems = tuple((problem, detail) for problem, detail in problems)
-            except (ValueError, TypeError):  # neither JSON nor of this form
+                problems = tuple((str(problem), str(detail)) for problem, detail in problems)
+                if not isinstance(key, str) or {type(num_samples), type(sample_rate), type(channels)} != {int}:
+                    raise TypeError("not a line of this journal")
+            except (ValueError, TypeError, RecursionError):  # neither JSON nor of this form
                 damaged += 1
                 continue
             yield key, Examined(num_samples, sample_rate, channels, problems, digest)

@@ -152,7 +152,7 @@ def _check_layout(root: str, files: list[AudioFile]) -> None:
                 f"{root}: {ascii(first.path)} and {ascii(second.path)} have one ID, {first.utt_id}, for names are "
                 "compared in Unicode's form NFC and with white space as %20; rename one"
             )
-    if like_speakers := _folders_of_speakers(files):
+    if len(speakers) <= 12 and (like_speakers := _folders_of_speakers(files)):
         logger.warning(
             "%s: its %d 'speakers' (%s) look like folders of speakers (such as %s), so that the people in each would "
             "be one speaker. If so, give these folders themselves, as several data folders: %s",
@@ -173,6 +173,8 @@ def _folders_of_speakers(files: list[AudioFile]) -> str:
     seen: set[tuple[str, ...]] = set()
     for file in files:
         parts = tuple(file.utt_id.split("/")[:-1])
+        while len(parts) > 1 and _is_no_speaker(parts[1]):  # corpus/wav/speaker/...
+            parts = (parts[0], *parts[2:])
         if len(parts) == 1:
             return ""
         below[parts[0]].add(parts[1])
@@ -180,9 +182,9 @@ def _folders_of_speakers(files: list[AudioFile]) -> str:
             seen.add(parts[:3])
             deeper[parts[2] if len(parts) > 2 else ""] += 1
     sizes = [len(names) for names in below.values()]
-    if len(below) > 12 or statistics.median(sizes) < 2:
+    if statistics.median(sizes) < 2:
         return ""
-    named = all(re.split(r"[-_.\d]", name.lower())[0] in _NO_SPEAKER for name in below)
+    named = all(map(_is_no_speaker, below))
     many = statistics.median(sizes) >= 5 and min(sizes) > 1
     deep = many and "" not in deeper and len(deeper) > 0.5 * sum(deeper.values())
     shapes = {re.sub(r"\d", "0", name) for names in below.values() for name in names}
@@ -191,6 +193,10 @@ def _folders_of_speakers(files: list[AudioFile]) -> str:
         top = min(below)
         return f"{top}/{min(below[top])}"
     return ""
+
+
+def _is_no_speaker(name: str) -> bool:
+    return re.split(r"[-_.\d]", name.lower())[0] in _NO_SPEAKER
 
 
 def _check_apart(roots: list[str]) -> None:

@@ -109,9 +109,10 @@ def test_two_forms_of_one_name_in_one_folder_are_an_error(tree):
         {f"{part}/{s}{p}/{s}{c}{p}/{u}" for p, part in ((0, "a"), (1, "x")) for s in SIX for c in "12" for u in "ab"},
         {f"{part}/p{s}/{u}" for part in ("train", "test") for s in (1, 2) for u in "ab"},
         {f"{sex}/{s}/{u}" for sex in ("Male", "Female") for s in ("ann", "bob", "eve") for u in "ab"},
+        {f"corpus{p}/wav/{p}{s}/{p}{s}{c}/{u}" for p in "AB" for s in range(6) for c in "12" for u in "ab"},
         {f"{p}/id{ord(p)}{s:02}/{u}" for p in "AB" for s in range(20) for u in "ab"},
     ],
-    ids=["LibriSpeech", "splits", "sexes", "numbered"],
+    ids=["LibriSpeech", "splits", "sexes", "corpora", "numbered"],
 )
 def test_a_level_too_high_is_warned_of_with_the_remedy(tmp_path, caplog, names):
     touched(tmp_path, names)
@@ -133,10 +134,11 @@ def test_a_level_too_high_is_warned_of_with_the_remedy(tmp_path, caplog, names):
         {f"SPEAKER{s:04}/session{c}/{u}" for s in range(4) for c in range(12) for u in "ab"},
         {f"{s}/{c}/{s}-{c}-{u}" for s in (1272, 1462, 174) for c in (128104, 135031, 170138) for u in "ab"},
         {f"p{s}/{u}" for s in (225, 226) for u in range(20)},
+        {f"ann{s}/wav/{u}" for s in range(5) for u in range(20)},
         {f"ann{s}/day{d}/mic{m}/{u}" for s in "12" for d in range(12) for m in "12" for u in "ab"},
         {f"test{s}/x{c}/{u}" for s in range(13) for c in "ab" for u in "ab"},
     ],
-    ids=["VoxCeleb", "speechocean762", "LibriSpeech", "VCTK", "channels", "many"],
+    ids=["VoxCeleb", "speechocean762", "LibriSpeech", "VCTK", "wav", "channels", "many"],
 )
 def test_the_right_level_is_not_warned_of(tmp_path, caplog, names):
     touched(tmp_path, names)
