@@ -43,11 +43,10 @@ def add_chain(verbs: argparse._SubParsersAction) -> None:
         "train",
         lambda arguments: None,  # `main` calls `train`, because every key of the recipe is an option
         "train an embedder from a recipe",
-        "alpha-sv train recipes/SpeakerTree/hparams/ecapa.yaml --data_folder=wav/ --trials=trials.txt "
-        "--output_folder=exp/",
+        "alpha-sv train ecapa --data_folder=wav/ --trials=trials.txt --output_folder=exp/",
         "Every key of the YAML is an option: --key=value.",
     )
-    sub.add_argument("recipe", help="HyperPyYAML file, e.g. recipes/SpeakerTree/hparams/ecapa.yaml")
+    sub.add_argument("recipe", help="a name that `alpha-sv recipes` lists, or a HyperPyYAML file")
     sub.add_argument("--trust_yaml", action="store_true", help="let the YAML build classes that are not on our list")
 
     sub = verb(
@@ -65,7 +64,7 @@ def add_chain(verbs: argparse._SubParsersAction) -> None:
     sub.add_argument(
         "--batch-size", type=positive, default=32, help="utterances of equal length at once; no score depends on it"
     )
-    sub.add_argument("--device", default="cpu", help="cpu, cuda, mps")
+    sub.add_argument("--device", help="cpu, cuda or cuda:1; by default the first GPU if there is one")
 
 
 def add_demo(verbs: argparse._SubParsersAction) -> None:
@@ -86,7 +85,7 @@ def add_demo(verbs: argparse._SubParsersAction) -> None:
 def train(argv: list[str]) -> None:
     """`alpha-sv train recipe.yaml --any_key=value ...`"""
     if not argv:
-        raise ValueError("train needs a recipe, e.g. recipes/SpeakerTree/hparams/ecapa.yaml; see alpha-sv train --help")
+        raise ValueError("train needs a recipe, such as ecapa; `alpha-sv recipes` lists them")
     from alpha_sv.sb.experiment import run
 
     print(run(argv))
@@ -94,31 +93,35 @@ def train(argv: list[str]) -> None:
 
 def _prepare(a: argparse.Namespace) -> None:
     from alpha_sv.data.corpus.prepare import prepare_tree
+    from alpha_sv.files import folder_lock
 
-    manifest = prepare_tree(
-        a.data_folder,
-        a.output,
-        trials=a.trials,
-        exclude_speakers=a.exclude_speakers,
-        num_valid_speakers=a.num_valid_speakers,
-        sample_rate=a.sample_rate,
-        audit=a.audit,
-        seed=a.seed,
-        like=a.like,
-        resample=a.resample,
-    )
+    with folder_lock(a.output):
+        manifest = prepare_tree(
+            a.data_folder,
+            a.output,
+            trials=a.trials,
+            exclude_speakers=a.exclude_speakers,
+            num_valid_speakers=a.num_valid_speakers,
+            sample_rate=a.sample_rate,
+            audit=a.audit,
+            seed=a.seed,
+            like=a.like,
+            resample=a.resample,
+        )
     print(manifest)
 
 
 def _extract(a: argparse.Namespace) -> None:
     from alpha_sv.data.corpus.manifest import read_manifest
+    from alpha_sv.device import pick_device
     from alpha_sv.embedding.embedder import SpeakerEmbedder
     from alpha_sv.embedding.extract import extract
     from alpha_sv.pipeline.provenance import write_sources
     from alpha_sv.pipeline.score import embedder_source
 
+    device = pick_device(a.device)
     utterances = read_manifest(a.manifest, split=a.split)
-    store = extract(SpeakerEmbedder.load(a.model), utterances, a.output, a.batch_size, a.device)
+    store = extract(SpeakerEmbedder.load(a.model), utterances, a.output, a.batch_size, device)
     write_sources(Path(store.path, "embeddings.npy"), {"model": embedder_source(a.model)}, [typed(a)])
     print(store.path)
 
