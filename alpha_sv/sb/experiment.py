@@ -27,11 +27,11 @@ from alpha_sv.files import clear_parts, folder_lock
 from alpha_sv.heads.scan import has_fast_bfloat16
 from alpha_sv.sb.arguments import read_command
 from alpha_sv.sb.brain import SpeakerBrain
+from alpha_sv.sb.brain_parts import classes_of, head_of, loader_options, state_of, steps_per_epoch, validation_of
+from alpha_sv.sb.check_hparams import check_hparams
 from alpha_sv.sb.checkpointer import SafeCheckpointer
-from alpha_sv.sb.checks import check_hparams
 from alpha_sv.sb.chunks import EpochSampler
 from alpha_sv.sb.distributed import local_batch_size, main_first, rank, world_size
-from alpha_sv.sb.parts import classes_of, head_of, loader_options, state_of, steps_per_epoch, validation_of
 from alpha_sv.sb.recipe_yaml import build_recipe, compose_recipe
 from alpha_sv.sb.run_folder import RunFolder
 from alpha_sv.sb.weights import save_trained, warm_start

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from alpha_sv.losses import MarginLoss
+from alpha_sv.sb.brain_parts import HEADS
 from alpha_sv.sb.distributed import local_batch_size, world_size
-from alpha_sv.sb.parts import HEADS
 from alpha_sv.sb.weights import HEAD_POLICIES
 
 
