@@ -15,6 +15,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
+from alpha_sv.inputs import InputError, nfc, parse_json, read_json, read_text, reading  # noqa: F401  (the door to files is here)
+
 Paths = str | os.PathLike | Sequence[str | os.PathLike]
 
 
@@ -60,9 +62,11 @@ def atomic_write(path: str | os.PathLike, mode: str = "w") -> Iterator[IO]:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
+        if isinstance(error, OSError) and error.filename is None:  # of a write: which file had no space left?
+            error.filename = os.fspath(path)
         raise
 
 
