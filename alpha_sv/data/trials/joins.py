@@ -21,9 +21,7 @@ def count_duplicates(trials: Table) -> int:
     >>> count_duplicates(Trials(["a", "a", "b"], ["b", "b", "a"]))
     1
     """
-    [pairs] = _pairs(trials)
-    pairs = np.sort(pairs)
-    return int((pairs[1:] == pairs[:-1]).sum())
+    return _repeats(*_pairs(trials))
 
 
 def label_scores(table: ScoreTable, trials: Trials) -> ScoreTable:
@@ -77,8 +75,9 @@ def label_scores(table: ScoreTable, trials: Trials) -> ScoreTable:
 def check_alike(table: Table, values: dict[str, np.ndarray]) -> None:
     """Raise ValueError if one pair of a table has two different values, such as labels or scores."""
     [pairs] = _pairs(table)
-    for what, column in values.items():
-        check_values(table, pairs, column, what, "keep the right line only")
+    if _repeats(pairs):  # a plain sort is much faster than one that keeps the rows
+        for what, column in values.items():
+            check_values(table, pairs, column, what, "keep the right line only")
 
 
 class _Distinct:
@@ -115,6 +114,11 @@ def check_values(table: Table, pairs: np.ndarray, values: np.ndarray, what: str,
         one, two = (v if isinstance(v, float) else int(v) for v in (values[row].item(), last[place[row]].item()))
         raise ValueError(f"pair '{_pair(table, row)}' has two {what}, {one} and {two}; {remedy}")
     return distinct
+
+
+def _repeats(pairs: np.ndarray) -> int:
+    pairs = np.sort(pairs)
+    return int((pairs[1:] == pairs[:-1]).sum())
 
 
 def _pairs(*tables: Table) -> list[np.ndarray]:

@@ -73,6 +73,9 @@ class Names:
     @cached_property
     def array(self) -> np.ndarray:
         """The names as an array of str objects [N]: rows of one name share one object."""
+        if len(self.codes) * 4 < len(self.table):  # a few rows of a large table
+            used, place = np.unique(self.codes, return_inverse=True)
+            return Names(place.astype(np.int32), self.table.take(pa.array(used))).array
         return np.array([*self.table.to_pylist(), None], dtype=object)[:-1][self.codes]
 
     @cached_property
@@ -108,22 +111,18 @@ def same_numbers(*columns: Names) -> tuple[list[np.ndarray], int]:
 def _chunks(column: Names | Sequence[str] | np.ndarray) -> list[pa.DictionaryArray]:
     if isinstance(column, Names):
         return [pa.DictionaryArray.from_arrays(pa.array(column.codes), column.table)]
-    if not isinstance(column, np.ndarray):
-        column = column if isinstance(column, (list, tuple)) else list(column)
-        flat = all(type(name) is str for name in column)
-        column = column if flat else np.asarray(column)
-    if isinstance(column, np.ndarray) and column.dtype.kind not in "UOT":
-        column = column.astype(str)
-    if np.ndim(column[:1]) != 1:
+    if isinstance(column, np.ndarray) and column.ndim != 1 or any(np.ndim(name) for name in column[:1]):
         raise ValueError(f"all columns need one value a trial, got a column of shape {np.shape(column)}")
-    chunks = []
-    for start in range(0, len(column), _ROWS):
-        part = column[start : start + _ROWS]
-        part = part if isinstance(part, (list, tuple)) else part.tolist()
-        part = part if all(isinstance(name, str) for name in part) else list(map(str, part))
-        try:
-            chunks.append(pa.array(part, pa.large_string()).dictionary_encode())
-        except UnicodeEncodeError:
-            bad = next(name for name in part if any("\ud800" <= letter <= "\udfff" for letter in name))
-            raise ValueError(f"the name {bad!r} is no valid Unicode text; rename the file") from None
-    return chunks
+    return [_encoded(column[start : start + _ROWS]) for start in range(0, len(column), _ROWS)]
+
+
+def _encoded(names: Sequence[str] | np.ndarray) -> pa.DictionaryArray:
+    names = names.tolist() if isinstance(names, np.ndarray) else names
+    try:
+        found = pa.array(names, pa.large_string())
+    except UnicodeEncodeError:
+        bad = next(name for name in names if any("\ud800" <= letter <= "\udfff" for letter in name))
+        raise ValueError(f"the name {bad!r} is no valid Unicode text; rename the file") from None
+    except pa.ArrowException:  # numbers, say
+        return _encoded(list(map(str, names)))
+    return (pa.array(map(str, names), pa.large_string()) if found.null_count else found).dictionary_encode()

@@ -87,18 +87,21 @@ class Text:
             if start.startswith(codecs.BOM_UTF8):
                 file.read(len(codecs.BOM_UTF8))
             elif start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-                file = _Recoded(io.TextIOWrapper(file, encoding="utf-16", newline=""))
+                file = _Recoded(self.path, io.TextIOWrapper(file, encoding="utf-16", newline=""))
             yield file
 
 
 class _Recoded:
     """UTF-16 as UTF-8."""
 
-    def __init__(self, text: TextIO):
-        self._text = text
+    def __init__(self, path: str, text: TextIO):
+        self._path, self._text = path, text
 
     def read(self, size: int) -> bytes:
-        return self._text.read(size // 2).encode()
+        try:
+            return self._text.read(size // 2).encode()
+        except UnicodeError as error:
+            raise InputError(f"{self._path}: not UTF-8 text, and damaged as UTF-16 ({error}); {_REMEDY}") from error
 
 
 def _start(file: IO[bytes]) -> bytes:
