@@ -18,7 +18,7 @@ from alpha_sv.data.trials.layouts import Layouts, Roles, fitting, label_values
 from alpha_sv.data.trials.names import Names
 from alpha_sv.data.trials.plain import TextTable
 from alpha_sv.data.trials.text import Text
-from alpha_sv.inputs import InputError
+from alpha_sv.files import InputError
 
 _HEAD = 1 << 16
 _NAME = pa.dictionary(pa.int32(), pa.string())

@@ -22,8 +22,7 @@ from alpha_sv.data.trials.names import Names
 from alpha_sv.data.trials.plain import TextTable
 from alpha_sv.data.trials.tables import ScoreTable, Trials
 from alpha_sv.data.trials.text import Text
-from alpha_sv.files import atomic_write
-from alpha_sv.inputs import InputError
+from alpha_sv.files import InputError, atomic_write
 
 __all__ = [
     "ScoreTable",

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from alpha_sv.data.trials.layouts import FOREIGN_TO_NAMES, LONGEST_NAME
-from alpha_sv.inputs import nfc
+from alpha_sv.files import nfc
 
 _ROWS = 1 << 20
 

@@ -27,7 +27,7 @@ from alpha_sv.data.trials.layouts import (
     separator,
     short,
 )
-from alpha_sv.inputs import InputError
+from alpha_sv.files import InputError
 
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufeff]")
 

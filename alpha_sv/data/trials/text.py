@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterator
 from typing import IO, TextIO
 
-from alpha_sv.inputs import InputError, reading
+from alpha_sv.files import InputError, reading
 
 BLOCK = 1 << 24
 _PACKED = {b"PK\x03\x04": "zip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PAR1": "parquet"}
