@@ -8,6 +8,7 @@ never accept what that one refuses, nor give another value.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 
 import numpy as np
 import pyarrow as pa
@@ -17,10 +18,9 @@ import pyarrow.csv as csv
 from alpha_sv.data.trials.layouts import Layouts, Roles, fitting, label_values
 from alpha_sv.data.trials.names import Names
 from alpha_sv.data.trials.plain import TextTable
-from alpha_sv.data.trials.text import Text
+from alpha_sv.data.trials.text import BLOCK, Text
 from alpha_sv.files import InputError
 
-_HEAD = 1 << 16
 _NAME = pa.dictionary(pa.int32(), pa.string())
 
 
@@ -28,55 +28,57 @@ class Unreadable(Exception):
     """The plain reader has to look at this file."""
 
 
-def read_columns(text: Text, layouts: Layouts, layout: str | None) -> dict:
+def read_columns(text: Text, layouts: Layouts, layout: str | None, head: int = 1 << 16, block: int = BLOCK) -> dict:
     """The columns of a list by name, as `TextTable.arrays`, with `Names` for strings.
+
+    Of `head` bytes it is judged what the file is, and `block` bytes are read at a time.
 
     Raises
     ------
     Unreadable
         Anything is unusual.
     """
-    with contextlib.closing(text.blocks(_HEAD)) as blocks:
+    with contextlib.closing(text.blocks(head)) as blocks:
         start = next(blocks, b"")
     try:
-        head = TextTable.read(text.path, [start[:_HEAD].rpartition(b"\n")[0] + b"\n"])
+        begun = TextTable.read(text.path, [start[: head + 1].rpartition(b"\n")[0] + b"\n"])
     except InputError:
         raise Unreadable from None
-    if layout and (head.header or layout not in layouts):
+    if layout and (begun.header or layout not in layouts):
         raise Unreadable
-    if head.header:
-        candidates, sure = [head.header], None
+    if begun.header:
+        candidates, sure = [begun.header], None
     elif layout:
         candidates, sure = [layouts[layout]], None
     else:
-        found, sure = fitting(head.columns, layouts, part=True)
+        found, sure = fitting(begun.columns, layouts, part=True)
         candidates = list(found.values())
-    if any(len(roles) != len(head.columns) for roles in candidates):
+    if any(len(roles) != len(begun.columns) for roles in candidates):
         raise Unreadable
     results = []
     for roles in candidates:
         try:
-            results.append((roles, _read(text, head, roles, sure)))
+            results.append((roles, _read(text.blocks(block), begun, roles, sure)))
         except Unreadable:
             continue
     if len(results) != 1:
         raise Unreadable
     [(roles, columns)] = results
     scores = columns.get("scores")
-    if not (head.header or layout) and scores is not None and "labels" not in columns:
+    if not (begun.header or layout) and scores is not None and "labels" not in columns:
         if np.isin(scores, (0, 1)).all():  # labels, or scores that look like them
             raise Unreadable
     return columns
 
 
-def _read(text: Text, head: TextTable, roles: Roles, sure: bool | None) -> dict:
+def _read(blocks: Iterable[bytes], begun: TextTable, roles: Roles, sure: bool | None) -> dict:
     kinds = {role: pa.string() if role == "score" else _NAME for role in roles}
-    parse = csv.ParseOptions(delimiter=head.mark or " ", quote_char=False, double_quote=False, escape_char=False)
+    parse = csv.ParseOptions(delimiter=begun.mark or " ", quote_char=False, double_quote=False, escape_char=False)
     convert = csv.ConvertOptions(column_types=kinds)
     chunks: dict[str, list] = {role: [] for role in roles}
-    skip = bool(head.header)
-    for block in text.blocks():
-        lines = _canonical(block, head.mark)
+    skip = bool(begun.header)
+    for block in blocks:
+        lines = _canonical(block, begun.mark)
         if skip:
             skip, lines = False, lines.lstrip(b"\n").partition(b"\n")[2]
         if not lines.strip(b"\n"):

@@ -16,7 +16,7 @@ from typing import IO, TextIO
 
 from alpha_sv.files import InputError, reading
 
-BLOCK = 1 << 24
+BLOCK = LONGEST_LINE = 1 << 24
 _PACKED = {b"PK\x03\x04": "zip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PAR1": "parquet"}
 _REMEDY = "give a plain text list"
 
@@ -65,8 +65,10 @@ class Text:
                 # "\r" at the very end may be half of "\r\n"
                 cut = max(rest.rfind(b"\n"), rest.rfind(b"\r", 0, len(rest) - 1)) + 1
                 block, rest = _unix(rest[:cut]), rest[cut:]
-                if len(rest) > BLOCK:
-                    raise InputError(f"{self.path}:{lines + 1}: a line of more than {BLOCK >> 20} MiB; {_REMEDY}")
+                if len(rest) > LONGEST_LINE:
+                    raise InputError(
+                        f"{self.path}:{lines + 1}: a line of more than {LONGEST_LINE >> 20} MiB; {_REMEDY}"
+                    )
                 lines += block.count(b"\n")
                 if block:
                     yield block
