@@ -20,6 +20,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
+from alpha_sv.inputs import (  # noqa: F401  the door to files is here
+    InputError,
+    nfc,
+    parse_json,
+    read_json,
+    read_text,
+    reading,
+)
+
 logger = logging.getLogger(__name__)
 _locked: set[IO] = set()  # the lock files that this process holds
 
@@ -68,9 +77,11 @@ def atomic_write(path: str | os.PathLike, mode: str = "w") -> Iterator[IO]:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
+        if isinstance(error, OSError) and error.filename is None:  # of a write: which file had no space left?
+            error.filename = os.fspath(path)
         raise
 
 

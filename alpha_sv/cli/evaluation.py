@@ -20,6 +20,7 @@ def add_verbs(verbs: argparse._SubParsersAction) -> None:
         "Several systems are aligned by their trials and compared. Reads SpeechBrain, WeSpeaker, Kaldi and VoxSRC\n"
         "layouts.",
         reads=("scores", "trials", "speakers"),
+        words=("layout", "llr", "baseline"),
     )
     _add_systems(sub, "0 for neither intervals nor a comparison", not_negative)
     sub.add_argument("-o", "--output", help="metrics.json")
@@ -33,6 +34,7 @@ def add_verbs(verbs: argparse._SubParsersAction) -> None:
         "alpha-sv compare cosface=a/scores.txt q_margin=b/scores.txt -o compare.json",
         "The differences are paired: both systems meet the same draws of speakers.",
         reads=("scores", "trials", "speakers"),
+        words=("layout", "llr", "baseline"),
     )
     _add_systems(sub, "1,000 fix the bounds of an interval well", positive)
     sub.add_argument("-o", "--output", help="compare.json")
@@ -45,6 +47,7 @@ def add_verbs(verbs: argparse._SubParsersAction) -> None:
         "draw metrics.json as one self-contained HTML page, or write it as Markdown",
         "alpha-sv report exp/metrics.json --log exp/train_log.jsonl -o exp/report.html",
         reads=("metrics", "log"),
+        words=("title", "fact"),
     )
     sub.add_argument("metrics", help="metrics.json of `evaluate`")
     sub.add_argument("-o", "--output", required=True, help="report.html, or a name that ends in .md for Markdown")

@@ -24,6 +24,7 @@ def add_verbs(verbs: argparse._SubParsersAction) -> None:
         "alpha-sv score exp/embeddings trials.txt -o exp/scores.txt",
         "With --norm, score and normalize in one step.",
         reads=("trials", "models"),
+        words=("layout", "cohort_split", "cache"),
     )
     sub.add_argument("embeddings", help="embedding store")
     sub.add_argument("trials", help="trial list: VoxCeleb (1 a b), Kaldi (a b target), bare (a b), or with a header")
@@ -46,6 +47,7 @@ def add_verbs(verbs: argparse._SubParsersAction) -> None:
         "normalise cosine scores against a cohort of strangers",
         "alpha-sv normalize exp/scores.txt --embeddings exp/embeddings --top-n 300 -o exp/scores_as_norm.txt",
         reads=("scores", "models"),
+        words=("layout", "cohort_split", "cache"),
     )
     sub.add_argument("scores", help="scores file of cosines")
     sub.add_argument("--embeddings", required=True, help="embedding store of the utterances in the trials")
@@ -66,6 +68,7 @@ def add_verbs(verbs: argparse._SubParsersAction) -> None:
         "it applies it, and prints the errors at its thresholds if the scores are labelled. The ratios are\n"
         "natural-log; a calibrator is for scores of the kind it was fitted to, with the same qualities.",
         reads=("scores", "trials", "calibrator", "speakers"),
+        words=("layout", "cohort_split", "cache"),
     )
     sub.add_argument("scores", help="scores file")
     sub.add_argument(

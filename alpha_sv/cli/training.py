@@ -18,6 +18,8 @@ def add_chain(verbs: argparse._SubParsersAction) -> None:
         "alpha-sv prepare wav/ --trials trials.txt --num-valid-speakers 20 -o exp/",
         "A tree is <folder>/<speaker>/<session>/<utterance>.wav (or flac, ogg, opus). Speakers of the\n"
         "trials never enter training. Damaged files are listed in audit.csv and left out.",
+        words=("data_folder",),  # the manifest may lie in the tree itself
+        makes=("manifest.csv", "audit.csv", "valid_trials.txt"),
     )
     sub.add_argument("data_folder", nargs="+", help="one or more trees; utterance ids are paths relative to them")
     sub.add_argument("-o", "--output", required=True, help="folder for manifest.csv, audit.csv, valid_trials.txt")
@@ -56,6 +58,7 @@ def add_chain(verbs: argparse._SubParsersAction) -> None:
         "embed the utterances of a manifest",
         "alpha-sv extract exp/model exp/manifest.csv -o exp/embeddings",
         "Run it again after an interruption: it continues.",
+        makes=("embeddings.npy", "index.csv", "meta.json"),
     )
     sub.add_argument("model", help="folder of a saved embedder")
     sub.add_argument("manifest", help="manifest.csv of `prepare` or `train`")
