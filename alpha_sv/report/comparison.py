@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from alpha_sv.report.summary import bracket, number, resampling
+from alpha_sv.report.wording import bracket, number, resampling
 from alpha_sv.report.tables import Table
 
 _NAMES = (

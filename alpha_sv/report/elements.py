@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 from alpha_sv.report.sections import Section
-from alpha_sv.report.summary import bracket, exact, false_accepts, one_line, percent, power
+from alpha_sv.report.wording import bracket, exact, false_accepts, one_line, percent, power
 from alpha_sv.report.tables import Cell, Table
 
 

@@ -11,7 +11,7 @@ from alpha_sv.files import atomic_write
 from alpha_sv.report.comparison import comparison_basis, comparison_tables
 from alpha_sv.report.read import check_metrics
 from alpha_sv.report.sections import Section, comparison_section, table_sections
-from alpha_sv.report.summary import basis, exact, one_line, verdict
+from alpha_sv.report.wording import basis, exact, one_line, verdict
 from alpha_sv.report.tables import Cell, Table, error_table
 
 

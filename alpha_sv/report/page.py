@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from alpha_sv.files import atomic_write
-from alpha_sv.report.calibration import ape_plot, reliability_plot
-from alpha_sv.report.curves import loss_window, sparsity_plot, training_plot
-from alpha_sv.report.det import det_plot
+from alpha_sv.report.figures.calibration import ape_plot, reliability_plot
+from alpha_sv.report.figures.training import loss_window, sparsity_plot, training_plot
+from alpha_sv.report.figures.det import det_plot
 from alpha_sv.report.elements import cards, facts_html, figures_html, section_html, text_html
-from alpha_sv.report.histogram import histogram_plot
+from alpha_sv.report.figures.histogram import histogram_plot
 from alpha_sv.report.read import check_metrics
 from alpha_sv.report.reading import (
     APE_CAPTION,
@@ -24,7 +24,7 @@ from alpha_sv.report.reading import (
 )
 from alpha_sv.report.sections import comparison_section, table_sections
 from alpha_sv.report.stylesheet import CSS
-from alpha_sv.report.summary import basis, verdict
+from alpha_sv.report.wording import basis, verdict
 
 
 def write_report(

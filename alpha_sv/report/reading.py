@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from alpha_sv.metrics.errors import MIN_FALSE_ACCEPTS
-from alpha_sv.report.det import MOST_BARS
+from alpha_sv.report.figures.det import MOST_BARS
 
 DET_CAPTION = f"""Each curve shows every choice of threshold; lower and further left is better. The axes are
 stretched so that normally distributed scores give straight lines. The marks on the diagonal are the EERs,

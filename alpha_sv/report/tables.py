@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from alpha_sv.report.schema import SOURCES
-from alpha_sv.report.summary import bracket, false_accepts, number, percent, power
+from alpha_sv.metrics.schema import SOURCES
+from alpha_sv.report.wording import bracket, false_accepts, number, percent, power
 
 Cell = str | tuple[str, str]
 NONE = "–"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from alpha_sv.report.canvas import INK, MUTED, PALETTE, stack, style, svg
+from alpha_sv.report.figures.canvas import INK, MUTED, PALETTE, stack, style, svg
 
 
 def training_plot(log: Sequence[dict]) -> str:

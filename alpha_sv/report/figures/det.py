@@ -11,8 +11,8 @@ from matplotlib.lines import Line2D
 from scipy.special import ndtri
 
 from alpha_sv.metrics.errors import MIN_FALSE_ACCEPTS
-from alpha_sv.report.canvas import AXES_WIDTH, KEY_ROW, MUTED, key, look, stack, style, svg
-from alpha_sv.report.summary import short
+from alpha_sv.report.figures.canvas import AXES_WIDTH, KEY_ROW, MUTED, key, look, stack, style, svg
+from alpha_sv.report.wording import short
 
 MOST_BARS = 4  # systems that have their intervals drawn; more would hide each other
 _TICKS = (1e-4, 1e-3, 1e-2, 0.1, 0.4, 0.8, 0.95, 0.2, 0.6, 0.05, 0.9, 0.98, 0.02, 0.005, 0.002)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from alpha_sv.report.canvas import INK, PALETTE, stack, style, svg
-from alpha_sv.report.summary import short
+from alpha_sv.report.figures.canvas import INK, PALETTE, stack, style, svg
+from alpha_sv.report.wording import short
 
 
 def histogram_plot(systems: Sequence[dict]) -> str:
