@@ -70,11 +70,11 @@ def checked_sides(target_scores: np.ndarray, nontarget_scores: np.ndarray) -> tu
     arrays = {name: _flat(name, side) for name, side in raw.items()}
     for name, other in (("nontarget_scores", "target_scores"), ("target_scores", "nontarget_scores")):
         if _labels_of(arrays[name], arrays[other]):
+            values = " and ".join(sorted(_as_typed(value) for value in _distinct(arrays[name])))
             raise ValueError(
-                f"{name} looks like the labels of {other}: one value a score, and only "
-                f"{' and '.join(sorted(_as_typed(value) for value in _distinct(arrays[name])))}. The arguments are the "
-                "scores of the target trials and those of the nontarget trials: with arrays of the scores and labels of "
-                "all trials, and 1 for target, give scores[labels == 1], scores[labels != 1]"
+                f"{name} looks like the labels of {other}: one value a score, and only {values}. The arguments are the "
+                "scores of the target trials and the scores of the nontarget trials: with arrays of the scores and the "
+                "labels of all trials, and 1 for target, give scores[labels == 1], scores[labels != 1]"
             )
     target, nontarget = (checked_scores(name, side) for name, side in arrays.items())
     return target, nontarget

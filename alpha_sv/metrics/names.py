@@ -59,17 +59,29 @@ def power(rate: float) -> str:
     return f"{float(digits):g}e{int(exponent)}"
 
 
-METRICS = {
-    metric.key: metric
-    for metric in (
-        Metric("eer", "eer", "EER", "%", 3),
-        *(Metric(f"min_dcf {p:g}", "min_dcf", f"minDCF {p:g}", point=p) for p in P_TARGETS),
-        *(Metric(f"fnr at fpr {power(f)}", "fnr_at_fpr", f"FNR at FPR {power(f)}", "%", 2, f) for f in FPRS),
-        Metric("min_cllr", "min_cllr", "minCllr", "bits"),
-        *(Metric(f"act_dcf {p:g}", "act_dcf", f"actDCF {p:g}", point=p, llr=True) for p in P_TARGETS),
-        Metric("cllr", "cllr", "Cllr", "bits", llr=True),
-    )
+_FIELDS = {  # of `evaluate`: key, label, unit, digits, llr
+    "eer": ("eer", "EER", "%", 3, False),
+    "min_dcf": ("min_dcf {:g}", "minDCF {:g}", "", 4, False),
+    "fnr_at_fpr": ("fnr at fpr {}", "FNR at FPR {}", "%", 2, False),
+    "min_cllr": ("min_cllr", "minCllr", "bits", 4, False),
+    "act_dcf": ("act_dcf {:g}", "actDCF {:g}", "", 4, True),
+    "cllr": ("cllr", "Cllr", "bits", 4, True),
 }
+
+
+def metric(field: str, point: float | None = None) -> Metric:
+    """The metric of a field, at a prior or false-acceptance rate if it has one.
+
+    >>> metric("fnr_at_fpr", 0.001).key, metric("min_dcf", 0.05).label
+    ('fnr at fpr 1e-3', 'minDCF 0.05')
+    """
+    key, label, unit, digits, llr = _FIELDS[field]
+    shown = power(point) if field == "fnr_at_fpr" else point
+    return Metric(key.format(shown), field, label.format(shown), unit, digits, point, llr)
+
+
+_POINTS = {"min_dcf": P_TARGETS, "fnr_at_fpr": FPRS, "act_dcf": P_TARGETS}
+METRICS = {m.key: m for field in _FIELDS for point in _POINTS.get(field, (None,)) for m in [metric(field, point)]}
 """All of them by their keys, in the order of `SpeakerBootstrap.metrics`."""
 
 
@@ -88,7 +100,7 @@ def field_keys(field: str) -> list[str]:
     >>> field_keys("min_dcf"), field_keys("eer")
     (['min_dcf 0.01', 'min_dcf 0.05'], ['eer'])
     """
-    return [metric.key for metric in METRICS.values() if metric.field == field]
+    return [key for key, metric in METRICS.items() if metric.field == field]
 
 
 def values_by_key(result: Mapping) -> dict[str, tuple[float, bool]]:

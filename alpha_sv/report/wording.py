@@ -1,4 +1,4 @@
-"""The metrics in words, and what of them may be said at all.
+"""The metrics in words and figures in print, and what of them may be said at all.
 
 Rates are fractions in the files and percent in print. A miss rate at a false-acceptance rate is shown with
 the number of false accepts it rests on; with fewer than 10 of them it is not shown at all but marked
@@ -8,8 +8,10 @@ the number of false accepts it rests on; with fewer than 10 of them it is not sh
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from alpha_sv.metrics.errors import MIN_FALSE_ACCEPTS
+from alpha_sv.metrics.names import Metric, metric, metric_of
 
 
 def verdict(system: Mapping) -> str:
@@ -52,6 +54,135 @@ def basis(system: Mapping) -> str:
     return text + "."
 
 
+class KeyFigure(NamedTuple):
+    """A number of a system for all to see: its name, the number (or n/a) with its unit, interval, and a remark."""
+
+    name: str
+    value: str
+    unit: str
+    interval: str
+    about: str
+
+
+def headline(systems: Sequence[Mapping], chosen: str | None = None) -> tuple[Mapping, str]:
+    """The system that a report begins with, and how to introduce it: the one chosen, or the one of the lowest EER.
+
+    Raises
+    ------
+    ValueError
+        No system has the chosen name.
+
+    Example
+    -------
+    >>> systems = [{"name": "a", "eer": {"value": 0.2}}, {"name": "b", "eer": {"value": 0.1}}]
+    >>> headline(systems)
+    ({'name': 'b', 'eer': {'value': 0.1}}, 'Of 2 systems the one with the lowest EER')
+    """
+    if chosen is None:
+        best = min(systems, key=lambda system: system["eer"]["value"])
+        return best, f"Of {len(systems)} systems the one with the lowest EER" if len(systems) > 1 else "System"
+    for system in systems:
+        if system["name"] == chosen:
+            return system, "System"
+    raise ValueError(f"no system is called {chosen!r}; there is {', '.join(repr(s['name']) for s in systems)}")
+
+
+def key_figures(system: Mapping) -> list[KeyFigure]:
+    """What to look at first: rates at low false acceptance, EER, minDCF, (min)Cllr; what has no support comes last."""
+    limits, found, lacking = system["intervals"] or {}, [], []
+    fnr_limits = limits.get("fnr_at_fpr", [None] * len(system["fnr_at_fpr"]))
+    for entry, pair in sorted(zip(system["fnr_at_fpr"], fnr_limits, strict=True), key=lambda e: -e[0]["fpr"])[:3]:
+        name, rests = metric("fnr_at_fpr", entry["fpr"]).label, false_accepts(entry["false_accepts"])
+        if entry["supported"]:
+            value, interval = percent(entry["fnr"], 2), bracket(pair, 2, factor=100)
+            found.append(KeyFigure(name, value, "%", interval, f"rests on {rests}"))
+        else:
+            lacking.append(KeyFigure(name, "n/a", "", "", f"would rest on {rests}"))
+    about = f"both errors equal, threshold {system['eer']['threshold']:.4g}"
+    value = percent(system["eer"]["value"], 2)
+    found.append(KeyFigure("EER", value, "%", bracket(limits.get("eer"), 2, factor=100), about))
+    dcf_limits = limits.get("min_dcf", [None] * len(system["min_dcf"]))
+    dcf, pair = min(zip(system["min_dcf"], dcf_limits, strict=True), key=lambda e: e[0]["p_target"])
+    label, about = metric("min_dcf", dcf["p_target"]).label, "1 is no better than not listening"
+    found.append(KeyFigure(label, f"{dcf['value']:.3f}", "", bracket(pair, 3), about))
+    if system["cllr"] is None:
+        about, field = "over all priors, after the best calibration", "min_cllr"
+    else:
+        about, field = f"over all priors; calibrated at best {system['min_cllr']:.3f}", "cllr"
+    label, interval = metric(field).label, bracket(limits.get(field), 3)
+    return [*found, KeyFigure(label, f"{system[field]:.3f}", "bits", interval, about), *lacking]
+
+
+def hints(system: Mapping) -> list[str]:
+    """What a reader should check before believing the numbers of a system.
+
+    Example
+    -------
+    >>> hints({"name": "cosine", "eer": {"value": 0.94}})  # doctest: +ELLIPSIS
+    ['cosine: the EER is 94.00 %, above 50 %. The scores may be distances, ...']
+    >>> hints({"name": "cosine", "eer": {"value": 0.04}})
+    []
+    """
+    if system["eer"]["value"] <= 0.5:
+        return []
+    return [
+        f"{system['name']}: the EER is {percent(system['eer']['value'], 2)} %, above 50 %. The scores may be "
+        "distances, which are low for the same speaker, or the labels exchanged: change the sign of the scores, or "
+        "correct the labels."
+    ]
+
+
+def sentence(baseline: str, pair: Mapping) -> str:
+    """What a pair's differences say, in words; the first difference of each kind also in numbers.
+
+    Example
+    -------
+    >>> eer = {"metric": "eer", "difference": -0.008, "interval": [-0.012, -0.003]}
+    >>> dcf = {"metric": "min_dcf 0.01", "difference": 0.01, "interval": [-0.02, 0.04]}
+    >>> sentence("A", {"system": "B", "metrics": [eer, dcf]})
+    'B is better than A at EER: −0.80 points [−1.20, −0.30]. They cannot be told apart at minDCF 0.01.'
+    >>> sentence("A", {"system": "B", "metrics": [dcf]})
+    'B and A cannot be told apart at minDCF 0.01.'
+    """
+    found: dict[str, list[str]] = {"better": [], "worse": [], "cannot be told apart": []}
+    for entry in pair["metrics"]:
+        of, said = metric_of(entry["metric"]), finding(entry["interval"])
+        text = of.label
+        if said in ("better", "worse") and not found[said]:
+            value, interval = difference(of, entry)
+            text += f": {value}{' points' if of.unit == '%' else ''} {interval}"
+        found[said].append(text)
+    name, parts = pair["system"], []
+    for said in ("better", "worse"):
+        if found[said]:
+            parts.append(f"{'It' if parts else name} is {said} than {baseline} at {_list(found[said])}.")
+    if alike := found["cannot be told apart"]:
+        who = "They" if parts else f"{name} and {baseline}"
+        where = _list(alike) if parts or len(alike) == 1 else f"any of the {len(alike)} metrics"
+        parts.append(f"{who} cannot be told apart at {where}.")
+    return " ".join(parts)
+
+
+def comparison_basis(comparison: Mapping) -> str:
+    """How the differences were made and when one counts."""
+    return (
+        f"Differences (system − {comparison['baseline']}; negative is better) on the same trials, with "
+        f"{100 * comparison['level']:g} % intervals from {resampling(comparison)}, the same for both systems. Two "
+        f"systems are told apart where the interval leaves out 0; among many differences a few do so by chance."
+    )
+
+
+def difference(of: Metric, entry: Mapping) -> tuple[str, str]:
+    """The difference of a pair in print, and its interval; of rates in points to two decimals."""
+    digits = 2 if of.unit == "%" else of.digits
+    return number(of.factor * entry["difference"], digits, "+"), bracket(entry["interval"], digits, of.factor, "+")
+
+
+def finding(limits: Sequence[float]) -> str:
+    """What the interval of a difference says; all metrics are errors or costs, so lower is better."""
+    return "better" if limits[1] < 0 else "worse" if limits[0] > 0 else "cannot be told apart"
+
+
 def resampling(found: Mapping) -> str:
     """How intervals were made, of one system or of a comparison."""
     return f"{found['replicates']:,} resamplings of the {found['speakers']:,} {found['resampled']}"
@@ -84,12 +215,6 @@ def number(value: float, digits: int, sign: str = "") -> str:
     return text.lstrip("+-") if float(text) == 0 else text.replace("-", "−")
 
 
-def power(fpr: float) -> str:
-    """0.001 as 1e-3, the way operating points are written in this field."""
-    digits, exponent = f"{fpr:e}".split("e")
-    return f"{float(digits):g}e{int(exponent)}"
-
-
 def one_line(text: str) -> str:
     """Printable characters only: a name may hold line ends and lone surrogates, which no HTML or SVG may hold."""
     return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
@@ -108,3 +233,7 @@ def short(name: str, width: int) -> str:
 
 def _level(system: Mapping) -> str:
     return f"{100 * system['intervals']['level']:g} %"
+
+
+def _list(parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

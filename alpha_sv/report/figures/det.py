@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from scipy.special import ndtri
 
 from alpha_sv.metrics.errors import MIN_FALSE_ACCEPTS
+from alpha_sv.metrics.names import metric
 from alpha_sv.report.figures.canvas import AXES_WIDTH, KEY_ROW, MUTED, key, look, stack, style, svg
 from alpha_sv.report.wording import short
 
@@ -134,7 +135,7 @@ def _legends(figure: Figure, ax, systems: Sequence[dict], shade: Artist | None) 
     names = [f"{short(s['name'], 36)}: EER {100 * s['eer']['value']:.2f} %" for s in systems]
     key(figure, lines, names, (left, top))
     top -= KEY_ROW / figure.get_figheight() * len(systems)
-    names = ["EER", *(f"minDCF {entry['p_target']:g}" for entry in systems[0]["min_dcf"])]
+    names = ["EER", *(metric("min_dcf", entry["p_target"]).label for entry in systems[0]["min_dcf"])]
     markers = ["o", *(_dcf_marker(j) for j in range(len(names) - 1))]
     marks = [Line2D([], [], color=MUTED, linestyle="", marker=marker) for marker in markers]
     key(figure, marks, names, (left, top), ncols=len(marks), columnspacing=1.5)
