@@ -52,6 +52,7 @@ def add_verbs(verbs: argparse._SubParsersAction) -> None:
     sub.add_argument("metrics", help="metrics.json of `evaluate`")
     sub.add_argument("-o", "--output", required=True, help="report.html, or a name that ends in .md for Markdown")
     sub.add_argument("--log", help="train_log.jsonl of `train`, for the loss and sparsity curves")
+    sub.add_argument("--first", metavar="NAME", help="system of the headline; by default the one with the lowest EER")
     sub.add_argument("--title", default="Speaker verification report", help="heading of the page")
     sub.add_argument("--fact", action="append", default=[], metavar="NAME=VALUE", help="a line for the list of facts")
 
@@ -95,22 +96,18 @@ def _named(given: str) -> tuple[str, str]:
 
 def _evaluate(a: argparse.Namespace) -> None:
     from alpha_sv.pipeline.evaluate import evaluate_files
-    from alpha_sv.report import to_markdown
-    from alpha_sv.report.comparison import sentence
+    from alpha_sv.report import to_text
 
     metrics = evaluate_files(**_systems(a), command=typed(a))
-    text = to_markdown(metrics)
-    if comparison := metrics["comparison"]:
-        text += "\n" + "\n".join(sentence(comparison["baseline"], pair) for pair in comparison["pairs"])
-    _show(a, metrics, text)
+    _show(a, metrics, to_text(metrics))
 
 
 def _compare(a: argparse.Namespace) -> None:
     from alpha_sv.pipeline.evaluate import compare_files
-    from alpha_sv.report import comparison_markdown
+    from alpha_sv.report import comparison_text
 
     comparison = compare_files(**_systems(a))
-    _show(a, comparison, comparison_markdown(comparison))
+    _show(a, comparison, comparison_text(comparison))
 
 
 def _show(a: argparse.Namespace, content: dict, text: str) -> None:
@@ -130,7 +127,7 @@ def _report(a: argparse.Namespace) -> None:
 
     if bad := [fact for fact in a.fact if "=" not in fact]:
         raise ValueError(f"--fact takes NAME=VALUE, got {bad[0]!r}")
-    page = {"title": a.title, "facts": dict(fact.split("=", 1) for fact in a.fact)}
+    page = {"title": a.title, "facts": dict(fact.split("=", 1) for fact in a.fact), "first": a.first}
     metrics = load_metrics(a.metrics)
     if a.output.endswith(".md"):
         if a.log:

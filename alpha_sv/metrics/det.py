@@ -17,6 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from alpha_sv.metrics.checks import checked_scores, checked_sides
+
 
 @dataclass(frozen=True, eq=False)
 class DetCurve:
@@ -121,7 +123,7 @@ class RankedTrials:
 
 
 def rank_trials(target_scores: np.ndarray, nontarget_scores: np.ndarray) -> RankedTrials:
-    """Sort the trials, O(N log N) time and O(N) memory; arguments and errors as `det_curve`."""
+    """Sort the trials, O(N log N) time and O(N) memory; arguments as `det_curve`, of sides known to be scores."""
     target = checked_scores("target_scores", target_scores)
     nontarget = checked_scores("nontarget_scores", nontarget_scores)
     distinct, steps = np.unique(np.concatenate([target, nontarget]), return_inverse=True)
@@ -142,7 +144,8 @@ def det_curve(target_scores: np.ndarray, nontarget_scores: np.ndarray) -> DetCur
     Raises
     ------
     ValueError
-        A side is empty, not one-dimensional, not real numbers, or holds NaN or infinity.
+        A side is empty, not one-dimensional, not real numbers, or holds NaN or infinity; or it is the labels of the
+        other side, see `alpha_sv.metrics.checks.checked_sides`.
 
     Example
     -------
@@ -152,23 +155,4 @@ def det_curve(target_scores: np.ndarray, nontarget_scores: np.ndarray) -> DetCur
     >>> curve.p_fa.tolist()
     [1.0, 0.5, 0.0, 0.0]
     """
-    return rank_trials(target_scores, nontarget_scores).curve()
-
-
-def checked_scores(name: str, scores: np.ndarray) -> np.ndarray:
-    """The scores as float64 [N]; ValueError, with `name`, unless they are finite numbers, at least one."""
-    array = np.asarray(scores)
-    if array.ndim != 1:
-        raise ValueError(f"{name} must be one-dimensional, one score a trial, got shape {array.shape}; flatten it")
-    if array.size == 0:
-        raise ValueError(f"{name} is empty; error rates need at least one target and one nontarget trial")
-    if array.dtype.kind not in "fiu":
-        raise ValueError(f"{name} must be real numbers, got dtype {array.dtype}; convert the scores to float")
-    array = array.astype(np.float64) + 0.0  # -0.0 + 0.0 = 0.0: one spelling of zero, whichever comes first
-    bad = np.flatnonzero(~np.isfinite(array))
-    if bad.size:
-        raise ValueError(
-            f"{name}: {bad.size} of {array.size} scores are NaN or infinite (first at index {bad[0]}: "
-            f"{array[bad[0]]}); check the embeddings behind them, and score these trials again"
-        )
-    return array
+    return rank_trials(*checked_sides(target_scores, nontarget_scores)).curve()

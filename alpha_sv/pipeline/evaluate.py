@@ -25,11 +25,10 @@ from alpha_sv.metrics import (
     speaker_bootstrap,
     too_few_speakers,
 )
+from alpha_sv.metrics.schema import COMPARISON_FORMAT, FORMAT
 from alpha_sv.pipeline.provenance import read_sources, source
 from alpha_sv.pipeline.speakers import numbered_speakers
-from alpha_sv.report import FORMAT
 
-COMPARISON_FORMAT = "alpha_sv.comparison/1"
 HARDEST = 20
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.lines import Line2D
 from scipy.special import expit
 
-from alpha_sv.report.canvas import KEY_ROW, MUTED, key, look, stack, style, svg
-from alpha_sv.report.summary import short
+from alpha_sv.report.figures.canvas import KEY_ROW, MUTED, key, look, stack, style, svg
+from alpha_sv.report.wording import short
 
 
 def ape_plot(systems: Sequence[dict]) -> str:

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
-from alpha_sv.report.schema import COMPARISON, Nullable, problem, system_problem
-
-FORMAT = "alpha_sv.metrics/2"
-_REMEDY = "run `alpha-sv evaluate` again"
+from alpha_sv.metrics.schema import REMEDY, check_metrics
 
 
 def load_metrics(path: str | os.PathLike) -> dict:
@@ -19,7 +15,7 @@ def load_metrics(path: str | os.PathLike) -> dict:
     Returns
     -------
     dict
-        ``{"format": "alpha_sv.metrics/2", "systems": [...], "comparison": ...}`` as `alpha_sv.report.schema` has it.
+        ``{"format": "alpha_sv.metrics/2", "systems": [...], "comparison": ...}`` as `alpha_sv.metrics.schema` has it.
 
     Raises
     ------
@@ -33,7 +29,7 @@ def load_metrics(path: str | os.PathLike) -> dict:
     try:
         metrics = json.loads(text)
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path}:{error.lineno}: not JSON ({error.msg}); {_REMEDY}") from error
+        raise ValueError(f"{path}:{error.lineno}: not JSON ({error.msg}); {REMEDY}") from error
     check_metrics(metrics, str(path))
     return metrics
 
@@ -63,22 +59,6 @@ def load_log(path: str | os.PathLike) -> list[dict]:
             raise ValueError(f"{path}:{number}: {problem}; correct the line, or pass a train_log.jsonl")
         rows.append(row)
     return rows
-
-
-def check_metrics(metrics: object, where: str) -> None:
-    """Raise ValueError, naming `where` and the field, unless `metrics` holds all that a report shows."""
-    found = metrics.get("format") if isinstance(metrics, Mapping) else type(metrics).__name__
-    if found != FORMAT:
-        raise ValueError(f'{where}: expected "format": "{FORMAT}", found {found!r}; {_REMEDY}')
-    systems = metrics.get("systems") or ()
-    names = [system.get("name") if isinstance(system, Mapping) else None for system in systems]
-    if not names or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
-        raise ValueError(f'{where}: "systems" must hold at least one system, each with its own name, found {names}')
-    for system in systems:
-        if found := system_problem(system):
-            raise ValueError(f"{where}: system {system['name']!r}: {found}; {_REMEDY}")
-    if found := problem(metrics.get("comparison"), Nullable(COMPARISON), "comparison"):
-        raise ValueError(f"{where}: {found}; {_REMEDY}")
 
 
 def _row_problem(row: object) -> str:

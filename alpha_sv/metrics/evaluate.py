@@ -7,9 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 from scipy.special import ndtri
 
-from alpha_sv.metrics.calibration import calibration_of, cllr_of
+from alpha_sv.metrics.checks import checked_labels, checked_scores, checked_sides, numbered
+from alpha_sv.metrics.cllr import calibration_of, cllr_of
 from alpha_sv.metrics.dcf import P_TARGETS, act_dcf_of, c_primary_of, min_dcf_of
-from alpha_sv.metrics.det import DetCurve, det_curve
+from alpha_sv.metrics.det import DetCurve, rank_trials
 from alpha_sv.metrics.errors import FPRS, MIN_FALSE_ACCEPTS, eer_of, fpr_vertex
 from alpha_sv.metrics.hull import convex_hull, min_cllr_of
 
@@ -49,13 +50,14 @@ def evaluate(target_scores: np.ndarray, nontarget_scores: np.ndarray, llr: bool 
     >>> result["trials"], result["fnr_at_fpr"][0]["supported"]
     ({'target': 3, 'nontarget': 3}, False)
     """
-    curve = det_curve(target_scores, nontarget_scores)
+    target, nontarget = checked_sides(target_scores, nontarget_scores)
+    curve = rank_trials(target, nontarget).curve()
     return {
         **_summary(curve, llr),
         "c_primary": dict(zip(("min", "act"), c_primary_of(curve, llr), strict=True)),
         "act_dcf": [_dcf_entry(p, act_dcf_of(curve, p)) for p in P_TARGETS] if llr else None,
         "det": _thinned(curve, DET_POINTS),
-        "histogram": _histogram(target_scores, nontarget_scores, HISTOGRAM_BINS),
+        "histogram": _histogram(target, nontarget, HISTOGRAM_BINS),
         "calibration": calibration_of(curve) if llr else None,
     }
 
@@ -69,8 +71,8 @@ def evaluate_conditions(
     ----------
     scores : array [N]
         Higher for "same speaker".
-    labels : array of bool [N]
-        True for a target trial.
+    labels : array [N]
+        True for a target trial, or as `alpha_sv.metrics.checks.checked_labels`.
     conditions : mapping of column name to array of str [N]
         The condition of each trial, such as `alpha_sv.data.trials.files.Trials.conditions`.
     llr : bool
@@ -81,12 +83,12 @@ def evaluate_conditions(
     list of dict
         One entry for each column, in the order given, and each of its values, sorted: ``column``, ``value``,
         ``trials``, ``eer``, ``min_dcf``, ``fnr_at_fpr``, ``min_cllr``, ``cllr`` as `evaluate`. A group that lacks
-        one kind of trial has ``trials`` and ``eer`` None, and no more.
+        one kind of trial has ``trials``, ``eer`` None, and no more.
 
     Raises
     ------
     ValueError
-        A column without one value a trial, or as `det_curve`.
+        A column without one value for each trial, values that are no labels, or as `det_curve`.
 
     Example
     -------
@@ -96,8 +98,7 @@ def evaluate_conditions(
      ('f', {'target': 1, 'nontarget': 1}, 0.0),
      ('m', {'target': 1, 'nontarget': 1}, 0.0)]
     """
-    scores, labels = np.asarray(scores), np.asarray(labels, dtype=bool)
-    entries = []
+    scores, labels, entries = checked_scores("scores", scores), checked_labels(labels), []
     for column, values in {"labels": labels, **conditions}.items():
         if np.shape(values) != scores.shape:
             raise ValueError(
@@ -105,12 +106,12 @@ def evaluate_conditions(
                 "take both from the same list"
             )
     for column, values in conditions.items():
-        names, group_of = np.unique(np.asarray(values, dtype=str), return_inverse=True)
+        names, (group_of,) = numbered([np.asarray(values)])
         groups = np.split(np.argsort(group_of, kind="stable"), np.cumsum(np.bincount(group_of))[:-1])
         for name, rows in zip(names.tolist(), groups, strict=True):
-            target, nontarget = scores[rows][labels[rows]], scores[rows][~labels[rows]]
+            target, nontarget = scores[rows[labels[rows]]], scores[rows[~labels[rows]]]
             if target.size and nontarget.size:
-                numbers = _summary(det_curve(target, nontarget), llr)
+                numbers = _summary(rank_trials(target, nontarget).curve(), llr)
             else:
                 numbers = {"trials": {"target": target.size, "nontarget": nontarget.size}, "eer": None}
             entries.append({"column": column, "value": name, **numbers})
@@ -161,8 +162,7 @@ def _thinned(curve: DetCurve, points: int) -> dict[str, list[float]]:
     return {"p_fa": p_fa.tolist(), "p_miss": p_miss.tolist()}
 
 
-def _histogram(target_scores: np.ndarray, nontarget_scores: np.ndarray, bins: int) -> dict[str, list]:
-    target, nontarget = (np.asarray(side, dtype=np.float64) for side in (target_scores, nontarget_scores))
+def _histogram(target: np.ndarray, nontarget: np.ndarray, bins: int) -> dict[str, list]:
     low, high = min(target.min(), nontarget.min()), max(target.max(), nontarget.max())
     size = max(abs(low), abs(high)) or 1.0
     if high - low <= 1e-9 * size:  # all (nearly) equal: bins of positive width around them

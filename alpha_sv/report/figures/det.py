@@ -11,8 +11,9 @@ from matplotlib.lines import Line2D
 from scipy.special import ndtri
 
 from alpha_sv.metrics.errors import MIN_FALSE_ACCEPTS
-from alpha_sv.report.canvas import AXES_WIDTH, KEY_ROW, MUTED, key, look, stack, style, svg
-from alpha_sv.report.summary import short
+from alpha_sv.metrics.names import metric
+from alpha_sv.report.figures.canvas import AXES_WIDTH, KEY_ROW, MUTED, key, look, stack, style, svg
+from alpha_sv.report.wording import short
 
 MOST_BARS = 4  # systems that have their intervals drawn; more would hide each other
 _TICKS = (1e-4, 1e-3, 1e-2, 0.1, 0.4, 0.8, 0.95, 0.2, 0.6, 0.05, 0.9, 0.98, 0.02, 0.005, 0.002)
@@ -134,7 +135,7 @@ def _legends(figure: Figure, ax, systems: Sequence[dict], shade: Artist | None) 
     names = [f"{short(s['name'], 36)}: EER {100 * s['eer']['value']:.2f} %" for s in systems]
     key(figure, lines, names, (left, top))
     top -= KEY_ROW / figure.get_figheight() * len(systems)
-    names = ["EER", *(f"minDCF {entry['p_target']:g}" for entry in systems[0]["min_dcf"])]
+    names = ["EER", *(metric("min_dcf", entry["p_target"]).label for entry in systems[0]["min_dcf"])]
     markers = ["o", *(_dcf_marker(j) for j in range(len(names) - 1))]
     marks = [Line2D([], [], color=MUTED, linestyle="", marker=marker) for marker in markers]
     key(figure, marks, names, (left, top), ncols=len(marks), columnspacing=1.5)

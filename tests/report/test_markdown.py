@@ -5,7 +5,7 @@ import re
 import pytest
 
 from alpha_sv.report import comparison_markdown, to_markdown, write_markdown, write_report
-from alpha_sv.report.comparison import sentence
+from alpha_sv.report.wording import sentence
 from tests.fixtures.html_page import ERRORS, Page
 from tests.fixtures.metrics_json import HOSTILE, comparison, metrics, sha256, system
 

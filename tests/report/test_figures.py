@@ -15,7 +15,7 @@ from alpha_sv.report import (
     sparsity_plot,
     training_plot,
 )
-from alpha_sv.report.canvas import look
+from alpha_sv.report.figures.canvas import look
 from tests.fixtures.metrics_json import of_scores, system, training_log
 
 

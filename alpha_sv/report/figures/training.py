@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from alpha_sv.report.canvas import INK, MUTED, PALETTE, stack, style, svg
+from alpha_sv.report.figures.canvas import MUTED, PALETTE, stack, style, svg
 
 
 def training_plot(log: Sequence[dict]) -> str:
@@ -39,13 +39,12 @@ def training_plot(log: Sequence[dict]) -> str:
             _line(axes[0], step, loss, color=PALETTE[4], linewidth=0.7, alpha=0.7, label="as logged")
             mean = smoothed(loss, loss_window(log))
             _line(axes[0], step, mean, color=PALETTE[0], label="running mean", gid="loss")
-            axes[0].legend(loc="upper right", ncols=2)
+            _legend(axes[0])
         step, eer = column(log, "valid", "eer")
         if _has_values(axes[1], eer):
             _line(axes[1], step, 100 * eer, color=PALETTE[1], marker="o", gid="valid-eer")
             best = int(np.nanargmin(eer))
-            text = f"lowest {100 * eer[best]:.2f} % at step {step[best]:,}"
-            axes[1].text(0.99, 0.97, text, transform=axes[1].transAxes, ha="right", va="top", color=INK)
+            axes[1].set_title(f"lowest {100 * eer[best]:.2f} % at step {step[best]:,}", loc="right")
         for ax, key, color in ((axes[2], "lr", PALETTE[2]), (axes[3], "margin", PALETTE[3])):
             step, values = column(log, "train", key)
             if _has_values(ax, values):
@@ -91,17 +90,17 @@ def sparsity_plot(log: Sequence[dict]) -> str:
             top.yaxis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0)))
             top.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.10g}"))
             top.yaxis.set_minor_formatter(NullFormatter())
-        bottom.set_title("fraction of the examples, %", loc="left")
+        bottom.set_title("examples, %", loc="left")
         pairs = (
             ("zero_loss", "loss = 0: learnt", PALETTE[2]),
-            ("zero_target", "p_y = 0: target out of reach", PALETTE[1]),
+            ("zero_target", "p_y = 0: out of reach", PALETTE[1]),
         )
         series = [(label, color, key, *column(log, "train", key)) for key, label, color in pairs]
         if _has_values(bottom, np.concatenate([values for *_, values in series])):
             for label, color, key, step, values in series:
                 _line(bottom, step, 100 * values, color=color, label=label, gid=key.replace("_", "-"))
-            bottom.set_ylim(0, max(1.0, 1.3 * bottom.dataLim.y1))
-            bottom.legend(loc="upper right", ncols=2)
+            bottom.set_ylim(0, max(1.0, 1.1 * bottom.dataLim.y1))
+            _legend(bottom)
         _step_axis(bottom, log)
         return svg(figure, "sparsity", "Support size and zero-loss fraction over training steps")
 
@@ -161,6 +160,12 @@ def _has_values(ax, values: np.ndarray) -> bool:
 def _line(ax, step: np.ndarray, values: np.ndarray, marker: str = "", **style) -> None:
     """A line; with a single value, which has no line, a dot."""
     ax.plot(step, values, marker="o" if np.isfinite(values).sum() == 1 else marker, markersize=3.5, **style)
+
+
+def _legend(ax) -> None:
+    """Above the axes at the right, where no curve can be."""
+    place = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0), "borderaxespad": 0.2, "handlelength": 1.4}
+    ax.legend(ncols=2, columnspacing=1.2, **place)
 
 
 def _step_axis(ax, log: Sequence[dict]) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from alpha_sv.report.canvas import INK, PALETTE, stack, style, svg
-from alpha_sv.report.summary import short
+from alpha_sv.report.figures.canvas import INK, PALETTE, stack, style, svg
+from alpha_sv.report.wording import short
 
 
 def histogram_plot(systems: Sequence[dict]) -> str:
@@ -43,9 +43,9 @@ def histogram_plot(systems: Sequence[dict]) -> str:
                 ax.stairs(density, edges, fill=True, color=color, alpha=0.3, gid=f"{side}-{index}")
                 ax.stairs(density, edges, color=color, linewidth=1.3, label=label)
             threshold = system["eer"]["threshold"]
-            ax.set_ylim(0, 1.25 * ax.dataLim.y1)  # the legend has the upper part for itself
+            ax.set_ylim(0, 1.35 * ax.dataLim.y1)  # the legend has the upper part for itself
             dashed = {"color": INK, "linewidth": 1.2, "linestyle": (0, (5, 3))}
-            ax.axvline(threshold, 0, 0.82, gid=f"threshold-{index}", **dashed)
+            ax.axvline(threshold, 0, 0.76, gid=f"threshold-{index}", **dashed)
             ax.set_title(short(system["name"], 26), loc="left", weight="bold")
             ax.set_title(f"EER threshold {threshold:.4g}", loc="right")
             ax.set(ylabel="density")

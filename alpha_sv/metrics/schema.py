@@ -10,6 +10,10 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
+FORMAT = "alpha_sv.metrics/2"
+COMPARISON_FORMAT = "alpha_sv.comparison/1"
+REMEDY = "run `alpha-sv evaluate` again"
+
 
 class Nullable(NamedTuple):
     """Null, or what `schema` says."""
@@ -115,6 +119,22 @@ def problem(value: object, schema: object, path: str = "") -> str:
     else:
         return ""
     return next((found for part in parts if (found := problem(*part))), "")
+
+
+def check_metrics(metrics: object, where: str) -> None:
+    """Raise ValueError, naming `where` and the field, unless `metrics` holds all that a report shows."""
+    found = metrics.get("format") if isinstance(metrics, Mapping) else type(metrics).__name__
+    if found != FORMAT:
+        raise ValueError(f'{where}: expected "format": "{FORMAT}", found {found!r}; {REMEDY}')
+    systems = metrics.get("systems") or ()
+    names = [system.get("name") if isinstance(system, Mapping) else None for system in systems]
+    if not names or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+        raise ValueError(f'{where}: "systems" must hold at least one system, each with its own name, found {names}')
+    for system in systems:
+        if found := system_problem(system):
+            raise ValueError(f"{where}: system {system['name']!r}: {found}; {REMEDY}")
+    if found := problem(metrics.get("comparison"), Nullable(COMPARISON), "comparison"):
+        raise ValueError(f"{where}: {found}; {REMEDY}")
 
 
 def system_problem(system: Mapping) -> str:
