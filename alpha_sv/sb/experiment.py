@@ -20,6 +20,8 @@ import torch
 from speechbrain.utils.distributed import ddp_init_group, if_main_process
 from speechbrain.utils.epoch_loop import EpochCounter
 
+from alpha_sv.data.audio.augment import Augmenter
+from alpha_sv.data.corpus.augmentation import audit_augmentation
 from alpha_sv.data.corpus.manifest import manifest_hash, read_manifest
 from alpha_sv.data.corpus.prepare import prepare_tree
 from alpha_sv.device import pick_device
@@ -127,6 +129,7 @@ def prepare(hparams: dict) -> Path:
         sample_rate=hparams["sample_rate"],
         audit=hparams["audit"],
         seed=hparams["seed"],
+        resample=bool(hparams.get("resample")),
         check=folder.refuse_other_data,
     )
     main_first(task, folder.path / ".prepared")
@@ -140,7 +143,8 @@ def build_brain(hparams: dict, run_opts: dict, manifest: Path) -> SpeakerBrain:
     train = [utterance for utterance in utterances if utterance.split == "train"]
     labels, rows = classes_of(train, hparams.get("speeds") or [1.0])
     valid_set, trials_hash = validation_of(manifest, utterances, hparams)
-    folder.refuse_other_data(manifest_hash(utterances), trials_hash)
+    rooms_hash = audited_augmentation(hparams, folder)
+    folder.refuse_other_data(manifest_hash(utterances), trials_hash, rooms_hash)
     steps = steps_per_epoch(len(train), hparams["batch_size"], run_opts, manifest)
     head = head_of(hparams, len(rows))
     state = state_of(hparams, train, labels, valid_set, steps, folder)
@@ -148,7 +152,7 @@ def build_brain(hparams: dict, run_opts: dict, manifest: Path) -> SpeakerBrain:
     if if_main_process():
         sb.create_experiment_directory(folder.path)
         argv, resolved = hparams["command"].argv, hparams["resolved_recipe"]
-        folder.begin(argv, resolved, run_opts, manifest_hash(utterances), trials_hash, rows)
+        folder.begin(argv, resolved, run_opts, (manifest_hash(utterances), trials_hash, rooms_hash), rows)
     modules = {"embedder": hparams["embedder"], "head": head}
     counter = hparams.get("epoch_counter") or EpochCounter(limit=hparams["number_of_epochs"])
     checkpointer = SafeCheckpointer(folder.save)
@@ -164,6 +168,19 @@ def build_brain(hparams: dict, run_opts: dict, manifest: Path) -> SpeakerBrain:
     )
     state = {**hparams, **state, "epoch_counter": counter}
     return SpeakerBrain(modules, hparams["opt_class"], state, run_opts, checkpointer)
+
+
+def audited_augmentation(hparams: Mapping, folder: RunFolder) -> str:
+    """Decode every noise and impulse response once, so that none stops the training later; a hash of those in use."""
+    augmenter = hparams.get("augment")
+    if not isinstance(augmenter, Augmenter):
+        return ""
+    journal = folder.path / "augment.journal"
+    task = functools.partial(audit_augmentation, augmenter, journal, progress=if_main_process())
+    main_first(task, folder.path / ".audited")
+    if not if_main_process():
+        task()
+    return augmenter.content_hash()
 
 
 def fit(brain: SpeakerBrain) -> None:

@@ -80,6 +80,4 @@ def copy_recipes(name: str, target: str | os.PathLike) -> Path:
 def _found() -> Iterator[Recipe]:
     for script in sorted(FOLDER.glob("*/train.py")):
         for path in sorted((script.parent / "hparams").glob("*.yaml")):
-            first = path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ").rstrip()
-            if not first.startswith("What "):  # the common part that the others extend
-                yield Recipe(path.stem, path, first)
+            yield Recipe(path.stem, path, path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ").rstrip())

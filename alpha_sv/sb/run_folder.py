@@ -89,34 +89,38 @@ class RunFolder:
                 f"{self.hyperparams} as the recipe"
             )
 
-    def refuse_other_data(self, manifest: str, trials: str) -> None:
+    def refuse_other_data(self, manifest: str, trials: str, augmentation: str | None = None) -> None:
         """With other files or speakers a prototype would change its speaker, or a test speaker turn up in training.
 
         Parameters
         ----------
-        manifest, trials : str
-            Hashes of the manifest and of the development trials of the present command.
+        manifest, trials, augmentation : str
+            Hashes of the manifest, the development trials and the noises and rooms of the present command; the last is
+            not compared if it is None, or unknown of the run, as of those of version 0.1.
         """
         now, before = {"manifest": manifest, "development trials": trials}, self._begun()
+        if augmentation is not None and "noises and rooms" in before:
+            now["noises and rooms"] = augmentation
         if not (before and self.has_checkpoints):
             return
         if changed := [name for name in now if now[name] != before.get(name)]:
             raise ValueError(
-                f"{self.path} holds a run on other data (changed: {', '.join(changed)}): its prototypes belong to "
-                "other speakers. Choose another output_folder, or delete this one"
+                f"{self.path} holds a run on other data (changed: {', '.join(changed)}): continuing it would mix "
+                "the two. Choose another output_folder, or delete this one"
             )
 
-    def begin(self, argv, resolved: str, run_opts: Mapping, manifest: str, trials: str, labels: Mapping) -> None:
-        """Write down what the run is; after every check, because from here on the folder is its own."""
+    def begin(self, argv, resolved: str, run_opts: Mapping, hashes: tuple[str, str, str], labels: Mapping) -> None:
+        """Write down what the run is; after every check, because from here on the folder is its own.
+
+        `hashes` are those of `refuse_other_data`.
+        """
+        data = dict(zip(("manifest", "development trials", "noises and rooms"), hashes, strict=True))
         for path, content in (
             (self.hyperparams, f"# {_one_line(argv)}\n{resolved}"),
             (self.labels, json.dumps(labels, indent=0)),
             (
                 self.save / "run.json",
-                json.dumps(
-                    {"manifest": manifest, "development trials": trials, "run options": step_options(run_opts)},
-                    indent=1,
-                ),
+                json.dumps({**data, "run options": step_options(run_opts)}, indent=1),
             ),
         ):
             with atomic_write(path) as file:

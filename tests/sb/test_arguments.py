@@ -40,10 +40,10 @@ def test_a_name_that_looks_like_something_else_stays_as_typed(keys, key, name):
 
 
 def test_a_list_of_names_stays_as_typed_and_the_home_folder_is_known(keys, monkeypatch):
-    monkeypatch.setenv("HOME", "/home/ann")
+    monkeypatch.setenv("HOME", "/users/ann")
     assert keys("--exclude_speakers=[0012, 0013, '0x1']")["exclude_speakers"] == ["0012", "0013", "0x1"]
-    assert keys("--output_folder=~/x")["output_folder"] == "/home/ann/x"
-    assert keys("--trials=[~/a.txt, b.txt]")["trials"] == ["/home/ann/a.txt", "b.txt"]
+    assert keys("--output_folder=~/x")["output_folder"] == "/users/ann/x"
+    assert keys("--trials=[~/a.txt, b.txt]")["trials"] == ["/users/ann/a.txt", "b.txt"]
     assert keys("--exclude_speakers=")["exclude_speakers"] is None
     assert keys("--seed=7")["seed"] == 7 and keys("--margin", "0.3")["margin"] == 0.3
 

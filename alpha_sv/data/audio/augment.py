@@ -15,6 +15,7 @@ from alpha_sv.data.audio.impulse import named_noise, why_no_impulse_response
 from alpha_sv.data.audio.read import AUDIO_EXTENSIONS, AudioError, read_audio, read_blocks, read_header
 from alpha_sv.data.audio.recordings import Recording, Recordings
 from alpha_sv.data.audio.resample import HIGHEST, LOWEST, resample
+from alpha_sv.files import input_key
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +72,12 @@ class Augmenter:
         )
         self.noises = Recordings() if noise_folder is None else self._usable(self.noise_folder)
         self.rirs = Recordings() if rir_folder is None else self._usable(self.rir_folder, rirs=True)
+
+    def content_hash(self) -> str:
+        """Of the names, lengths and rates of the files in use, in their order: what a training draws from."""
+        kinds = ((self.noise_folder, self.noises), (self.rir_folder, self.rirs))
+        listed = ((folder, [files[i] for i in range(len(files))]) for folder, files in kinds if folder is not None)
+        return input_key([[(os.path.relpath(r[0], folder), *r[1:]) for r in files] for folder, files in listed])
 
     def __call__(self, waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         if len(self.rirs) and rng.random() < self.rir_probability:
