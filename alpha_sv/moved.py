@@ -35,6 +35,8 @@ MOVED = {
     "alpha_sv.pipeline.runs": ("alpha_sv.sb.run_folder",),
     "alpha_sv.pipeline.scores": ("alpha_sv.pipeline.score",),
     "alpha_sv.pipeline.sources": ("alpha_sv.pipeline.provenance",),
+    "alpha_sv.scoring.crossfit": ("alpha_sv.scoring.speaker_folds",),
+    "alpha_sv.scoring.statistics": ("alpha_sv.scoring.cohort_cache",),
 }
 
 
