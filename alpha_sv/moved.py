@@ -36,6 +36,8 @@ MOVED = {
     "alpha_sv.pipeline.scores": ("alpha_sv.pipeline.score",),
     "alpha_sv.pipeline.sources": ("alpha_sv.pipeline.provenance",),
     "alpha_sv.embedding.embedders": ("alpha_sv.embedding.embedder",),
+    "alpha_sv.scoring.crossfit": ("alpha_sv.scoring.speaker_folds",),
+    "alpha_sv.scoring.statistics": ("alpha_sv.scoring.cohort_cache",),
 }
 
 
