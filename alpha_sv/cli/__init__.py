@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from alpha_sv import __version__
-from alpha_sv.cli import evaluation, models, scoring, training
+from alpha_sv.cli import evaluation, models, scoring, training, verify
 from alpha_sv.cli.streams import standard_input
 
 EXAMPLES = """\
@@ -48,18 +48,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     arguments.argv = argv
 
-    def run() -> None:
+    def run() -> int | None:
         with standard_input(arguments):
-            arguments.run(arguments)
+            return arguments.run(arguments)
 
     return _guarded(run)
 
 
-def _guarded(run: Callable[[], None]) -> int:
+def _guarded(run: Callable[[], int | None]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.getLogger("speechbrain.utils.quirks").setLevel(logging.WARNING)  # it would speak first, about itself
     try:
-        run()
+        status = run()
         sys.stdout.flush()
     except ModuleNotFoundError:
         raise  # a broken installation: the traceback says where
@@ -72,7 +72,7 @@ def _guarded(run: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         print("alpha-sv: interrupted; run the same command again to continue", file=sys.stderr)
         return 130
-    return 0
+    return status or 0
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -89,5 +89,6 @@ def build_parser() -> argparse.ArgumentParser:
     scoring.add_verbs(verbs)
     evaluation.add_verbs(verbs)
     models.add_verbs(verbs)
+    verify.add_verbs(verbs)
     training.add_demo(verbs)
     return parser
