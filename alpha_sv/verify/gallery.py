@@ -230,12 +230,14 @@ class Gallery:
         found = []
         if chosen is not None and not reason:
             raised = chosen.threshold + math.log(count)
-            if self.calibrator.reaches(raised):
-                cosine = (raised - self.calibrator.offset) / self.calibrator.weight
+            cosine = (raised - self.calibrator.offset) / self.calibrator.weight
+            if not self.calibrator.reaches(raised):
+                reason = f"the calibration trials do not support {chosen.name!r} for {count} people"
+            elif cosine > 1:
+                reason = f"{chosen.name!r} for {count} people asks for more than a cosine of 1"
+            else:
                 text = f"threshold {cosine:.3f} of {chosen.name!r} for {count} people"
                 found.append((cosine, f"{text}; {describe_point(self.calibrator, chosen)}"))
-            else:
-                reason = f"the calibration trials do not support {chosen.name!r} for {count} people"
         if own is not None:
             found.append((own, f"threshold {own:.3f} by the gallery's own voices"))
         return max(found) if found else (None, f"no threshold was measured: {reason}; {why}")

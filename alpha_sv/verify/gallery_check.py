@@ -251,11 +251,13 @@ def _misfits(voices, own, nearest, nearest_score) -> Iterator[Misfit]:
     if len(known) >= 10:  # fewer do not show a spread
         middle = np.median(known)
         low = middle - _OUTLIER * 1.4826 * np.median(np.abs(known - middle))
+    # one recording of another person lowers the cosines of the others of its person, which are not to blame
+    spoilt = set(voices.person[nearest_score >= own].tolist())
     for row in np.argsort(own, kind="stable"):
         other = None if nearest[row] < 0 else voices.names[nearest[row]]
         if nearest_score[row] >= own[row]:
             why = f"nearer {other}, {nearest_score[row]:.3f}"
-        elif own[row] < low:
+        elif own[row] < low and voices.person[row] not in spoilt:
             why = f"most samples here have more than {low:.3f} with their own person"
         else:
             continue
