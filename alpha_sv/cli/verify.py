@@ -166,7 +166,7 @@ def _gallery(a: argparse.Namespace) -> None:
         return
     gallery = Gallery(a.gallery)
     if a.action == "list":
-        people = {name: len(samples) for name, samples in gallery.export()["people"].items()}
+        people = gallery.counts()
         lines = [f"{count:4d} samples  {name}" for name, count in people.items()]
         print(json.dumps(people) if a.json else "\n".join(lines) or "nobody is enrolled")
     elif a.action == "remove":
@@ -184,7 +184,8 @@ def _gallery(a: argparse.Namespace) -> None:
 
 def _serve(a: argparse.Namespace) -> None:
     try:
-        from alpha_sv.verify.serve import Limits, run
+        from alpha_sv.verify.serve import run
+        from alpha_sv.verify.upload import Limits
     except ModuleNotFoundError as error:
         raise ValueError(f"{error.name} is not installed; the page needs: pip install 'alpha_sv[serve]'") from error
     if a.gallery:

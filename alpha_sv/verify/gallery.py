@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import os
 import threading
 from dataclasses import dataclass
@@ -13,18 +12,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from alpha_sv.scoring.calibrator import Calibrator
-from alpha_sv.verify.decision import check_request, choose_point, describe_point, enrolment, listen
+from alpha_sv.verify.decision import check_request, choose_point, enrolment, listen
 from alpha_sv.verify.decision import require_cosines as _require_cosines
 from alpha_sv.verify.gallery_check import GalleryCheck, Voices, check_voices, own_threshold
 from alpha_sv.verify.gallery_file import GalleryError, GalleryFile, get, put
 from alpha_sv.verify.gallery_rows import COLUMNS, checked_name, columns, digest, export, put_model, reembed, vectors
 from alpha_sv.verify.inputs import recordings
-from alpha_sv.verify.open_set import Candidate, Identification, decide
+from alpha_sv.verify.open_set import Candidate, Identification, decide, gallery_threshold
 
 if TYPE_CHECKING:
     from alpha_sv.verify.model import SpeakerModel
-
-POINT = "fpr 1e-2"  # of identification: a stranger is taken for somebody in at most 1 % of the searches
 
 
 @dataclass(frozen=True)
@@ -107,6 +104,12 @@ class Gallery:
         """Everybody, sorted."""
         with self.file.transaction() as db:
             return [row[0] for row in db.execute("SELECT name FROM people ORDER BY name")]
+
+    def counts(self) -> dict[str, int]:
+        """Samples of each person, sorted by name."""
+        query = "SELECT name, count(*) FROM people JOIN samples ON person = people.id GROUP BY people.id ORDER BY name"
+        with self.file.transaction() as db:
+            return dict(db.execute(query).fetchall())
 
     def enrol(
         self, name: str, inputs: object, sample_rate: int | None = None, *, allow_poor: bool = False
@@ -224,23 +227,11 @@ class Gallery:
         the gallery's own voices (see `check`).
         """
         voices = self._voices()
-        count = max(1, len(voices.names))
         own, why = own_threshold(voices)
-        chosen, reason = choose_point(self.calibrator, point or (POINT if self.calibrator else None))
-        found = []
-        if chosen is not None and not reason:
-            raised = chosen.threshold + math.log(count)
-            cosine = (raised - self.calibrator.offset) / self.calibrator.weight
-            if not self.calibrator.reaches(raised):
-                reason = f"the calibration trials do not support {chosen.name!r} for {count} people"
-            elif cosine > 1:
-                reason = f"{chosen.name!r} for {count} people asks for more than a cosine of 1"
-            else:
-                text = f"threshold {cosine:.3f} of {chosen.name!r} for {count} people"
-                found.append((cosine, f"{text}; {describe_point(self.calibrator, chosen)}"))
-        if own is not None:
-            found.append((own, f"threshold {own:.3f} by the gallery's own voices"))
-        return max(found) if found else (None, f"no threshold was measured: {reason}; {why}")
+        cosine, basis = gallery_threshold(self.calibrator, point, len(voices.names))
+        if own is not None and (cosine is None or own > cosine):
+            return own, f"threshold {own:.3f} by the gallery's own voices"
+        return cosine, basis if cosine is not None else f"no threshold was measured: {basis}; {why}"
 
     def check(self, cohort: object = None, point: str | None = None, threshold: float | None = None) -> GalleryCheck:
         """How well the enrolled people are told apart; see `alpha_sv.verify.gallery_check.check_voices`.

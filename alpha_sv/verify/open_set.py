@@ -33,7 +33,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import beta
 
+from alpha_sv.scoring.calibrator import Calibrator
+from alpha_sv.verify.decision import choose_point, describe_point
+
 MIN_MARGIN = math.log(19)  # nats: 95 % for the best of two
+POINT = "fpr 1e-2"  # by default: a stranger is taken for somebody in at most about 1 % of the searches
 VERDICTS = ("known", "unknown", "too close")
 
 
@@ -89,6 +93,31 @@ class Identification:
         lead = f", {self.margin:.2f} nats behind" if behind and self.margin is not None else ""
         what = f"{best.name!r} (cosine {best.score:.3f}){behind}{lead}; {self.basis}"
         return f"known: {what}" if self.verdict == "known" else f"{self.verdict}: {self.reason}; best {what}"
+
+
+def gallery_threshold(calibrator: Calibrator | None, point: str | None, people: int) -> tuple[float | None, str]:
+    """The cosine from which on somebody of N people is known, by a calibrator's point, and its basis in words.
+
+    None, and why, where there is no calibrator or its trials do not support the point for so many people.
+
+    >>> from alpha_sv.scoring.calibrator import OperatingPoint
+    >>> line = Calibrator(20.0, -6.0, points=(OperatingPoint("fpr 1e-2", 2.0, 200, 9, 20000, 400),))
+    >>> round(gallery_threshold(line, None, 1)[0], 3), round(gallery_threshold(line, None, 20)[0], 3)
+    (0.4, 0.55)
+    """
+    chosen, reason = choose_point(calibrator, point or (POINT if calibrator else None))
+    if chosen is None or reason:
+        return None, reason
+    raised = chosen.threshold + math.log(max(1, people))
+    cosine = (raised - calibrator.offset) / calibrator.weight
+    if not calibrator.reaches(raised):
+        return None, f"the calibration trials do not support {chosen.name!r} for {people} people"
+    if cosine > 1:
+        return None, f"{chosen.name!r} for {people} people asks for more than a cosine of 1"
+    return (
+        cosine,
+        f"threshold {cosine:.3f} of {chosen.name!r} for {people} people; {describe_point(calibrator, chosen)}",
+    )
 
 
 def decide(
