@@ -32,6 +32,7 @@ _ROOMS = (
 )
 _NAMES = {  # the dozen of the README, by the room that has them
     "load_model": "verify.model",
+    "Gallery": "verify.gallery",
     "A3M": "losses",
     "AAMSoftmax": "losses",
     "AMSoftmax": "losses",

@@ -55,6 +55,8 @@ MOVED = {
     "alpha_sv.report.schema": ("alpha_sv.metrics.schema",),
     "alpha_sv.report.sections": ("alpha_sv.report.tables",),
     "alpha_sv.report.summary": ("alpha_sv.report.wording", "alpha_sv.metrics.names"),
+    "alpha_sv.scoring.crossfit": ("alpha_sv.scoring.speaker_folds",),
+    "alpha_sv.scoring.statistics": ("alpha_sv.scoring.cohort_cache",),
 }
 
 

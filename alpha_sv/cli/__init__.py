@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from alpha_sv import __version__
-from alpha_sv.cli import evaluation, models, recipes, scoring, training
+from alpha_sv.cli import evaluation, models, recipes, scoring, training, verify
 from alpha_sv.cli.guard import guarded, refuse_overwriting
 from alpha_sv.cli.streams import standard_input
 
@@ -47,10 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     arguments.argv = argv
 
-    def run() -> None:
+    def run() -> int | None:
         refuse_overwriting(arguments)
         with standard_input(arguments):
-            arguments.run(arguments)
+            return arguments.run(arguments)
 
     return guarded(run)
 
@@ -70,5 +70,6 @@ def build_parser() -> argparse.ArgumentParser:
     scoring.add_verbs(verbs)
     evaluation.add_verbs(verbs)
     models.add_verbs(verbs)
+    verify.add_verbs(verbs)
     training.add_demo(verbs)
     return parser

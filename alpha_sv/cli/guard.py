@@ -24,8 +24,8 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM or SIGHUP, which end a program as tidily as Ctrl-C does."""
 
 
-def guarded(run: Callable[[], None]) -> int:
-    """Run a verb and return its exit status.
+def guarded(run: Callable[[], int | None]) -> int:
+    """Run a verb and return its exit status: what `run` returns, 0 for None.
 
     Whatever is raised is one line on standard error: 2 for what the user can mend (a file, an option, the disk, the
     memory), 70 for what should not happen, 130 and 143 for signals. With ALPHA_SV_TRACEBACK=1 the traceback too.
@@ -34,7 +34,7 @@ def guarded(run: Callable[[], None]) -> int:
     logging.getLogger("speechbrain.utils.quirks").setLevel(logging.WARNING)  # it would speak first, about itself
     try:
         with _signals():
-            run()
+            status = run()
             sys.stdout.flush()
     except BrokenPipeError:  # the reader of the pipe has had enough; Python must not complain again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -53,7 +53,7 @@ def guarded(run: Callable[[], None]) -> int:
         known = "" if expected else f" (unexpected; set {TRACEBACK}=1 to see where, and please report it)"
         print(f"alpha-sv: error: {one_line(error)}{known}", file=sys.stderr)
         return USE if expected else INTERNAL
-    return 0
+    return status or 0
 
 
 def one_line(error: BaseException) -> str:

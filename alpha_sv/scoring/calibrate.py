@@ -7,32 +7,47 @@ number of trials, so the result is an LLR and does not carry the prior of the li
 
     C(l) = p mean_target ln(1 + e^(-l - logit p)) + (1 - p) mean_nontarget ln(1 + e^(l + logit p))
 
-divided by its value at l = 0 (the entropy of p; 1 = no better than not listening), plus a ridge on the slopes. The
-ridge is on standardised columns, so the unit of the scores does not matter; it moves the
-slope by a few 1e-5 of itself, unless the classes are separable: then it is what keeps the slope finite.
+divided by its value at l = 0 (the entropy of p; 1 = no better than not listening). Three things keep a list from
+promising what it does not know:
+
+* Trials far outside of all others are set aside (`alpha_sv.scoring.sentinels`).
+* Each mean is over the n trials of the class and 3 pseudo-trials, spread as a normal distribution with the mean and
+  the covariance of the class, whose tails reach further than a short list. Where the classes overlap they move the
+  slope by a few parts in a thousand; where they do not, the slope would otherwise be infinite.
+* LLRs end where the errors counted in the list stop supporting them (`alpha_sv.scoring.llr_bounds`).
+
+With the speakers given, n in the second and third point are speakers and pairs of speakers instead of trials: ten
+trials of one speaker are not ten speakers.
 
 References
 ----------
 Brümmer, du Preez, "Application-independent evaluation of speaker detection", Computer Speech & Language 20, 2006.
 Brümmer, Swart, van Leeuwen, "A comparison of linear and non-linear calibrations for speaker recognition",
 Odyssey 2014.
+Morrison, Poh, "Avoiding overstating the strength of forensic evidence: Shrunk likelihood ratios / Bayes factors",
+Science and Justice 58, 2018 (pseudo-trials).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from collections.abc import Mapping
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.special import expit
+from scipy.stats import rankdata
 
-from alpha_sv.scoring.calibrator import Calibrator, OperatingPoint, Quality, finite_column
+from alpha_sv.scoring.calibrator import Calibrator, OperatingPoint, Quality
+from alpha_sv.scoring.checks import as_labels, finite_column
+from alpha_sv.scoring.llr_bounds import llr_bounds
+from alpha_sv.scoring.logistic import minimise
+from alpha_sv.scoring.sentinels import odd_qualities, odd_scores
+from alpha_sv.scoring.support import count_trials, warnings_of
 
 BAYES_PRIORS = (0.01, 0.05)
-_RIDGE = 1e-8
 Qualities = Mapping[str, np.ndarray]
+logger = logging.getLogger(__name__)
 
 
 def fit_calibration(
@@ -41,6 +56,9 @@ def fit_calibration(
     qualities: Qualities | None = None,
     *,
     p_target: float = 0.01,
+    speakers: tuple[np.ndarray, np.ndarray] | None = None,
+    kind: str | None = None,
+    allow_inverted: bool = False,
     provenance: Mapping[str, object] | None = None,
 ) -> Calibrator:
     """Fit a calibrator to labelled trials.
@@ -56,6 +74,13 @@ def fit_calibration(
     p_target : float
         The prior at which errors are weighed in the fit, in (0, 1): it says where the LLRs should be best, and
         is not part of them.
+    speakers : (array of str [N], array of str [N]), optional
+        Who speaks on each side. Without them each trial counts as an observation of its own, which
+        overstates what is known wherever speakers have several trials.
+    kind : str, optional
+        What the scores are, such as "cosine"; the calibrator then refuses scores declared to be another kind.
+    allow_inverted : bool
+        Fit scores that are lower for "same speaker", too.
     provenance : mapping, optional
         JSON values to keep beside the numbers of trials and the prior, such as hashes of the files.
 
@@ -63,13 +88,14 @@ def fit_calibration(
     -------
     Calibrator
         With the Bayes thresholds "p_target 0.01" and "p_target 0.05" (unit costs); `with_points` adds measured
-        ones.
+        ones. ``support`` has the numbers of trials and speakers behind it, ``warnings`` what speaks against it;
+        they are logged too.
 
     Raises
     ------
     ValueError
-        No target or no nontarget trial; lengths differ; a value is not finite; a column is constant; p_target out
-        of range.
+        No target or no nontarget trial; lengths differ; a value is not finite; a column is constant; the scores
+        are lower for "same speaker"; p_target out of range.
 
     Example
     -------
@@ -81,6 +107,31 @@ def fit_calibration(
     >>> abs(calibrator.weight - 2) < 0.1, abs(calibrator.offset) < 0.1
     (True, True)
     """
+    calibrator = fit_line(scores, labels, qualities, p_target=p_target, speakers=speakers)
+    if calibrator.weight <= 0 and not allow_inverted:
+        ranks, labels = rankdata(scores), as_labels(labels)
+        above = (ranks[labels].mean() - (labels.sum() + 1) / 2) / (~labels).sum()
+        raise ValueError(
+            f"fit_calibration: the higher the score, the less probable the same speaker (weight "
+            f"{calibrator.weight:.3g}; a target trial outscores a nontarget trial in {100 * above:.0f} % of the "
+            "pairs). If the scores are distances, negate them; if the labels are exchanged, correct them; if there "
+            "are too few trials to tell, give more. allow_inverted=True fits them as they are"
+        )
+    for warning in calibrator.warnings:
+        logger.warning("calibration: %s", warning)
+    known = {name: calibrator.support[name] for name in ("targets", "nontargets")}
+    return dataclasses.replace(calibrator, kind=kind, provenance={**known, "p_target": p_target, **(provenance or {})})
+
+
+def fit_line(
+    scores: np.ndarray,
+    labels: np.ndarray,
+    qualities: Qualities | None,
+    *,
+    p_target: float,
+    speakers: tuple[np.ndarray, np.ndarray] | None,
+) -> Calibrator:
+    """`fit_calibration` without its opinion: any sign of the weight, and warnings are not logged."""
     if not 0 < p_target < 1:
         raise ValueError(f"fit_calibration: p_target is a probability strictly between 0 and 1, got {p_target}")
     labels = as_labels(labels)
@@ -89,29 +140,45 @@ def fit_calibration(
         if name == "scores":
             raise ValueError("a quality measure cannot be called 'scores'; rename it")
         columns[name] = finite_column(name, values, len(labels))
-    counts = {"targets": int(labels.sum()), "nontargets": int((~labels).sum())}
-    if not all(counts.values()):
+    support = count_trials(labels, speakers)
+    units = support["independent_targets"], support["independent_nontargets"]
+    for name, values in columns.items():
+        if values.max() - values.min() <= 1e-12 * np.abs(values).max():
+            raise ValueError(f"{name} is {values[0]} in every trial, so nothing can be learnt from it; leave it out")
+    odd = {n: odd_qualities(v) if n != "scores" else odd_scores(v, labels) for n, v in columns.items()}
+    kept = ~np.logical_or.reduce(list(odd.values()))
+    if labels[kept].all() or not labels[kept].any():
         raise ValueError(
-            f"fit_calibration: {counts['targets']} target and {counts['nontargets']} nontarget trials; both are needed"
+            "fit_calibration: the values of all target or of all nontarget trials lie far outside of the others "
+            f"(scores or measures: {', '.join(name for name in odd if odd[name].any())}); correct them"
         )
-    means = np.array([values.mean() for values in columns.values()])
-    scales = np.array([values.std() for values in columns.values()])
-    for name, mean, scale in zip(columns, means, scales, strict=True):
-        if scale <= 1e-12 * max(abs(mean), 1e-300):
-            raise ValueError(f"{name} is {mean} in every trial, so nothing can be learnt from it; leave it out")
-    design = np.ones((len(labels), len(columns) + 1))
+    # over the largest value first, so that squares stay in the range of numbers
+    peaks = np.array([np.abs(values[kept]).max() or 1.0 for values in columns.values()])
+    means, scales = (
+        peaks * [getattr(values[kept] / peak, what)() for values, peak in zip(columns.values(), peaks, strict=True)]
+        for what in ("mean", "std")
+    )
+    scales[scales == 0] = 1.0  # constant but for what was set aside
+    design = np.ones((int(kept.sum()), len(columns) + 1))
     for index, values in enumerate(columns.values()):
-        design[:, index] = (values - means[index]) / scales[index]
-    *slopes, intercept = _minimise(design, labels, p_target).tolist()
-    entries = zip(columns, means.tolist(), scales.tolist(), slopes, strict=True)
-    _, mean, scale, slope = next(entries)
-    return Calibrator(
+        design[:, index] = (values[kept] - means[index]) / scales[index]
+    *slopes, intercept = minimise(design, labels[kept], p_target, units).tolist()
+    ends = [(float(values[kept].min()), float(values[kept].max())) for values in columns.values()]
+    rows = zip(columns, means.tolist(), scales.tolist(), slopes, ends, strict=True)
+    _, mean, scale, slope, _ = next(rows)
+    line = Calibrator(
         weight=slope / scale,
         offset=intercept - slope * mean / scale,
-        qualities=tuple(Quality(*entry) for entry in entries),
-        points=tuple(OperatingPoint(f"p_target {p:g}", math.log((1 - p) / p)) for p in BAYES_PRIORS),
-        provenance={**counts, "p_target": p_target, **(provenance or {})},
+        qualities=tuple(Quality(*row, low, high) for *row, (low, high) in rows),
     )
+    llrs = line.llrs(columns["scores"], columns)
+    support["set_aside"] = int((~kept).sum())
+    support["separable"] = bool(llrs[kept & labels].min() > llrs[kept & ~labels].max())
+    line = dataclasses.replace(line, bounds=llr_bounds(llrs[labels], llrs[~labels], *units), support=support)
+    thresholds = {f"p_target {p:g}": math.log((1 - p) / p) for p in BAYES_PRIORS}
+    points = [OperatingPoint(name, at, supported=line.reaches(at)) for name, at in thresholds.items()]
+    warnings = warnings_of(line, columns, odd, p_target)
+    return dataclasses.replace(line, points=tuple(points), warnings=tuple(warnings))
 
 
 def with_points(calibrator: Calibrator, system: Mapping) -> Calibrator:
@@ -122,54 +189,21 @@ def with_points(calibrator: Calibrator, system: Mapping) -> Calibrator:
     calibrator : Calibrator
     system : mapping
         What `alpha_sv.metrics.evaluate` says of the LLRs of these trials (those of `cross_calibrate`, to be
-        honest): its ``eer`` and ``fnr_at_fpr`` are read.
+        honest): its ``trials``, ``eer`` and ``fnr_at_fpr`` are read.
 
     Returns
     -------
     Calibrator
-        With "eer", and "fpr 1e-2" and so on for each rate that the trials support, with the false accepts and
-        misses counted there.
+        With "eer", and "fpr 1e-2" and so on, with the false accepts and misses counted there. A rate that rests
+        on fewer than 10 false accepts, or whose LLR is beyond the bounds, is marked as not supported.
     """
-    points = [OperatingPoint("eer", system["eer"]["threshold"])]
+    total = {"targets": system["trials"]["target"], "nontargets": system["trials"]["nontarget"]}
+    total["speakers"] = calibrator.support.get("speakers")
+    threshold = system["eer"]["threshold"]
+    points = [OperatingPoint("eer", threshold, supported=calibrator.reaches(threshold), **total)]
     for entry in system["fnr_at_fpr"]:
-        if entry["supported"]:
-            name = f"fpr {entry['fpr']:.0e}".replace("e-0", "e-")
-            points.append(OperatingPoint(name, entry["threshold"], entry["false_accepts"], entry["misses"]))
+        supported = bool(entry["supported"]) and calibrator.reaches(entry["threshold"])
+        name = f"fpr {entry['fpr']:.0e}".replace("e-0", "e-")
+        counts = entry["false_accepts"], entry["misses"]
+        points.append(OperatingPoint(name, entry["threshold"], *counts, supported=supported, **total))
     return dataclasses.replace(calibrator, points=(*calibrator.points, *points))
-
-
-def as_labels(labels: np.ndarray) -> np.ndarray:
-    """`labels` as bool [N]; ValueError if they are anything but truth values."""
-    labels = np.asarray(labels)
-    if labels.ndim != 1 or not np.isin(labels, (0, 1)).all():
-        raise ValueError(f"labels must be booleans or 0 / 1 [N] (1 = target), got {labels.dtype} {labels.shape}")
-    return labels.astype(bool)
-
-
-def _minimise(design: np.ndarray, labels: np.ndarray, p_target: float) -> np.ndarray:
-    """Slopes and intercept, the last column of `design` being ones, that minimise the objective of the module."""
-    logit = math.log(p_target / (1 - p_target))
-    entropy = -p_target * math.log(p_target) - (1 - p_target) * math.log1p(-p_target)
-    share = np.where(labels, p_target / labels.sum(), (1 - p_target) / (~labels).sum()) / entropy
-    sign = np.where(labels, 1.0, -1.0)
-    ridge = np.full(design.shape[1], _RIDGE)
-    ridge[-1] = 0.0
-
-    def margin(theta: np.ndarray) -> np.ndarray:
-        return sign * (design @ theta + logit)
-
-    def value(theta: np.ndarray) -> float:
-        return float(share @ np.logaddexp(0.0, -margin(theta)) + 0.5 * ridge @ theta**2)
-
-    def gradient(theta: np.ndarray) -> np.ndarray:
-        return design.T @ (-share * sign * expit(-margin(theta))) + ridge * theta
-
-    def hessian(theta: np.ndarray) -> np.ndarray:
-        error = expit(-margin(theta))
-        return (design.T * (share * error * (1 - error))) @ design + np.diag(ridge)
-
-    start = np.zeros(design.shape[1])
-    found = minimize(value, start, jac=gradient, hess=hessian, method="trust-exact", options={"gtol": 1e-11})
-    if not np.abs(found.jac).max() < 1e-8:
-        raise ValueError(f"the calibration did not converge ({found.message}); check the scores for gross outliers")
-    return found.x

@@ -2,15 +2,15 @@
 
     LLR = offset + weight * score + sum_q weight_q * (quality_q - mean_q) / scale_q        (natural logarithm)
 
-It is saved as JSON with the thresholds of named operating points and a note of where it came from; reading one
-runs no code. `alpha_sv.scoring.fit_calibration` makes it.
+held within the bounds that the calibration trials support (`alpha_sv.scoring.llr_bounds`). It is saved as JSON with
+the thresholds of named operating points and a note of where it came from; reading one runs no code.
+`alpha_sv.scoring.fit_calibration` makes it.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,41 +19,33 @@ import numpy as np
 
 from alpha_sv.data.trials.files import ScoreTable
 from alpha_sv.files import atomic_write
+from alpha_sv.scoring.checks import finite_column
+from alpha_sv.scoring.llr_bounds import Bounds, limit, margin_of
+from alpha_sv.scoring.operating_point import MIN_FALSE_ACCEPTS, OperatingPoint, check_fields, is_number
 
-FORMAT = "alpha_sv.calibration/1"
+FORMAT = "alpha_sv.calibration/2"
+FORMATS = ("alpha_sv.calibration/1", FORMAT)  # 1 had neither bounds nor support nor kind
 
 
 @dataclass(frozen=True)
 class Quality:
-    """One quality measure: `weight` is in nats for each `scale` that the measure is above `mean`."""
+    """One quality measure: `weight` is in nats for each `scale` that the measure is above `mean`.
+
+    Beyond `low` and `high`, the ends of the measure in the fit, it counts as the nearer end: nothing is known there.
+    """
 
     name: str
     mean: float
     scale: float
     weight: float
+    low: float | None = None
+    high: float | None = None
 
     def __post_init__(self) -> None:
-        _check(self, ("mean", "scale", "weight"))
+        ends = [name for name in ("low", "high") if getattr(self, name) is not None]
+        check_fields(self, ("mean", "scale", "weight", *ends))
         if self.scale <= 0:
             raise ValueError(f"the field 'scale' must be positive, got {self.scale}")
-
-
-@dataclass(frozen=True)
-class OperatingPoint:
-    """Accept a trial when LLR >= threshold (nats).
-
-    `false_accepts` and `misses` are those counted on the calibration trials; None for a threshold that follows
-    from prior and costs alone (Bayes).
-    """
-
-    name: str
-    threshold: float
-    false_accepts: int | None = None
-    misses: int | None = None
-
-    def __post_init__(self) -> None:
-        counts = [name for name in ("false_accepts", "misses") if getattr(self, name) is not None]
-        _check(self, ("threshold", *counts))
 
 
 @dataclass(frozen=True)
@@ -70,6 +62,14 @@ class Calibrator:
         Named thresholds.
     provenance : dict
         JSON values that say what the calibrator was fitted to.
+    bounds : (float, float), optional
+        LLRs are held between these, in nats; see `alpha_sv.scoring.llr_bounds`.
+    kind : str, optional
+        What the scores are that it was fitted to, such as "cosine" or "as-norm top 300".
+    support : dict
+        Numbers of trials and speakers behind it.
+    warnings : tuple of str
+        What speaks against it.
 
     Example
     -------
@@ -83,16 +83,28 @@ class Calibrator:
     qualities: tuple[Quality, ...] = ()
     points: tuple[OperatingPoint, ...] = ()
     provenance: dict = field(default_factory=dict)
+    bounds: Bounds | None = None
+    kind: str | None = None
+    support: dict = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _check(self, ("weight", "offset"))
+        check_fields(self, ("weight", "offset"))
+        if self.bounds is not None and not (
+            len(self.bounds) == 2 and all(map(is_number, self.bounds)) and self.bounds[0] < 0 < self.bounds[1]
+        ):
+            raise ValueError(f"the field 'bounds' must be a negative and a positive number, got {self.bounds}")
+        if not isinstance(self.kind, (str, type(None))) or not all(isinstance(text, str) for text in self.warnings):
+            raise ValueError("the fields 'kind' and 'warnings' must be texts")
         for kind in ("qualities", "points"):
             names = [entry.name for entry in getattr(self, kind)]
             if len(set(names)) < len(names):
                 raise ValueError(f"the field {kind!r} has a name twice ({', '.join(names)}); name each once")
 
-    def llrs(self, scores: np.ndarray, qualities: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
-        """LLRs of N trials, float64 [N] in nats.
+    def llrs(
+        self, scores: np.ndarray, qualities: Mapping[str, np.ndarray] | None = None, *, kind: str | None = None
+    ) -> np.ndarray:
+        """LLRs of N trials, float64 [N] in nats, within the bounds.
 
         Parameters
         ----------
@@ -100,36 +112,93 @@ class Calibrator:
             Of the kind the calibrator was fitted to (cosines, AS-normed, ...).
         qualities : mapping of name to array [N]
             The measures it was fitted with; more are ignored.
+        kind : str, optional
+            What the scores are, to be compared with the kind of the calibrator where both are known.
 
         Raises
         ------
         ValueError
-            A measure is missing, or anything is not finite or of another length.
+            Another kind of scores, a measure is missing, or anything is not finite or of another length.
         """
+        if kind is not None and self.kind is not None and kind != self.kind:
+            raise ValueError(
+                f"this calibrator was fitted to scores of the kind {self.kind!r}, these are {kind!r}: their LLRs would "
+                f"be wrong; score the trials as {self.kind!r}, or fit a calibrator to {kind!r}"
+            )
         scores = finite_column("scores", scores)
         given = qualities or {}
         if missing := [quality.name for quality in self.qualities if quality.name not in given]:
             raise ValueError(
                 f"this calibrator needs the quality measures {', '.join(missing)}; give them, or fit without"
             )
-        llrs = self.offset + self.weight * scores
+        llrs = self.offset + _times(self.weight, scores)
         for quality in self.qualities:
-            values = finite_column(quality.name, given[quality.name], len(scores))
-            llrs += quality.weight * (values - quality.mean) / quality.scale
-        return llrs
+            values = finite_column(quality.name, given[quality.name], len(scores)).clip(quality.low, quality.high)
+            llrs += _times(quality.weight / quality.scale, values - quality.mean)
+        return llrs if self.bounds is None else limit(llrs, self.bounds)
 
-    def apply(self, table: ScoreTable, qualities: Mapping[str, np.ndarray] | None = None) -> ScoreTable:
+    def llr(self, score: float, qualities: Mapping[str, float] | None = None, *, kind: str | None = None) -> float:
+        """LLR (nats) of one trial; as `llrs`.
+
+        >>> Calibrator(weight=10.0, offset=-3.0).llr(0.5)
+        2.0
+        """
+        columns = {name: np.array([value]) for name, value in (qualities or {}).items()}
+        return float(self.llrs(np.array([score]), columns, kind=kind)[0])
+
+    def apply(
+        self, table: ScoreTable, qualities: Mapping[str, np.ndarray] | None = None, *, kind: str | None = None
+    ) -> ScoreTable:
         """The table with LLRs for scores; see `llrs`."""
-        return ScoreTable(table.enroll, table.test, self.llrs(table.scores, qualities), table.labels)
+        return ScoreTable(table.enroll, table.test, self.llrs(table.scores, qualities, kind=kind), table.labels)
+
+    def reaches(self, llr: float) -> bool:
+        """Whether an LLR of these nats is well inside the bounds, where LLRs are not squeezed."""
+        if self.bounds is None:
+            return True
+        margin = margin_of(self.bounds)
+        return bool(self.bounds[0] + margin < llr < self.bounds[1] - margin)
+
+    def point(self, name: str) -> OperatingPoint:
+        """A named operating point, such as "fpr 1e-3" (or "fpr 0.001"); ValueError lists those there are.
+
+        >>> points = (OperatingPoint("fpr 1e-3", 7.5, false_accepts=12, misses=30),)
+        >>> Calibrator(1.0, 0.0, points=points).point("fpr 0.001").misses
+        30
+        """
+        if (found := self._find(name)) is None:
+            names = ", ".join(repr(point.name) for point in self.points) or "none"
+            raise ValueError(f"no operating point {name!r}; this calibrator has {names}")
+        return found
+
+    def supports(self, name: str, false_accepts: int = MIN_FALSE_ACCEPTS) -> bool:
+        """Whether the calibration trials can say how the point `name` does; False for a point that is not there.
+
+        `false_accepts` must have been counted at it, see `OperatingPoint.supports`.
+        """
+        found = self._find(name)
+        return found is not None and found.supports(false_accepts)
 
     def threshold(self, name: str) -> float:
-        """LLR threshold (nats) of a named operating point; ValueError lists those there are."""
-        for point in self.points:
-            if point.name == name:
-                return point.threshold
-        raise ValueError(
-            f"no operating point {name!r}; this calibrator has {', '.join(repr(p.name) for p in self.points) or 'none'}"
-        )
+        """LLR threshold (nats) of a named operating point.
+
+        Raises
+        ------
+        ValueError
+            There is no such point (those there are are listed), or it is a rate that the calibration trials
+            cannot resolve; `point` has it all the same.
+        """
+        point = self.point(name)
+        if not point.supported and point.name.startswith("fpr"):
+            raise ValueError(
+                f"the operating point {name!r} is not supported: it rests on {point.false_accepts} false accepts in "
+                f"{point.nontargets} nontarget trials, with LLRs within {self.bounds}; calibrate on more trials and "
+                f"speakers, or take one of {', '.join(repr(p.name) for p in self.points if p.supported)}"
+            )
+        return point.threshold
+
+    def _find(self, name: str) -> OperatingPoint | None:
+        return next((point for point in self.points if point.is_called(name)), None)
 
     def save(self, path: str | os.PathLike) -> None:
         """Write as JSON, whole or not at all."""
@@ -143,9 +212,12 @@ class Calibrator:
         try:
             with open(path, encoding="utf-8") as file:
                 content = json.load(file)
-            if not isinstance(content, dict) or content.get("format") != FORMAT:
+            if not isinstance(content, dict) or content.get("format") not in FORMATS:
                 raise ValueError(f"the field 'format' is not {FORMAT!r}")
             del content["format"]
+            if not isinstance(content.get("bounds"), (list, type(None))):
+                raise ValueError("the field 'bounds' is not a list of two numbers")
+            content |= {n: tuple(content[n]) for n in ("bounds", "warnings") if isinstance(content.get(n), list)}
             for name, kind in (("qualities", list), ("points", list), ("provenance", dict)):
                 if not isinstance(content.get(name), kind):
                     raise ValueError(f"the field {name!r} is not there or not a {kind.__name__}")
@@ -156,28 +228,10 @@ class Calibrator:
             raise ValueError(f"{path} is not a whole calibrator: {error}; write it again with save") from error
 
 
-def finite_column(name: str, values: np.ndarray, count: int | None = None) -> np.ndarray:
-    """`values` as float64 [N]; ValueError, with the first bad trial, unless there are `count` finite numbers."""
-    values = np.asarray(values, dtype=np.float64)
-    if values.ndim != 1 or count not in (None, len(values)):
-        raise ValueError(f"{name} must have one value for each of the {count or 'N'} trials, got shape {values.shape}")
-    bad = np.flatnonzero(~np.isfinite(values))
-    if bad.size:
-        raise ValueError(
-            f"{name} of trial {bad[0]} is {values[bad[0]]} ({bad.size} of {len(values)} are not finite); find it for "
-            "every trial, or leave it out"
-        )
-    return values
-
-
-def _check(entry: object, numbers: tuple[str, ...]) -> None:
-    """A ValueError unless the fields `numbers` are finite numbers and the name, if it has one, is a word or more."""
-    if not isinstance(getattr(entry, "name", "-"), str) or not getattr(entry, "name", "-").strip():
-        raise ValueError(f"the field 'name' must be a text, got {entry.name!r}")
-    for name in numbers:
-        value = getattr(entry, name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise ValueError(f"the field {name!r} must be a finite number, got {value!r}")
+def _times(weight: float, values: np.ndarray) -> np.ndarray:
+    """Their product, finite for every finite value."""
+    with np.errstate(over="ignore"):
+        return np.clip(weight * values, -1e300, 1e300)
 
 
 def _build(kind: type, content: object, where: str) -> object:

@@ -26,8 +26,8 @@ import os
 import numpy as np
 
 from alpha_sv.data.trials.files import ScoreTable, Trials
+from alpha_sv.scoring.cohort_cache import Stats, trial_statistics
 from alpha_sv.scoring.cosine import Store, score_trials
-from alpha_sv.scoring.statistics import Stats, trial_statistics
 
 _CHECKED = 1000  # trials, evenly spaced: the scores of another model differ nearly everywhere
 _ROUNDING = 0.01  # scores of other toolkits may come from half precision, or be written with few digits

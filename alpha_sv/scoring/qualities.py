@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from alpha_sv.scoring.statistics import Stats
+from alpha_sv.scoring.cohort_cache import Stats
 
 
 def duration_qualities(enroll_seconds: np.ndarray, test_seconds: np.ndarray) -> dict[str, np.ndarray]:

@@ -52,7 +52,7 @@ def recordings(inputs: object, sample_rate: int | None, model_rate: int) -> list
     Parameters
     ----------
     inputs : path, array, tensor, or an iterable of these
-        See the module.
+        See the module. A `Recording` is let through.
     sample_rate : int, optional
         Hz, of the arrays; by default `model_rate`.
 
@@ -95,7 +95,7 @@ def _ratio(rate: int, wanted: int) -> Fraction:
 
 
 def _is_one(item: object) -> bool:
-    return isinstance(item, (str, os.PathLike, np.ndarray, np.generic, torch.Tensor))
+    return isinstance(item, (Recording, str, os.PathLike, np.ndarray, np.generic, torch.Tensor))
 
 
 def _kind(item: object) -> str:
@@ -103,6 +103,8 @@ def _kind(item: object) -> str:
 
 
 def _recording(item: object, name: str, rate: int, model_rate: int) -> Recording:
+    if isinstance(item, Recording):
+        return item
     if isinstance(item, (str, os.PathLike)):
         path = os.fspath(item)
         if not isinstance(path, str) or not path or "\0" in path:

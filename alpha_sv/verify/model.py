@@ -13,6 +13,7 @@ from alpha_sv.embedding.embedder import WaveformEmbedder
 from alpha_sv.embedding.extract import embed_in_batches
 from alpha_sv.exchange.load import Loaded, load_embedder
 from alpha_sv.scoring.calibrator import Calibrator
+from alpha_sv.verify.decision import Decision, verify
 from alpha_sv.verify.inputs import Recording, recordings
 
 logger = logging.getLogger(__name__)
@@ -99,6 +100,10 @@ class SpeakerModel:
                 raise ValueError(f"{items[rows[bad][0]].name}: the model gives a NaN, infinite or zero embedding")
             embeddings[rows] = some
         return embeddings
+
+    def verify(self, a: object, b: object, **options) -> Decision:
+        """Whether two sides are one speaker; arguments and errors as `alpha_sv.verify.decision.verify`."""
+        return verify(self, a, b, **options)
 
     def lengths(self, items: Sequence[Recording]) -> list[int]:
         """What `embedder.length` says of each; ValueError names the one that is too short."""

@@ -46,7 +46,7 @@ from alpha_sv.report import load_log, to_markdown, write_report
 from alpha_sv.report.wording import percent
 from alpha_sv.sb.run_folder import read_run
 from alpha_sv.scoring import as_norm, cohort_qualities, duration_qualities, score_trials, trial_statistics
-from alpha_sv.scoring.statistics import Stats
+from alpha_sv.scoring.cohort_cache import Stats
 
 P_TARGET = 0.01  # of the minDCF in the table of results
 

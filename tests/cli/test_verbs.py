@@ -228,7 +228,7 @@ def test_a_reader_that_has_had_enough_is_no_error(world):
 
 
 def test_an_interrupted_normalisation_continues(run, world, monkeypatch):
-    import alpha_sv.scoring.statistics as statistics
+    import alpha_sv.scoring.cohort_cache as statistics
 
     calls, real = [], statistics.cohort_statistics
     monkeypatch.setattr(statistics, "_ROWS", 10)  # 80 utterances: 8 blocks

@@ -189,7 +189,7 @@ def test_second_run_computes_nothing_and_writes_the_same(verify, command, tmp_pa
     assert sum(forwards) == 4 * len(TRAIN) + 3 * len(VALID + TEST + DEV), "every utterance once, whatever the lists"
     before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
     forwards.clear()
-    met_again = "alpha_sv.scoring.statistics.cohort_statistics"
+    met_again = "alpha_sv.scoring.cohort_cache.cohort_statistics"
     monkeypatch.setattr(met_again, lambda *a, **k: pytest.fail("the cohort was met again"))
     verify.main(command())
     assert not forwards
@@ -220,7 +220,7 @@ def test_scores_do_not_depend_on_the_other_lists(verify, command, tmp_path, forw
     first, alone = ((tmp_path / name / "list_test_hard2_as-norm.txt").read_text() for name in ("out", "alone"))
     assert first == alone
     forwards.clear()
-    met_again = "alpha_sv.scoring.statistics.cohort_statistics"
+    met_again = "alpha_sv.scoring.cohort_cache.cohort_statistics"
     monkeypatch.setattr(met_again, lambda *a, **k: pytest.fail("the cohort was met again"))
     verify.main(command("veri_test2.txt", output=tmp_path / "alone"))
     assert not forwards, "another list needs no other embeddings"

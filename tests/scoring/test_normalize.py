@@ -11,12 +11,12 @@ from alpha_sv.data.trials.files import ScoreTable
 from alpha_sv.scoring import (
     as_norm,
     cohort,
+    cohort_cache,
     cohort_statistics,
     cosine_scores,
     normalize_table,
     s_norm,
     speaker_means,
-    statistics,
     t_norm,
     z_norm,
 )
@@ -41,7 +41,7 @@ def small_blocks(monkeypatch):
     """Blocks of a few rows, so that small arrays cross many block borders."""
     monkeypatch.setattr(cohort, "_ROWS", 4)
     monkeypatch.setattr(cohort, "_COLUMNS", 7)
-    monkeypatch.setattr(statistics, "_ROWS", 5)
+    monkeypatch.setattr(cohort_cache, "_ROWS", 5)
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ def test_each_utterance_meets_the_cohort_once(world, monkeypatch):
         seen.extend(ids)
         return cohort_statistics(embeddings, *args, ids=ids, **kwargs)
 
-    monkeypatch.setattr(statistics, "cohort_statistics", counting)
+    monkeypatch.setattr(cohort_cache, "cohort_statistics", counting)
     normalize_table(table, store, cohort_rows, "as-norm", top_n=5)
     assert sorted(seen) == sorted({*table.enroll.tolist(), *table.test.tolist()})
 

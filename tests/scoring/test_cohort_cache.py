@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from alpha_sv.data.trials.files import ScoreTable, Trials
-from alpha_sv.scoring import cohort, normalize_table, score_trials, statistics, trial_statistics
+from alpha_sv.scoring import cohort, cohort_cache, normalize_table, score_trials, trial_statistics
 from tests.fixtures.embedding_store import Store
 
 
 @pytest.fixture
 def world(monkeypatch):
-    monkeypatch.setattr(statistics, "_ROWS", 8)
+    monkeypatch.setattr(cohort_cache, "_ROWS", 8)
     rng = np.random.default_rng(0)
     store = Store([f"u{i}" for i in range(30)], rng.normal(size=(30, 8)).astype(np.float32))
     sides = rng.permutation(np.repeat(store.ids, 4)).reshape(2, 60)
@@ -35,7 +35,7 @@ def counted(monkeypatch):
         Counter.utterances += len(embeddings)
         return cohort.cohort_statistics(embeddings, *args, **kwargs)
 
-    monkeypatch.setattr(statistics, "cohort_statistics", counting)
+    monkeypatch.setattr(cohort_cache, "cohort_statistics", counting)
     return Counter
 
 

@@ -7,12 +7,14 @@ has a calibrator of its own, fitted to the trials that share no speaker with the
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
 
-from alpha_sv.scoring.calibrate import as_labels, fit_calibration
-from alpha_sv.scoring.calibrator import finite_column
+from alpha_sv.scoring.calibrate import fit_line
+from alpha_sv.scoring.checks import as_labels, finite_column, speaker_codes
+from alpha_sv.scoring.llr_bounds import limit
 
 
 def cross_calibrate(
@@ -47,7 +49,7 @@ def cross_calibrate(
     Returns
     -------
     float64 [N]
-        LLRs in nats.
+        LLRs in nats, each within the bounds of its own calibrator.
 
     Raises
     ------
@@ -60,33 +62,40 @@ def cross_calibrate(
     >>> enroll, test = rng.integers(30, size=(2, 5000))
     >>> scores = rng.normal(np.where(enroll == test, 1, -1))
     >>> llrs = cross_calibrate(scores, enroll == test, enroll.astype(str), test.astype(str), p_target=0.5)
-    >>> bool(np.corrcoef(llrs, scores)[0, 1] > 0.99)
+    >>> bool(np.corrcoef(llrs, scores)[0, 1] > 0.95)
     True
     """
+    raw, lower, upper = fold_llrs(
+        scores, labels, enroll_speakers, test_speakers, qualities, p_target=p_target, folds=folds, seed=seed
+    )
+    return limit(raw, (lower, upper))
+
+
+def fold_llrs(
+    scores: np.ndarray,
+    labels: np.ndarray,
+    enroll_speakers: np.ndarray,
+    test_speakers: np.ndarray,
+    qualities: Mapping[str, np.ndarray] | None = None,
+    *,
+    p_target: float = 0.01,
+    folds: int = 5,
+    seed: int = 0,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """As `cross_calibrate`, before the bounds: LLRs, and the lower and upper bound of each, float64 [N] all."""
     labels = as_labels(labels)
-    sides = [np.asarray(side, dtype=str) for side in (enroll_speakers, test_speakers)]
-    for side in sides:
-        if side.shape != labels.shape:
-            raise ValueError(f"cross_calibrate: speakers of shape {side.shape} for {len(labels)} trials; one a trial")
-    wrong = np.flatnonzero((sides[0] == sides[1]) != labels)
-    if wrong.size:
-        row = wrong[0]
+    codes, count = speaker_codes((enroll_speakers, test_speakers), labels, "cross_calibrate")
+    if isinstance(folds, bool) or not isinstance(folds, int) or not 3 <= folds <= count:
         raise ValueError(
-            f"cross_calibrate: trial {row} is labelled {int(labels[row])} but its speakers are '{sides[0][row]}' and "
-            f"'{sides[1][row]}' ({wrong.size} such trials); use the speakers of this list"
-        )
-    names, speaker_of = np.unique(np.concatenate(sides), return_inverse=True)
-    if isinstance(folds, bool) or not isinstance(folds, int) or not 3 <= folds <= len(names):
-        raise ValueError(
-            f"cross_calibrate: folds must be from 3 to the number of speakers ({len(names)}), got {folds!r}; a trial "
+            f"cross_calibrate: folds must be from 3 to the number of speakers ({count}), got {folds!r}; a trial "
             "can touch two groups, and one must remain to fit to"
         )
-    group = np.empty(len(names), dtype=np.int64)
-    group[np.random.default_rng(seed).permutation(len(names))] = np.arange(len(names)) % folds
-    groups = group[speaker_of].reshape(2, -1)
+    group = np.empty(count, dtype=np.int64)
+    group[np.random.default_rng(seed).permutation(count)] = np.arange(count) % folds
+    groups = group[codes]
     scores = finite_column("scores", scores, len(labels))
     columns = {name: finite_column(name, values, len(labels)) for name, values in (qualities or {}).items()}
-    llrs = np.empty(len(labels))
+    llrs, lower, upper = np.empty((3, len(labels)))
     for i in range(folds):
         for j in range(i, folds):
             out = (groups.min(axis=0) == i) & (groups.max(axis=0) == j)
@@ -94,13 +103,19 @@ def cross_calibrate(
                 continue
             fit = ~np.isin(groups, (i, j)).any(axis=0)
             try:
-                calibrator = fit_calibration(
-                    scores[fit], labels[fit], {n: v[fit] for n, v in columns.items()}, p_target=p_target
+                calibrator = fit_line(
+                    scores[fit],
+                    labels[fit],
+                    {name: values[fit] for name, values in columns.items()},
+                    p_target=p_target,
+                    speakers=(codes[0][fit], codes[1][fit]),
                 )
             except ValueError as error:
                 raise ValueError(
                     f"cross_calibrate: without the speakers of groups {i} and {j} of {folds}: {error} (give trials of "
                     "more speakers, or another number of folds)"
                 ) from error
-            llrs[out] = calibrator.llrs(scores[out], {n: v[out] for n, v in columns.items()})
-    return llrs
+            lower[out], upper[out] = calibrator.bounds
+            line = dataclasses.replace(calibrator, bounds=None)
+            llrs[out] = line.llrs(scores[out], {name: values[out] for name, values in columns.items()})
+    return llrs, lower, upper

@@ -1,0 +1,90 @@
+"""What the scoring functions are given, as numpy arrays: numbers, labels and speakers, or an error that says what is
+wrong with them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def as_numbers(name: str, values: object) -> np.ndarray:
+    """`values` (an array, nested lists, a torch tensor on any device) as a numpy array of real numbers.
+
+    Raises
+    ------
+    ValueError
+        Rows of different lengths, or anything but real numbers.
+
+    Example
+    -------
+    >>> as_numbers("scores", [0.5, 1]).tolist()
+    [0.5, 1.0]
+    """
+    if hasattr(values, "detach"):  # a tensor, without importing torch; numpy has no bfloat16
+        values = values.detach().cpu()
+        values = values.float().numpy() if "bfloat16" in str(values.dtype) else values.numpy()
+    try:
+        array = np.asarray(values)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{name}: not an array of numbers ({error}); give rows of one length") from error
+    if array.dtype.kind not in "fiub" and array.size:
+        raise ValueError(f"{name}: real numbers are needed, got {array.dtype} of shape {array.shape}; convert them")
+    return array
+
+
+def finite_column(name: str, values: object, count: int | None = None) -> np.ndarray:
+    """`values` as float64 [N]; ValueError, with the first bad trial, unless there are `count` finite numbers."""
+    values = as_numbers(name, values).astype(np.float64)
+    if values.ndim != 1 or count not in (None, len(values)):
+        raise ValueError(
+            f"{name} must have one value for each of the {'N' if count is None else count} trials, got shape "
+            f"{values.shape}"
+        )
+    bad = np.flatnonzero(~np.isfinite(values))
+    if bad.size:
+        raise ValueError(
+            f"{name} of trial {bad[0]} is {values[bad[0]]} ({bad.size} of {len(values)} are not finite); find it for "
+            "every trial, or leave it out"
+        )
+    return values
+
+
+def as_labels(labels: object) -> np.ndarray:
+    """`labels` as bool [N]; ValueError if they are anything but truth values."""
+    try:
+        array = as_numbers("labels", labels)
+        right = array.ndim == 1 and np.isin(array, (0, 1)).all()
+    except ValueError:
+        array, right = np.asarray(labels, dtype=object), False
+    if not right:
+        raise ValueError(f"labels must be booleans or 0 / 1 [N] (1 = target), got {array.dtype} {array.shape}")
+    return array.astype(bool)
+
+
+def speaker_codes(speakers: tuple[object, object], labels: np.ndarray, caller: str) -> tuple[np.ndarray, int]:
+    """The speakers of the two sides of N trials as numbers, int64 [2, N], and how many speakers there are.
+
+    The numbers are in the order of the names, so they do not depend on the order of the trials.
+
+    Raises
+    ------
+    ValueError
+        A side has not one speaker for each trial, or a label contradicts the speakers (the trial is named).
+
+    Example
+    -------
+    >>> speaker_codes((["b", "a"], ["b", "b"]), np.array([True, False]), "fit")[0].tolist()
+    [[1, 0], [1, 1]]
+    """
+    sides = [np.asarray(side, dtype=str) for side in speakers]
+    for side in sides:
+        if side.shape != labels.shape:
+            raise ValueError(f"{caller}: speakers of shape {side.shape} for {len(labels)} trials; one per trial")
+    wrong = np.flatnonzero((sides[0] == sides[1]) != labels)
+    if wrong.size:
+        row = wrong[0]
+        raise ValueError(
+            f"{caller}: trial {row} is labelled {int(labels[row])} but its speakers are '{sides[0][row]}' and "
+            f"'{sides[1][row]}' ({wrong.size} such trials); use the speakers of this list"
+        )
+    names, codes = np.unique(np.concatenate(sides), return_inverse=True)
+    return codes.reshape(2, -1), len(names)

@@ -1,0 +1,93 @@
+"""The logistic regression behind a calibrator: the minimum of the objective of `alpha_sv.scoring.calibrate`."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import expit
+
+PSEUDO_TRIALS = 3.0  # of each class, against one for each independent trial
+_RIDGE = 1e-8  # columns that are multiples of each other share a slope
+_NODES, _NODE_WEIGHTS = np.polynomial.hermite_e.hermegauss(31)  # exact means over a normal distribution
+
+
+def minimise(design: np.ndarray, labels: np.ndarray, p_target: float, units: tuple[float, float]) -> np.ndarray:
+    """Slopes and intercept, float64 [C + 1].
+
+    Parameters
+    ----------
+    design : float64 [N, C + 1]
+        Standardised columns, the last one being ones.
+    labels : bool [N]
+        True for a target trial.
+    p_target : float
+        The prior.
+    units : (float, float)
+        Independent target and nontarget trials, against which the pseudo-trials count.
+
+    Raises
+    ------
+    ValueError
+        The minimum was not found.
+    """
+    shares = (p_target, 1 - p_target)
+    sides = (labels, ~labels)
+    weight, normals = np.empty(len(labels)), []
+    within = _covariance(np.concatenate([design[side] - design[side].mean(axis=0) for side in sides]))
+    for side, share, unit in zip(sides, shares, units, strict=True):
+        weight[side] = share * unit / (unit + PSEUDO_TRIALS) / side.sum()
+        covariance = _covariance(design[side]) if side.sum() >= 10 else within  # fewer have no shape
+        normals.append((design[side].mean(axis=0), covariance, share * PSEUDO_TRIALS / (unit + PSEUDO_TRIALS)))
+    entropy = -sum(share * math.log(share) for share in shares)
+    pseudo_labels = np.repeat([True, False], len(_NODES))
+    pseudo_weight = np.concatenate([share * _NODE_WEIGHTS / _NODE_WEIGHTS.sum() for *_, share in normals])
+    all_weight = np.concatenate([weight, pseudo_weight]) / entropy
+    sign = np.where(np.concatenate([labels, pseudo_labels]), 1.0, -1.0)
+    # What a normal distribution costs depends on theta through the mean and the variance of theta @ x only, and its
+    # gradient is that of points along covariance @ theta. So: points along the line found last, until it stays.
+    theta = np.zeros(design.shape[1])
+    direction = normals[0][0] - normals[1][0]
+    for _ in range(50):
+        points = np.concatenate([_along(mean, covariance, direction) for mean, covariance, _ in normals])
+        found = _newton(np.concatenate([design, points]), sign, all_weight, math.log(shares[0] / shares[1]), theta)
+        settled = np.abs(found - theta).max() <= 1e-9 * np.abs(found).max()
+        theta = direction = found
+        if settled or design.shape[1] == 2:  # one column has one line
+            break
+    return theta
+
+
+def _covariance(rows: np.ndarray) -> np.ndarray:
+    centred = rows - rows.mean(axis=0)
+    return centred.T @ centred / max(len(rows) - 1, 1)
+
+
+def _along(mean: np.ndarray, covariance: np.ndarray, theta: np.ndarray) -> np.ndarray:
+    variance = theta @ covariance @ theta
+    step = covariance @ theta / math.sqrt(variance) if variance > 0 else np.zeros(len(mean))
+    return mean + _NODES[:, None] * step
+
+
+def _newton(design: np.ndarray, sign: np.ndarray, weight: np.ndarray, logit: float, start: np.ndarray) -> np.ndarray:
+    ridge = np.full(design.shape[1], _RIDGE)
+    ridge[-1] = 0.0
+
+    def margin(theta: np.ndarray) -> np.ndarray:
+        return sign * (design @ theta + logit)
+
+    def value(theta: np.ndarray) -> float:
+        return float(weight @ np.logaddexp(0.0, -margin(theta)) + 0.5 * ridge @ theta**2)
+
+    def gradient(theta: np.ndarray) -> np.ndarray:
+        return design.T @ (-weight * sign * expit(-margin(theta))) + ridge * theta
+
+    def hessian(theta: np.ndarray) -> np.ndarray:
+        error = expit(-margin(theta))
+        return (design.T * (weight * error * (1 - error))) @ design + np.diag(ridge)
+
+    found = minimize(value, start, jac=gradient, hess=hessian, method="trust-exact", options={"gtol": 1e-11})
+    if not np.abs(found.jac).max() < 1e-8:
+        raise ValueError(f"the calibration did not converge ({found.message}); check the scores for gross outliers")
+    return found.x
