@@ -1,8 +1,9 @@
 """Derivatives of every order, by autograd and by torch.func: of the posterior, and of the loss with a margin too."""
 
+import functools
+
 import pytest
 import torch
-from torch.autograd import gradcheck, gradgradcheck
 from torch.autograd.functional import hessian
 
 from alpha_sv.functional import alpha_softargmax, fenchel_young_loss
@@ -11,6 +12,9 @@ from alpha_sv.functional.margins import PLACES
 from alpha_sv.heads import CosineHead
 from alpha_sv.losses import A3M, AAMSoftmax, QMargin
 
+# along random directions; the Hessian is compared entry by entry with its formula
+gradcheck = functools.partial(torch.autograd.gradcheck, fast_mode=True)
+gradgradcheck = functools.partial(torch.autograd.gradgradcheck, fast_mode=True)
 ORDERS = [1.0, 1 + 1e-5, 1.01, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0]
 EVERY_ORDER = pytest.mark.parametrize("alpha", ORDERS)
 EITHER = pytest.mark.parametrize("implementation", ["fast", "plain"])
@@ -68,7 +72,7 @@ def test_first_and_second_derivatives_are_those_of_finite_differences(alpha, imp
 
 @EVERY_ORDER
 @pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("classes", [5, 300])
+@pytest.mark.parametrize("classes", [5, 257])
 def test_second_derivatives_with_a_margin_at_every_place(alpha, place, classes):
     few = torch.tensor([[0.5, 0.3, -0.2, -0.6], [0.1, 0.4, 0.2, -0.9]], dtype=torch.float64, requires_grad=True)
     rest, target = torch.full((2, classes - 4), -0.8, dtype=torch.float64), torch.tensor([0, 3])
