@@ -27,7 +27,9 @@ def source(path: str | os.PathLike, name: str | None = None) -> dict[str, str]:
     return {"file": name or Path(path).name, "sha256": sha256_file(path)}
 
 
-def write_sources(path: str | os.PathLike, sources: Mapping[str, object], commands: Sequence[str] = ()) -> None:
+def write_sources(
+    path: str | os.PathLike, sources: Mapping[str, object], commands: Sequence[str] = (), kind: str | None = None
+) -> None:
     """Write the note of the file `path`, which must be there already.
 
     Parameters
@@ -36,6 +38,8 @@ def write_sources(path: str | os.PathLike, sources: Mapping[str, object], comman
         Of "model", "trials", "cohort", ... to `source`.
     commands : sequence of str
         What was typed to get there, in order.
+    kind : str, optional
+        What scores are, see `scores_kind`.
 
     Example
     -------
@@ -48,6 +52,8 @@ def write_sources(path: str | os.PathLike, sources: Mapping[str, object], comman
     ('trials.txt', ['alpha-sv score'])
     """
     note = {"format": FORMAT, "sha256": sha256_file(path), "sources": dict(sources), "commands": list(commands)}
+    if kind is not None:
+        note["kind"] = kind
     with atomic_write(_note(path)) as file:
         json.dump(note, file, indent=1)
         file.write("\n")
@@ -63,28 +69,52 @@ def read_sources(path: str | os.PathLike) -> tuple[dict, list[str]]:
     ValueError
         The note is damaged.
     """
+    sources, commands, _ = _read(path)
+    return sources, commands
+
+
+def scores_kind(path: str | os.PathLike) -> str | None:
+    """What the scores in a file are: "cosine", "s-norm", "as-norm top 300", "llr"; None if its note does not say.
+
+    Two kinds are on different scales, so what was learnt from one, a threshold or a calibrator, is wrong for the
+    other.
+
+    >>> scores_kind("/no/such/file") is None
+    True
+    """
+    return _read(path)[2]
+
+
+def save_scores(
+    path: str | os.PathLike,
+    table: ScoreTable,
+    sources: Mapping[str, object],
+    commands: Sequence[str] = (),
+    kind: str | None = None,
+) -> None:
+    """Write a scores file and the note of what it was made from, and of what kind its scores are."""
+    write_scores(path, table)
+    write_sources(path, sources, commands, kind)
+
+
+def _read(path: str | os.PathLike) -> tuple[dict, list[str], str | None]:
     note = _note(path)
     if not note.is_file():
-        return {}, []
+        return {}, [], None
     try:
         content = json.loads(note.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
             raise ValueError(f"its format is not {FORMAT!r}")
-        found = dict(content["sources"]), [str(command) for command in content["commands"]]
+        kind = content.get("kind")
+        if not isinstance(kind, (str, type(None))):
+            raise ValueError(f"its kind is {kind!r} and not a text")
+        found = dict(content["sources"]), [str(command) for command in content["commands"]], kind
         if content["sha256"] == sha256_file(path):
             return found
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{note} is damaged ({error}); delete it, or make {path} again") from error
     logger.warning("%s was written for another %s and is not used; delete it", note, Path(path).name)
-    return {}, []
-
-
-def save_scores(
-    path: str | os.PathLike, table: ScoreTable, sources: Mapping[str, object], commands: Sequence[str] = ()
-) -> None:
-    """Write a scores file and the note of what it was made from."""
-    write_scores(path, table)
-    write_sources(path, sources, commands)
+    return {}, [], None
 
 
 def _note(path: str | os.PathLike) -> Path:

@@ -16,8 +16,8 @@ promising what it does not know:
   slope by a few parts in a thousand; where they do not, the slope would otherwise be infinite.
 * LLRs end where the errors counted in the list stop supporting them (`alpha_sv.scoring.llr_bounds`).
 
-With the speakers given, n in the second and third point are speakers and pairs of speakers instead of trials: ten
-trials of one speaker are not ten speakers.
+With the speakers given, n in the second and third point is the geometric mean of the numbers of trials and speakers:
+ten trials of one speaker are less than ten speakers (`alpha_sv.scoring.support`).
 
 References
 ----------
@@ -163,9 +163,9 @@ def fit_line(
     for index, values in enumerate(columns.values()):
         design[:, index] = (values[kept] - means[index]) / scales[index]
     *slopes, intercept = minimise(design, labels[kept], p_target, units).tolist()
-    ends = [(float(values[kept].min()), float(values[kept].max())) for values in columns.values()]
+    ends = [[float(values[kept].min()), float(values[kept].max())] for values in columns.values()]
     rows = zip(columns, means.tolist(), scales.tolist(), slopes, ends, strict=True)
-    _, mean, scale, slope, _ = next(rows)
+    _, mean, scale, slope, support["scores"] = next(rows)
     line = Calibrator(
         weight=slope / scale,
         offset=intercept - slope * mean / scale,

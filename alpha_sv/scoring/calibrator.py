@@ -94,7 +94,8 @@ class Calibrator:
             len(self.bounds) == 2 and all(map(is_number, self.bounds)) and self.bounds[0] < 0 < self.bounds[1]
         ):
             raise ValueError(f"the field 'bounds' must be a negative and a positive number, got {self.bounds}")
-        if not isinstance(self.kind, (str, type(None))) or not all(isinstance(text, str) for text in self.warnings):
+        texts = [*self.warnings] if isinstance(self.warnings, tuple) else [None]
+        if not isinstance(self.kind, (str, type(None))) or not all(isinstance(text, str) for text in texts):
             raise ValueError("the fields 'kind' and 'warnings' must be texts")
         for kind in ("qualities", "points"):
             names = [entry.name for entry in getattr(self, kind)]
