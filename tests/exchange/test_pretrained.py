@@ -37,9 +37,7 @@ def published(tmp_path, monkeypatch):
 
 def publish(monkeypatch, checkpoint, config=CONFIG):
     digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
-    model = Pretrained(
-        "tiny", "small", "noise", "CC0", "here", "none", "tiny==1.0", (), "/tiny.pt", digest, 1, config
-    )
+    model = Pretrained("tiny", "small", "noise", "CC0", "here", "none", "tiny==1.0", (), "/tiny.pt", digest, 1, config)
     monkeypatch.setitem(MODELS, "tiny", model)
 
 
