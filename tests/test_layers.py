@@ -19,8 +19,22 @@ ALLOWED = {
     "report": {"metrics", "data.files"},
     "sb": {"functional", "losses", "monitor", "schedule", "heads", "data", "embedding", "scoring", "metrics"},
     "pipeline": {"data", "embedding", "scoring", "metrics", "report"},
+    "exchange": {"data", "embedding"},
+    "verify": {"data", "embedding", "exchange", "scoring"},
     "demo": {"data", "embedding", "pipeline", "report", "sb"},
-    "cli": {"data", "embedding", "scoring", "pipeline", "report", "sb", "demo", "__version__"},
+    "cli": {
+        "exchange",
+        "verify",
+        "metrics",
+        "data",
+        "embedding",
+        "scoring",
+        "pipeline",
+        "report",
+        "sb",
+        "demo",
+        "__version__",
+    },
 }
 THIRD_PARTY = {  # what a room may import from outside the standard library
     "functional": {"torch"},
