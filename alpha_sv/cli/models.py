@@ -27,19 +27,21 @@ def add_verbs(verbs: argparse._SubParsersAction) -> None:
         verbs,
         "import",
         _import,
-        "turn a model of another toolkit into a model folder",
+        "turn a model, or embeddings, of another toolkit into ours",
         "alpha-sv import spkrec-ecapa-voxceleb/ -o models/ecapa",
         "SOURCE is a SpeechBrain pretrained folder (ECAPA-TDNN, ResNet), a checkpoint of 3D-Speaker or\n"
-        "WeSpeaker (.pt, .ckpt, .safetensors), or a network in ONNX. No code of SOURCE is run.",
+        "WeSpeaker (.pt, .ckpt, .safetensors), or a network in ONNX: written as a model folder. Embeddings in\n"
+        ".npy (with --ids), or Kaldi's .scp or .ark, become an embedding store. No code of SOURCE is run.",
     )
     sub.add_argument("source", help="folder or file")
-    sub.add_argument("-o", "--output", required=True, help="the model folder to write; it must not be there yet")
+    sub.add_argument("-o", "--output", required=True, help="the folder to write; it must not be there yet")
     sub.add_argument(
         "--features",
         choices=("speechbrain", "kaldi", "wespeaker"),
         help="which the network was trained on: kaldi for 3D-Speaker. Needed for checkpoints, and for ONNX that does "
         "not say it",
     )
+    sub.add_argument("--ids", help="of embeddings in .npy: a file with one id a line")
     sub.add_argument("--input", choices=("features", "waveform"), help="of a network in ONNX that does not say it")
     sub.add_argument("--sample-rate", type=positive, default=16000, help="Hz, where SOURCE does not say it")
     sub.add_argument("--n-mels", type=positive, default=80, help="bands, where SOURCE does not say it")
@@ -98,8 +100,11 @@ def _models(a: argparse.Namespace) -> None:
 
 
 def _import(a: argparse.Namespace) -> None:
-    from alpha_sv.exchange.importing import import_model
+    from alpha_sv.exchange.importing import import_embeddings, import_model
 
+    if a.source.endswith((".npy", ".scp", ".ark")):
+        print(import_embeddings(a.source, a.output, a.ids).path)
+        return
     folder = import_model(
         a.source, a.output, features=a.features, input=a.input, sample_rate=a.sample_rate, n_mels=a.n_mels
     )

@@ -1,14 +1,18 @@
-"""A model of another toolkit → a model folder of ours."""
+"""A model of another toolkit → a model folder of ours; embeddings of another → a store of ours."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
 from pathlib import Path
 
+import numpy as np
+
 from alpha_sv.data.files import atomic_write
 from alpha_sv.embedding.onnx import OnnxEmbedder, OnnxInput, read_spec
+from alpha_sv.embedding.store import EmbeddingStore, StoreWriter
 from alpha_sv.exchange.checkpoints import read_embedder
 from alpha_sv.exchange.speechbrain import is_pretrained_folder, read_pretrained
 
@@ -92,3 +96,71 @@ def _import_onnx(source: Path, folder: Path, features, input, sample_rate: int, 
         shutil.copyfile(data, folder / data.name)
     with atomic_write(folder / "config.json") as file:
         file.write(spec.to_json())
+
+
+def import_embeddings(
+    source: str | os.PathLike, output: str | os.PathLike, ids: str | os.PathLike | None = None
+) -> EmbeddingStore:
+    """A store of embeddings that another toolkit made, so that `score` and what follows can use them.
+
+    Parameters
+    ----------
+    source : path-like
+        .npy of float [N, D]; or Kaldi's .scp or .ark, one vector for each utterance (needs kaldiio).
+    output : path-like
+        Folder of the store to write.
+    ids : path-like, optional
+        For .npy: a text file with the N ids, one a line. Where an id has several parts, as in speaker/session/file,
+        the first is taken for the speaker.
+
+    Raises
+    ------
+    ValueError
+        A file is damaged, the counts differ, an id comes twice, or an embedding is not finite or is zero.
+    ImportError
+        kaldiio is not installed: pip install 'alpha_sv[kaldi]'.
+    """
+    source, output = Path(source), Path(output)
+    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
+        raise ValueError(f"{output} is there already; give the name of a new folder")
+    if not source.is_file():
+        raise ValueError(f"{source}: no such file")
+    names, matrix = _read_npy(source, ids) if source.suffix == ".npy" else _read_kaldi(source)
+    if matrix.ndim != 2 or len(matrix) != len(names) or not np.issubdtype(matrix.dtype, np.floating):
+        raise ValueError(f"{source} has {matrix.dtype} {list(matrix.shape)} for {len(names)} ids, not float [N, D]")
+    bad = ~np.isfinite(matrix).all(axis=1) | ~matrix.any(axis=1)
+    if bad.any() or len(set(names)) < len(names):
+        which = [names[i] for i in np.flatnonzero(bad)] or sorted({name for name in names if names.count(name) > 1})
+        what = "NaN, infinite or zero embeddings" if bad.any() else "ids that come twice"
+        raise ValueError(f"{source}: {what}: {', '.join(which[:5])}")
+    key = hashlib.sha256(repr(names).encode() + np.ascontiguousarray(matrix).tobytes()).hexdigest()
+    speakers = [name.split("/")[0] if "/" in name else "" for name in names]
+    writer = StoreWriter(output, names, speakers, ["test"] * len(names), matrix.shape[1], key)
+    writer.write(range(len(names)), matrix)
+    return writer.finish(num_utterances=len(names), model={"imported": source.name})
+
+
+def _read_npy(source: Path, ids: str | os.PathLike | None) -> tuple[list[str], np.ndarray]:
+    if ids is None:
+        raise ValueError(f"{source} has no names in it; give --ids FILE with one a line")
+    try:
+        names = Path(ids).read_text(encoding="utf-8").split("\n")
+        matrix = np.load(source, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{source} or {ids} cannot be read: {error}") from error
+    return [name.strip() for name in names if name.strip()], matrix
+
+
+def _read_kaldi(source: Path) -> tuple[list[str], np.ndarray]:
+    try:
+        import kaldiio
+    except ImportError as error:
+        raise ImportError("Kaldi's ark and scp need kaldiio: pip install 'alpha_sv[kaldi]'") from error
+    if source.suffix == ".scp" and any(line.rstrip().endswith("|") for line in source.read_text().splitlines()):
+        raise ValueError(f"{source} has commands in it, which are not run; write the archive to a file")
+    try:
+        read = kaldiio.load_scp_sequential if source.suffix == ".scp" else kaldiio.load_ark
+        pairs = [(name, np.asarray(vector, dtype=np.float32).reshape(-1)) for name, vector in read(str(source))]
+        return [name for name, _ in pairs], np.stack([vector for _, vector in pairs])
+    except Exception as error:  # of whatever kind: kaldiio trusts its files
+        raise ValueError(f"{source} is no archive of vectors of one length: {error}") from error

@@ -48,7 +48,10 @@ def test_a_network_that_speechbrain_lacks_is_refused_and_nothing_written(tmp_pat
     assert not (tmp_path / "sb").exists()
 
 
-@pytest.fixture(scope="module", params=["campplus", "ecapa_tdnn", "resnet"])
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("campplus", "resnet")]  # an export takes 10 to 20 s
+
+
+@pytest.fixture(scope="module", params=["ecapa_tdnn", *SLOW])
 def exported(request, tmp_path_factory):
     embedder = small_embedder(request.param)
     folder = tmp_path_factory.mktemp("exported") / "onnx"

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from alpha_sv.cli import main
 from alpha_sv.embedding.features import Features
-from alpha_sv.exchange.importing import import_model
+from alpha_sv.exchange.importing import import_embeddings, import_model
 from alpha_sv.exchange.speechbrain import read_pretrained, write_pretrained
 from alpha_sv.verify.model import load_model
 from tests.corpus import voice
@@ -192,6 +192,48 @@ def test_what_is_no_model_is_refused_with_a_reason(tmp_path):
     with pytest.raises(ValueError, match="is there already"):
         import_model(tmp_path / "other.pt", tmp_path / "used")
     assert (tmp_path / "used" / "file").read_text() == "mine" and not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize("kind", ["npy", "scp", "ark"])
+def test_embeddings_of_others_can_be_scored(kind, tmp_path):
+    names, matrix = ["s0/a", "s0/b", "s1/c"], np.random.default_rng(0).standard_normal((3, 5)).astype(np.float32)
+    source, command = tmp_path / f"xvector.{kind}", []
+    if kind == "npy":
+        np.save(source, matrix)
+        (tmp_path / "ids").write_text("\n".join(names) + "\n")
+        command = ["--ids", str(tmp_path / "ids")]
+    else:
+        kaldiio = pytest.importorskip("kaldiio")
+        ark, scp = (str(tmp_path / f"xvector.{end}") for end in ("ark", "scp"))
+        kaldiio.save_ark(ark, dict(zip(names, matrix, strict=True)), scp=scp)
+    assert main(["import", str(source), "-o", str(tmp_path / "store"), *command]) == 0
+    (tmp_path / "trials").write_text("1 s0/a s0/b\n0 s0/a s1/c\n")
+    assert main(["score", str(tmp_path / "store"), str(tmp_path / "trials"), "-o", str(tmp_path / "scores")]) == 0
+    unit = matrix / np.linalg.norm(matrix, axis=1, keepdims=True)
+    scores = [float(line.split()[2]) for line in (tmp_path / "scores").read_text().splitlines()]
+    assert scores == pytest.approx([unit[0] @ unit[1], unit[0] @ unit[2]], abs=1e-5)
+
+
+def test_embeddings_that_cannot_be_used_are_named(tmp_path):
+    source, ids = tmp_path / "e.npy", tmp_path / "ids"
+    cases = [
+        (np.zeros((2, 3), np.float32), "a\nb", "zero embeddings: a, b"),
+        (np.ones((2, 3), np.float32), "a\na", "ids that come twice: a"),
+        (np.ones((2, 3), np.float32), "a", "for 1 ids"),
+        (np.ones(3, np.float32), "a", "for 1 ids"),
+        (np.array([["a"]], dtype=object), "a", "cannot be read"),
+    ]
+    for matrix, text, reason in cases:
+        np.save(source, matrix, allow_pickle=True)
+        ids.write_text(text)
+        with pytest.raises(ValueError, match=reason):
+            import_embeddings(source, tmp_path / "store", ids)
+    with pytest.raises(ValueError, match="give --ids"):
+        import_embeddings(source, tmp_path / "store")
+    (tmp_path / "e.scp").write_text(f"a touch {tmp_path}/pwned |\n")
+    with pytest.raises(ValueError, match="commands"):
+        import_embeddings(tmp_path / "e.scp", tmp_path / "store")
+    assert not (tmp_path / "store").exists() and not (tmp_path / "pwned").exists()
 
 
 def test_wespeakers_resnet_by_hand():
