@@ -33,6 +33,7 @@ _ROOMS = (
 _NAMES = {  # the dozen of the README, by the room that has them
     "load_model": "verify.model",
     "Gallery": "verify.gallery",
+    "export": "exchange.export",
     "A3M": "losses",
     "AAMSoftmax": "losses",
     "AMSoftmax": "losses",

@@ -46,6 +46,7 @@ ALLOWED = {
         "device",
         "exchange",
         "verify",
+        "metrics",
         "data",
         "embedding",
         "scoring",

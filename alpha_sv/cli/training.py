@@ -60,7 +60,7 @@ def add_chain(verbs: argparse._SubParsersAction) -> None:
         "Run it again after an interruption: it continues.",
         makes=("embeddings.npy", "index.csv", "meta.json"),
     )
-    sub.add_argument("model", help="folder of a saved embedder")
+    sub.add_argument("model", help="model folder, name of a published model, SpeechBrain folder, or .onnx file")
     sub.add_argument("manifest", help="manifest.csv of `prepare` or `train`")
     sub.add_argument("-o", "--output", required=True, help="folder of the embedding store")
     sub.add_argument("--split", choices=("train", "valid", "test"), help="only this split; all if not given")
@@ -117,15 +117,15 @@ def _prepare(a: argparse.Namespace) -> None:
 def _extract(a: argparse.Namespace) -> None:
     from alpha_sv.data.corpus.manifest import read_manifest
     from alpha_sv.device import pick_device
-    from alpha_sv.embedding.embedder import SpeakerEmbedder
     from alpha_sv.embedding.extract import extract
-    from alpha_sv.pipeline.provenance import write_sources
-    from alpha_sv.pipeline.score import embedder_source
+    from alpha_sv.exchange.load import load_embedder
+    from alpha_sv.pipeline.provenance import source, write_sources
 
     device = pick_device(a.device)
-    utterances = read_manifest(a.manifest, split=a.split)
-    store = extract(SpeakerEmbedder.load(a.model), utterances, a.output, a.batch_size, device)
-    write_sources(Path(store.path, "embeddings.npy"), {"model": embedder_source(a.model)}, [typed(a)])
+    utterances, model = read_manifest(a.manifest, split=a.split), load_embedder(a.model)
+    store = extract(model.embedder, utterances, a.output, a.batch_size, device)
+    made_of = {"model": source(model.weights, f"{model.name}/{model.weights.name}")}
+    write_sources(Path(store.path, "embeddings.npy"), made_of, [typed(a)])
     print(store.path)
 
 

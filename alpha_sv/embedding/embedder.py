@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from alpha_sv.embedding.campplus import CAMPPlus
 from alpha_sv.embedding.features import KINDS, Features, fill, length_batches, whole_length
+from alpha_sv.embedding.wespeaker import WeSpeakerECAPA, WeSpeakerResNet
 from alpha_sv.files import atomic_write
 
 FORMAT = "alpha_sv.embedder/1"
@@ -45,7 +46,15 @@ class MeanFbank(nn.Module):
         return spectrum - spectrum.mean(dim=1, keepdim=True)
 
 
-ARCHITECTURES = {"ecapa_tdnn": ECAPA_TDNN, "resnet": ResNet, "campplus": CAMPPlus, "mean_fbank": MeanFbank}
+ARCHITECTURES = {
+    "ecapa_tdnn": ECAPA_TDNN,
+    "resnet": ResNet,
+    "campplus": CAMPPlus,
+    "wespeaker_resnet": WeSpeakerResNet,
+    "wespeaker_ecapa": WeSpeakerECAPA,
+    "mean_fbank": MeanFbank,
+}
+_FEATURES = {"campplus": "kaldi", "wespeaker_resnet": "wespeaker", "wespeaker_ecapa": "wespeaker"}  # by default
 _WORDS = {"architecture": ARCHITECTURES, "features": KINDS}  # the entries of a configuration that are not numbers
 
 
@@ -109,15 +118,16 @@ class SpeakerEmbedder(nn.Module, WaveformEmbedder):
 
     Parameters
     ----------
-    architecture : {"ecapa_tdnn", "resnet", "campplus", "mean_fbank"}
-        SpeechBrain's ECAPA-TDNN (arXiv 2005.07143) or ResNet, CAM++ (arXiv 2303.00332), or a baseline without
-        parameters.
+    architecture : {"ecapa_tdnn", "resnet", "campplus", "wespeaker_resnet", "wespeaker_ecapa", "mean_fbank"}
+        SpeechBrain's ECAPA-TDNN (arXiv 2005.07143) or ResNet, CAM++ (arXiv 2303.00332), WeSpeaker's ResNet or
+        ECAPA-TDNN, or a baseline without parameters.
     embedding_dim : int
         D.
     n_mels, sample_rate : int
         Of the features.
     features : {"speechbrain", "kaldi", "wespeaker"}, optional
-        Their kind, see `alpha_sv.embedding.features`; by default Kaldi's for CAM++, SpeechBrain's for the others.
+        Their kind, see `alpha_sv.embedding.features`; by default Kaldi's for CAM++, WeSpeaker's
+        for its networks, SpeechBrain's for the others.
     **sizes
         Further arguments of the backbone's class, e.g. channels=[512, 512, 512, 512, 1536].
 
@@ -154,7 +164,7 @@ class SpeakerEmbedder(nn.Module, WaveformEmbedder):
         }
         if unknown := set(sizes) - known:
             raise ValueError(f"{architecture} has no argument {sorted(unknown)}; it takes {sorted(known)}")
-        features = features or ("kaldi" if architecture == "campplus" else "speechbrain")
+        features = features or _FEATURES.get(architecture, "speechbrain")
         _check_sizes({"embedding_dim": embedding_dim, "n_mels": n_mels, "sample_rate": sample_rate, **sizes})
         self.config = {
             "architecture": architecture,

@@ -36,7 +36,6 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
-from scipy.stats import rankdata
 
 from alpha_sv.scoring.calibrator import Calibrator, OperatingPoint, Quality
 from alpha_sv.scoring.checks import as_labels, finite_column
@@ -109,8 +108,10 @@ def fit_calibration(
     """
     calibrator = fit_line(scores, labels, qualities, p_target=p_target, speakers=speakers)
     if calibrator.weight <= 0 and not allow_inverted:
-        ranks, labels = rankdata(scores), as_labels(labels)
-        above = (ranks[labels].mean() - (labels.sum() + 1) / 2) / (~labels).sum()
+        labels, scores = as_labels(labels), np.asarray(scores, dtype=float)
+        others = np.sort(scores[~labels])  # a tie counts as half
+        below, up_to = (np.searchsorted(others, scores[labels], side) for side in ("left", "right"))
+        above = (below + up_to).mean() / (2 * len(others))
         raise ValueError(
             f"fit_calibration: the higher the score, the less probable the same speaker (weight "
             f"{calibrator.weight:.3g}; a target trial outscores a nontarget trial in {100 * above:.0f} % of the "
