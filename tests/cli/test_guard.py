@@ -34,6 +34,7 @@ def folder(tmp_path, monkeypatch):
 
 
 INPLACE = [
+    ("evaluate {0} -o {1}/", "s.txt"),
     ("evaluate {} -o {}", "s.txt"),
     ("evaluate x={} s.txt -o {}", "t.txt"),
     ("evaluate s.txt --trials {} -o {}", "t.txt"),

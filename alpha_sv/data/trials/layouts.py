@@ -69,7 +69,8 @@ VOCABULARIES = (
 )
 _SURE = 2
 _HEADS = {"enrol": "enroll", "modelid": "enroll", "segmentid": "test", "segment": "test", "targettype": "label"}
-_HEADS |= {"llr": "score", "enroll": "enroll", "test": "test", "label": "label", "score": "score"}
+_HEADS |= {"llr": "score", "scores": "score", "key": "label", "target": "label", "labels": "label"}
+_HEADS |= {role: role for role in ("enroll", "test", "label", "score")}
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(inf|infinity|nan)", re.ASCII | re.IGNORECASE)
 _COMMA = re.compile(r"[+-]?\d*,\d+(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
