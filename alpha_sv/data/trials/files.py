@@ -240,7 +240,7 @@ def digits(scores: np.ndarray) -> pa.Array:
     ['0.1', '1.0', '1e-05', '-1e+300']
     """
     size = np.abs(scores)
-    plain = (size >= 1e-4) & (size < 1e15) & (scores != np.trunc(scores))
+    plain = (size >= 1e-4) & (size < 1e6) & (scores != np.trunc(scores))
     text = pa.array(scores).cast(pa.large_string())
     if plain.all():
         return text

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from alpha_sv.data.trials.files import count_duplicates, digits, label_scores, read_scores, write_scores, write_trials
@@ -75,7 +75,8 @@ def test_what_would_be_read_as_something_else_is_not_written(table, tmp_path):
     assert not (tmp_path / "list.txt").exists()
 
 
-@settings(max_examples=300)
-@given(st.lists(st.floats(allow_nan=False, allow_infinity=False) | st.floats(-100, 100), min_size=1))
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False) | st.floats(-2e6, 2e6) | st.floats(-1, 1), min_size=1))
+@example([10000000000.5, 1e6 + 0.5, 999999.5, 0.0001, 0.00011, 9.9e-5, -0.0])
 def test_digits_are_those_of_repr(values):
     assert digits(np.array(values)).to_pylist() == list(map(repr, values))
