@@ -21,10 +21,15 @@ class InputError(ValueError):
 
 
 @contextlib.contextmanager
-def reading(path: str | os.PathLike, remedy: str = "give the file as it was written") -> Iterator[None]:
+def reading(
+    path: str | os.PathLike,
+    remedy: str = "give the file as it was written",
+    also: tuple[type[Exception], ...] = (),
+) -> Iterator[None]:
     """Within, whatever a parser of text, CSV, JSON or gzip raises is an `InputError` that names `path`.
 
-    An `OSError` without a file name, such as one of a read in the middle of a file, gets that of `path`.
+    An `OSError` without a file name, such as one of a read in the middle of a file, gets that of `path`. `also` are
+    further exceptions that mean a damaged file, such as ValueError where `numpy.load` reads a header.
 
     Example
     -------
@@ -39,7 +44,7 @@ def reading(path: str | os.PathLike, remedy: str = "give the file as it was writ
         raise
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not {error.encoding.upper()} text ({error}); {remedy}") from error
-    except (csv.Error, json.JSONDecodeError, UnicodeError, EOFError, zlib.error, OverflowError) as error:
+    except (csv.Error, json.JSONDecodeError, UnicodeError, EOFError, zlib.error, OverflowError, *also) as error:
         raise InputError(f"{path}: damaged ({error}); {remedy}") from error
     except RecursionError as error:
         raise InputError(f"{path}: nested too deeply; {remedy}") from error

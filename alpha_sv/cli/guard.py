@@ -69,7 +69,7 @@ def one_line(error: BaseException) -> str:
         names = [
             os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, (str, bytes, Path))
         ]
-        return f"{' → '.join(names) or error.filename}: {error.strerror}"
+        return f"{' → '.join(names) or repr(error.filename)}: {error.strerror}"
     if isinstance(error, MemoryError):
         return f"not enough memory{f' ({text})' if text else ''}; give a smaller file, or use a machine with more"
     if isinstance(error, (ValueError, OSError, ImportError)) and text:
@@ -133,7 +133,7 @@ def _read_with(given: str) -> Iterator[str]:
 def _identity(path: str, stream: int) -> tuple[int, int] | None:
     """What a path leads to, the same for each of its names; None if there is nothing that could be lost."""
     try:
-        found = os.fstat(stream) if path == "-" else os.stat(path)
+        found = os.fstat(stream) if path == "-" else os.stat(os.path.realpath(path))  # as `atomic_write` does
     except (OSError, ValueError):
         return None
     regular = stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)

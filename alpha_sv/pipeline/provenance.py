@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from alpha_sv.data.trials.files import ScoreTable, write_scores
-from alpha_sv.files import atomic_write, sha256_file
+from alpha_sv.files import InputError, atomic_write, read_json, sha256_file
 
 FORMAT = "alpha_sv.sources/1"
 logger = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ def _read(path: str | os.PathLike) -> tuple[dict, list[str], str | None]:
     if not note.is_file():
         return {}, [], None
     try:
-        content = json.loads(note.read_text(encoding="utf-8"))
+        content = read_json(note, like={"format": str, "sha256": str, "sources": dict, "commands": list})
         if content["format"] != FORMAT:
             raise ValueError(f"its format is not {FORMAT!r}")
         kind = content.get("kind")
@@ -111,8 +111,8 @@ def _read(path: str | os.PathLike) -> tuple[dict, list[str], str | None]:
         found = dict(content["sources"]), [str(command) for command in content["commands"]], kind
         if content["sha256"] == sha256_file(path):
             return found
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{note} is damaged ({error}); delete it, or make {path} again") from error
+    except ValueError as error:
+        raise InputError(f"{note} is damaged ({error}); delete it, or make {path} again") from error
     logger.warning("%s was written for another %s and is not used; delete it", note, Path(path).name)
     return {}, [], None
 

@@ -22,7 +22,7 @@ _REMEDY = "give --speakers FILE (manifest.csv, or utt2spk with lines of 'utteran
 
 
 def read_speakers(path: str | os.PathLike) -> dict[str, str]:
-    """Speaker of each utterance.
+    """Speaker of each utterance, with all names in one Unicode form (NFC).
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def read_speakers(path: str | os.PathLike) -> dict[str, str]:
             raise InputError(
                 f"{path}:{number}: not an utterance and its speaker ({short(' '.join(map(str, fields)))!r})"
             )
-        utterance, speaker = fields
+        utterance, speaker = map(nfc, fields)
         if speakers.setdefault(utterance, speaker) != speaker:
             raise InputError(
                 f"{path}:{number}: {utterance!r} is of {speaker!r} here and of {speakers[utterance]!r} above; "
@@ -109,7 +109,7 @@ def numbered_speakers(
         of = [name.partition("/")[0] for name in names]
         basis = "the first part of its name"
     else:
-        known = {nfc(utterance): speaker for utterance, speaker in read_speakers(file).items()}
+        known = read_speakers(file)
         used = np.unique(both.codes).tolist() if len(set(names) - known.keys()) else []
         if missing := sorted({names[place] for place in used} - known.keys()):
             raise InputError(

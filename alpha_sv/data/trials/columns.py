@@ -98,6 +98,8 @@ def _read(blocks: Iterable[bytes], begun: TextTable, roles: Roles, sure: bool | 
                     chunks[role] += column.chunks
                     if role == "label" and any(len(chunk.dictionary) > 8 for chunk in column.chunks):
                         raise Unreadable
+        except pa.ArrowMemoryError:
+            raise  # the plain reader would need more
         except pa.ArrowException:
             raise Unreadable from None
     if not chunks["enroll"]:

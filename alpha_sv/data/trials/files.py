@@ -8,7 +8,7 @@ is an error.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TextIO
 
 import numpy as np
@@ -17,7 +17,14 @@ import pyarrow.compute as pc
 
 from alpha_sv.data.trials.columns import Unreadable, read_columns
 from alpha_sv.data.trials.joins import check_alike, count_duplicates, label_scores
-from alpha_sv.data.trials.layouts import SCORE_LAYOUTS, TRIAL_LAYOUTS, Layouts
+from alpha_sv.data.trials.layouts import (
+    SCORE_LAYOUTS,
+    TRIAL_LAYOUTS,
+    Layouts,
+    header_roles,
+    separator,
+    short,
+)
 from alpha_sv.data.trials.names import Names
 from alpha_sv.data.trials.plain import TextTable
 from alpha_sv.data.trials.tables import ScoreTable, Trials
@@ -188,19 +195,21 @@ def _check_words(target: str | os.PathLike | TextIO, *columns: Names) -> None:
 
 
 def _write(target: str | os.PathLike | TextIO, header: Sequence[str], columns: Sequence[Names | np.ndarray]) -> None:
-    def blocks():
+    def lines(rows: slice) -> bytes:
+        return _lines([column[rows] if isinstance(column, np.ndarray) else column.take(rows) for column in columns])
+
+    def blocks() -> Iterator[bytes]:
         if header:
             yield f"{' '.join(header)}\n".encode()
         for start in range(0, len(columns[0]), _ROWS):
-            yield _lines(
-                [
-                    column[start : start + _ROWS]
-                    if isinstance(column, np.ndarray)
-                    else column.take(slice(start, start + _ROWS))
-                    for column in columns
-                ]
-            )
+            yield lines(slice(start, start + _ROWS))
 
+    first = " ".join(header) if header else lines(slice(1)).decode().removesuffix("\n")
+    if separator(first) or not header and header_roles(first.split()):
+        raise ValueError(
+            f"{_name(target)}: the line '{short(first)}' would be read as {'CSV' if separator(first) else 'a header'}; "
+            "rename the utterances, or put another trial first"
+        )
     if hasattr(target, "write"):
         target.writelines(block.decode() for block in blocks())
         return
@@ -231,7 +240,7 @@ def digits(scores: np.ndarray) -> pa.Array:
     ['0.1', '1.0', '1e-05', '-1e+300']
     """
     size = np.abs(scores)
-    plain = (size >= 1e-4) & (size < 1e15) & (scores != np.trunc(scores))
+    plain = (size >= 1e-4) & (size < 1e6) & (scores != np.trunc(scores))
     text = pa.array(scores).cast(pa.large_string())
     if plain.all():
         return text

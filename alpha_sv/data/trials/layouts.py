@@ -54,7 +54,6 @@ VOCABULARIES = (
     ("non", "tgt"),
     ("nontgt", "tgt"),
     ("non-target", "target"),
-    ("imposter", "target"),
     ("impostor", "genuine"),
     ("imposter", "genuine"),
     ("impostor", "client"),
@@ -70,7 +69,8 @@ VOCABULARIES = (
 )
 _SURE = 2
 _HEADS = {"enrol": "enroll", "modelid": "enroll", "segmentid": "test", "segment": "test", "targettype": "label"}
-_HEADS |= {"llr": "score", "enroll": "enroll", "test": "test", "label": "label", "score": "score"}
+_HEADS |= {"llr": "score", "scores": "score", "key": "label", "target": "label", "labels": "label"}
+_HEADS |= {role: role for role in ("enroll", "test", "label", "score")}
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(inf|infinity|nan)", re.ASCII | re.IGNORECASE)
 _COMMA = re.compile(r"[+-]?\d*,\d+(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
@@ -88,11 +88,14 @@ def header_roles(fields: Sequence[str]) -> Roles | None:
 def separator(line: str) -> str | None:
     """What separates the columns of a file with this first line: None for white space, ";" or ",".
 
-    >>> separator("a b 0,51"), separator("a.wav,b.wav,0.51"), separator("a;b;0,51")
+    >>> separator("a b 0,51"), separator("a.wav,b.wav,0.51"), separator("a; b; 0,51")
     (None, ',', ';')
     """
-    one = len(line.split()) == 1
-    return next((mark for mark in ";," if one and mark in line), None)
+    fields = line.split()
+    for mark in ";,":
+        if line.rstrip(mark) and mark in line and all(field.endswith(mark) for field in fields[:-1]):
+            return mark
+    return None
 
 
 def is_number(text: str) -> bool:
@@ -193,20 +196,18 @@ def likeliest(columns: Sequence[Sequence[str]], layouts: Layouts) -> Roles:
     return max((roles for roles in layouts.values() if len(roles) == len(columns)), key=readable)
 
 
-def hint(columns: Sequence[Sequence[str]], row: int) -> str:
+def hint(columns: Sequence[Sequence[str]], layouts: Layouts, row: int) -> str:
     """What a file of no layout, unreadable from `row` on, may be, and what to do then; "" if that is not known."""
     head = [{field.lower() for field in column[:10_000]} for column in columns]
     for place, words in enumerate(head, start=1):
         if len(columns) > 2 and words <= {"spoof", "bonafide", "bona-fide"}:
             return (
-                f"this looks like a protocol of ASVspoof (column {place} is spoof | bonafide), which has no pairs of "
+                f"This looks like a protocol of ASVspoof (column {place} is spoof | bonafide), which has no pairs of "
                 f"utterances; if a bona fide utterance of the speaker is the target, make a list of it: "
                 f"awk '{{print (${place} == \"spoof\" ? 0 : 1), $1, $2}}'"
             )
-    if any(column[0].endswith((",", ";")) for column in columns[:-1]):
-        return "this looks like CSV with blanks after the commas; remove the blanks: sed 's/, */,/g'"
-    if row == 0 < len(columns[0]) - 1 and not any(is_number(column[0]) for column in columns):
-        return "if line 1 is a header, name its columns enroll, test, label, score"
+    if row == 0 < len(columns[0]) - 1 and fitting([column[1:] for column in columns], layouts)[0]:
+        return "If line 1 is a header, name its columns enroll, test, label, score"
     return ""
 
 

@@ -72,11 +72,13 @@ class Names:
 
     @cached_property
     def array(self) -> np.ndarray:
-        """The names as an array of str objects [N]: rows of one name share one object."""
+        """The names as a read-only array of str objects [N]: rows of one name share one object."""
         if len(self.codes) * 4 < len(self.table):  # a few rows of a large table
             used, place = np.unique(self.codes, return_inverse=True)
             return Names(place.astype(np.int32), self.table.take(pa.array(used))).array
-        return np.array([*self.table.to_pylist(), None], dtype=object)[:-1][self.codes]
+        found = np.array([*self.table.to_pylist(), None], dtype=object)[:-1][self.codes]
+        found.flags.writeable = False  # a change would not reach the numbers
+        return found
 
     @cached_property
     def one_form(self) -> pa.Array:

@@ -122,7 +122,7 @@ class TextTable:
         known = "; ".join(f"{name}: '{' '.join(roles)}'" for name, roles in layouts.items())
 
         def advice(row: int) -> str:
-            return f". {hint(self.columns, row)}".rstrip(". ")
+            return f". {hint(self.columns, layouts, row)}".rstrip(". ")
 
         if len(self.columns) not in map(len, layouts.values()):
             self.fail(

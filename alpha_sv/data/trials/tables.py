@@ -38,6 +38,10 @@ class _Pairs:
     def __len__(self) -> int:
         return len(self._sides[0])
 
+    def __repr__(self) -> str:
+        known = "without labels" if self.labels is None else f"{int(self.labels.sum()):,} of them targets"
+        return f"<{type(self).__name__}: {len(self):,} trials, {known}>"
+
     @property
     def enroll(self) -> np.ndarray:
         """Utterances of the enrolment side, an array of str objects [N]."""

@@ -12,6 +12,7 @@ import gzip
 import io
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import IO, TextIO
 
 from alpha_sv.files import InputError, reading
@@ -44,8 +45,8 @@ class Text:
                 self._content = text.encode() if isinstance(text, str) else bytes(text)
         else:
             self.path = os.fspath(source)
-            if os.path.exists(self.path) and not os.path.isfile(self.path) and not os.path.isdir(self.path):
-                with reading(self.path), open(self.path, "rb") as pipe:  # can be read once only
+            if Path(self.path).is_fifo():  # can be read once only
+                with reading(self.path), open(self.path, "rb") as pipe:
                     self._content = pipe.read()
 
     def blocks(self, size: int = BLOCK) -> Iterator[bytes]:

@@ -64,7 +64,7 @@ def both_agree(content, layouts, layout, head, block):
 @example(b"1 a 0\n1 a 1\n0 a b\n", TRIAL_LAYOUTS, None, 12, 6)
 @example(b"a b 1\na b 1\na c 0.5\n", SCORE_LAYOUTS, None, 12, 100)
 @example(b"a b tgt\na c tgt\na d imp\n", TRIAL_LAYOUTS, None, 8, 8)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(
     files() | st.binary(max_size=40),
     st.sampled_from([TRIAL_LAYOUTS, SCORE_LAYOUTS]),
