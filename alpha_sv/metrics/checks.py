@@ -145,8 +145,9 @@ def checked_speakers(
     (['ann', 'bob'], [1, 0], [0, 0])
     """
     sides = {"enroll_speakers": enroll_speakers, "test_speakers": test_speakers}
-    sides = {name: _flat(name, side) for name, side in sides.items()}
     for name, side in sides.items():
+        # as objects: of a list of names and missing values numpy would make text
+        sides[name] = side = _flat(name, np.asarray(side, dtype=object) if isinstance(side, (list, tuple)) else side)
         if side.size != trials:
             raise ValueError(f"{name} needs one value for each of the {trials} trials, got {side.size}")
         if side.dtype.kind not in "UTSOiu":

@@ -30,9 +30,9 @@ CAPTIONS = {
     "reliability": (
         "On the diagonal the scores claim what is true; a flatter course claims too much.",
         "The claimed log-likelihood ratio against the one that was found, in groups of trials of neighbouring scores. "
-        "A group claims the ratio that belongs to the mean of its trials' posterior probabilities, which is not the mean "
-        "of its scores; the ratio found belongs to its fraction of target trials. Groups of one kind of trials have "
-        "none and are left out.",
+        "A group claims the ratio that belongs to the mean of its trials' posterior probabilities, not the mean of its "
+        "scores; the ratio found belongs to its fraction of target trials. Groups of one kind of trials have none and "
+        "are left out.",
     ),
     "training": (
         "The EER on held-out speakers should fall.",

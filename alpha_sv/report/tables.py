@@ -20,6 +20,7 @@ from alpha_sv.report.wording import (
     finding,
     key_figures,
     number,
+    pair_digits,
     percent,
     sentence,
 )
@@ -90,7 +91,7 @@ def comparison_tables(comparison: Mapping) -> list[Table]:
         rows = []
         for entry in pair["metrics"]:
             of = metric_of(entry["metric"])
-            sides = [number(of.factor * entry[side], of.digits) for side in ("baseline", "system")]
+            sides = [number(of.factor * entry[side], pair_digits(of)) for side in ("baseline", "system")]
             name = f"{of.label} %" if of.unit == "%" else of.label
             share, said = f"{100 * entry['sign']:.1f} %", finding(entry["interval"])
             rows.append([name, *sides, difference(of, entry), share, said])

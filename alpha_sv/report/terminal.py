@@ -28,9 +28,9 @@ def to_text(metrics: Mapping) -> str:
     40 target and 900 nontarget trials.
     <BLANKLINE>
                       cosine
-    EER %             5.000
-    minDCF 0.01      0.4000
-    FNR % @ FPR 1e-2    n/a (9 false accepts)
+    EER %              5.000
+    minDCF 0.01       0.4000
+    FNR % @ FPR 1e-2     n/a (9 false accepts)
     """
     systems, comparison = metrics["systems"], metrics["comparison"]
     parts = list(dict.fromkeys(_wrapped(basis(system)) for system in systems))

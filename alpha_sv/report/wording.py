@@ -174,8 +174,13 @@ def comparison_basis(comparison: Mapping) -> str:
 
 def difference(of: Metric, entry: Mapping) -> tuple[str, str]:
     """The difference of a pair in print, and its interval; of rates in points to two decimals."""
-    digits = 2 if of.unit == "%" else of.digits
+    digits = pair_digits(of)
     return number(of.factor * entry["difference"], digits, "+"), bracket(entry["interval"], digits, of.factor, "+")
+
+
+def pair_digits(of: Metric) -> int:
+    """Decimal places of two systems and their difference: rates to a hundredth of a per cent."""
+    return 2 if of.unit == "%" else of.digits
 
 
 def finding(limits: Sequence[float]) -> str:
