@@ -8,7 +8,6 @@ import numpy as np
 from scipy.special import expit, log_expit
 
 from alpha_sv.metrics.det import DetCurve, det_curve
-from alpha_sv.metrics.hull import convex_hull
 
 PRIOR_LOG_ODDS = np.linspace(-10, 10, 201)
 RELIABILITY_BINS = 20
@@ -60,8 +59,8 @@ def mean_cost(costs: tuple[np.ndarray, np.ndarray], weights: tuple[np.ndarray, n
     return float(sum(cost @ weight / weight.sum() for cost, weight in zip(costs, weights, strict=True)) / 2)
 
 
-def calibration_of(curve: DetCurve) -> dict:
-    """What the calibration figure draws, as plain Python numbers.
+def calibration_of(curve: DetCurve, hull: DetCurve) -> dict:
+    """What the calibration figure draws, as plain Python numbers, from a curve and its `convex_hull`.
 
     At the prior log odds theta = ln(p / (1 - p)) the Bayes decision accepts when llr >= -theta, and errs at the
     rate p p_miss(-theta) + (1 - p) p_fa(-theta) (`act`; not normalised). The best threshold would err at `min`.
@@ -84,7 +83,6 @@ def calibration_of(curve: DetCurve) -> dict:
     ----------
     Brümmer and du Preez 2006 (APE curves).
     """
-    hull = convex_hull(curve)
     p = expit(PRIOR_LOG_ODDS)
     at = curve.vertex(-PRIOR_LOG_ODDS)
     act = p * curve.p_miss[at] + (1 - p) * curve.p_fa[at]

@@ -52,13 +52,14 @@ def evaluate(target_scores: np.ndarray, nontarget_scores: np.ndarray, llr: bool 
     """
     target, nontarget = checked_sides(target_scores, nontarget_scores)
     curve = rank_trials(target, nontarget).curve()
+    hull = convex_hull(curve)
     return {
-        **_summary(curve, llr),
+        **_summary(curve, hull, llr),
         "c_primary": dict(zip(("min", "act"), c_primary_of(curve, llr), strict=True)),
         "act_dcf": [_dcf_entry(p, act_dcf_of(curve, p)) for p in P_TARGETS] if llr else None,
         "det": _thinned(curve, DET_POINTS),
         "histogram": _histogram(target, nontarget, HISTOGRAM_BINS),
-        "calibration": calibration_of(curve) if llr else None,
+        "calibration": calibration_of(curve, hull) if llr else None,
     }
 
 
@@ -111,15 +112,15 @@ def evaluate_conditions(
         for name, rows in zip(names.tolist(), groups, strict=True):
             target, nontarget = scores[rows[labels[rows]]], scores[rows[~labels[rows]]]
             if target.size and nontarget.size:
-                numbers = _summary(rank_trials(target, nontarget).curve(), llr)
+                curve = rank_trials(target, nontarget).curve()
+                numbers = _summary(curve, convex_hull(curve), llr)
             else:
                 numbers = {"trials": {"target": target.size, "nontarget": nontarget.size}, "eer": None}
             entries.append({"column": column, "value": name, **numbers})
     return entries
 
 
-def _summary(curve: DetCurve, llr: bool) -> dict:
-    hull = convex_hull(curve)
+def _summary(curve: DetCurve, hull: DetCurve, llr: bool) -> dict:
     value, threshold = eer_of(curve)
     return {
         "trials": {"target": curve.num_target, "nontarget": curve.num_nontarget},
