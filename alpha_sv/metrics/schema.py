@@ -1,8 +1,9 @@
 """What metrics.json and compare.json must hold, written down as data, and the check against it.
 
-A schema is a type (``float`` takes any finite number), a range ``Between``, a dict of the keys an object must have
-(others are let through), a list of one schema for a list of any length, a tuple for a list of just that length, or
-``Nullable``. The writer of these files, `evaluate` and `compare_systems`, and their reader, the report, agree on it.
+A schema is a type (``float`` takes any finite number), a range ``Between``, a dict of the keys an
+object must have (others are let through), a list of one schema for a list of any length, a tuple
+for a list of just that length, or ``Nullable``. The writer of these files, `evaluate` and
+`compare_systems`, and their reader, the report, agree on it.
 """
 
 from __future__ import annotations
@@ -145,7 +146,7 @@ def problem(value: object, schema: object, path: str = "") -> str:
 
 
 def check_metrics(metrics: object, where: str) -> None:
-    """Raise ValueError, naming `where` and the field, unless `metrics` holds all that a report shows."""
+    """ValueError, naming `where` and the field, unless `metrics` holds all that a report shows."""
     found = metrics.get("format") if isinstance(metrics, Mapping) else type(metrics).__name__
     if found != FORMAT:
         raise ValueError(f'{where}: expected "format": "{FORMAT}", found {found!r}; {REMEDY}')
@@ -162,7 +163,7 @@ def check_metrics(metrics: object, where: str) -> None:
 
 
 def system_problem(system: Mapping) -> str:
-    """The same for one system, with what a schema alone cannot say: optional parts, lists of one length."""
+    """The same for one system, with optional parts and lists that must have one length."""
     if found := problem(system, SYSTEM):
         return found
     lists = {"min_dcf": system["min_dcf"], "fnr_at_fpr": system["fnr_at_fpr"], "det.p_fa": system["det"]["p_fa"]}

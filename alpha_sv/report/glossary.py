@@ -1,4 +1,4 @@
-"""What the report says about its own figures and terms, as plain text: one sentence to see, the rest to unfold."""
+"""What the report says about its figures and terms: one sentence to see, the rest to unfold."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ CAPTIONS = {
         "probability 0, which is usual at the start and should become rare.",
     ),
 }
-"""Figure → the sentence below it, and what unfolds. `bars` and `window` are filled in by the page."""
+"""Figure → the sentence below it, and what unfolds; the page fills in `bars` and `window`."""
 
 
 def glossary(system: Mapping) -> list[tuple[str, str]]:

@@ -15,15 +15,16 @@ def load_metrics(path: str | os.PathLike) -> dict:
     Returns
     -------
     dict
-        ``{"format": "alpha_sv.metrics/2", "systems": [...], "comparison": ...}`` as `alpha_sv.metrics.schema` has it.
+        ``{"format": "alpha_sv.metrics/2", "systems": [...], "comparison": ...}`` as
+        `alpha_sv.metrics.schema` has it.
 
     Raises
     ------
     FileNotFoundError
         There is no such file.
     ValueError
-        Not JSON (with the line), another or an older format, no system, two of one name, or one that lacks
-        something or holds something else than it should (with the field).
+        Not JSON (with the line), another or an older format, no system, two of one name, or one
+        that lacks something or holds something else than it should (with the field).
     """
     metrics = _parsed(_read(path, "make it with `alpha-sv evaluate`"), path, 1, REMEDY)
     check_metrics(metrics, str(path))
@@ -38,8 +39,8 @@ def load_log(path: str | os.PathLike) -> list[dict]:
     FileNotFoundError
         There is no such file.
     ValueError
-        A line that is not a JSON object of kind "train" or "valid", has no whole-numbered step, or holds
-        something else than numbers; the message gives file:line.
+        A line that is not a JSON object of kind "train" or "valid", has no whole-numbered step, or
+        holds something else than numbers; the message gives file:line.
     """
     rows = []
     lines = _read(path, "pass the train_log.jsonl of the run").split("\n")
