@@ -125,14 +125,15 @@ def checked_speakers(
     Parameters
     ----------
     enroll_speakers, test_speakers : array of str or int [N]
-        Names of the speakers.
+        Names of the speakers, or their numbers.
     trials : int
         N.
 
     Returns
     -------
-    (array of str [K], array of int32 [N], array of int32 [N])
-        The names in order, and the place of the speaker among them, for each side of each trial.
+    (array of str or int [K], array of int32 [N], array of int32 [N])
+        The names in their order (numbers in theirs), and the place of the speaker among them, for
+        each side of each trial.
 
     Raises
     ------
@@ -147,15 +148,14 @@ def checked_speakers(
     """
     sides = {"enroll_speakers": enroll_speakers, "test_speakers": test_speakers}
     for name, side in sides.items():
-        # as objects: of a list of names and missing values numpy would make text
-        sides[name] = side = _flat(name, np.asarray(side, dtype=object) if isinstance(side, (list, tuple)) else side)
+        sides[name] = side = _names(name, side)
         if side.size != trials:
             raise ValueError(f"{name} needs one value for each of the {trials} trials, got {side.size}")
-        if side.dtype.kind not in "UTSOiu":
-            raise ValueError(f"{name} must be names, got dtype {side.dtype}; give text or whole numbers")
-        if side.dtype == object and (odd := [x for x in side if not isinstance(x, (str, bytes, int, np.integer))]):
-            raise ValueError(f"{name} must be names, found {odd[0]!r}; say who speaks in every trial")
-    names, (left, right) = numbered(sides.values())
+    if all(side.dtype.kind in "iu" for side in sides.values()):
+        names, places = np.unique(np.concatenate(list(sides.values())), return_inverse=True)
+        left, right = np.split(places.astype(np.int32), 2)
+    else:
+        names, (left, right) = numbered(sides.values())
     return names, left, right
 
 
@@ -206,6 +206,20 @@ def _flat(name: str, values: object) -> np.ndarray:
         raise ValueError(
             f"{name} must be one-dimensional, one value for each trial, got shape {array.shape}; flatten it"
         )
+    return array
+
+
+def _names(name: str, values: object) -> np.ndarray:
+    array = _flat(name, values)
+    if isinstance(values, (list, tuple)) and array.dtype.kind not in "iu":
+        array = _flat(name, np.array([*values, None], dtype=object)[:-1])  # numpy makes text of None
+    if array.dtype == object:
+        if odd := [x for x in array if not isinstance(x, (str, bytes, int, np.integer))]:
+            raise ValueError(f"{name} must be names, found {odd[0]!r}; say who speaks in every trial")
+        numbers = array.size and all(isinstance(x, (int, np.integer)) for x in array)
+        return np.asarray(array.tolist()) if numbers else array
+    if array.dtype.kind not in "UTSiu":
+        raise ValueError(f"{name} must be names, got dtype {array.dtype}; give text or whole numbers")
     return array
 
 

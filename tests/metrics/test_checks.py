@@ -186,15 +186,19 @@ def test_any_array_of_numbers_is_scores():
         assert eer(scores, [0.5]) == eer([1.0, 2.0], [0.5])
 
 
-def test_speakers_are_names_or_numbers_and_the_numbers_mean_their_names():
+def test_the_places_of_the_speakers_among_their_sorted_names_give_the_draws_of_the_names():
     rng = np.random.default_rng(0)
     enroll = rng.integers(0, 30, 600)
     test = np.where(rng.random(600) < 0.3, enroll, rng.integers(0, 30, 600))
     labels, scores = enroll == test, rng.normal(size=600)
-    expected = speaker_bootstrap(scores, enroll.astype(str), test.astype(str), labels, replicates=5)
-    for kind in (np.int64, np.int32, object, "S4"):
-        found = speaker_bootstrap(scores, enroll.astype(kind), test.astype(kind), labels, replicates=5)
-        np.testing.assert_array_equal(found.draws, expected.draws)
+    names = np.array(sorted(f"s{k}" for k in range(30)))  # s1, s10, s11, ..., s2
+    expected = speaker_bootstrap(scores, names[enroll], names[test], labels, replicates=5)
+    for kind in (np.int64, np.uint8, list):
+        sides = [side.tolist() if kind is list else side.astype(kind) for side in (enroll, test)]
+        np.testing.assert_array_equal(speaker_bootstrap(scores, *sides, labels, replicates=5).draws, expected.draws)
+    for kind in (object, "S4", list):  # the same names in other clothes
+        sides = [side.tolist() if kind is list else side.astype(kind) for side in (names[enroll], names[test])]
+        np.testing.assert_array_equal(speaker_bootstrap(scores, *sides, labels, replicates=5).draws, expected.draws)
 
 
 @pytest.mark.parametrize("name", [None, float("nan"), 1.5])
