@@ -1,8 +1,9 @@
 """Error rates of a set of target and nontarget scores, with intervals; numpy and scipy only.
 
-`evaluate` and `cllr` are functions, and the modules they live in have the same names: ``from alpha_sv.metrics import
-evaluate`` and ``alpha_sv.metrics.evaluate(...)`` are the function, ``from alpha_sv.metrics.evaluate import ...`` takes
-from the module. (All modules are imported here, so no later import puts a module in the place of its function.)
+`evaluate` and `cllr` are functions, and the modules they live in have the same names: ``from
+alpha_sv.metrics import evaluate`` and ``alpha_sv.metrics.evaluate(...)`` are the function, ``from
+alpha_sv.metrics.evaluate import ...`` takes from the module. (All modules are imported here, so no
+later import puts a module in the place of its function.)
 """
 
 from alpha_sv.metrics.bootstrap import speaker_bootstrap

@@ -1,20 +1,23 @@
-"""Confidence intervals that resample speakers, because the trials of one speaker are not independent.
+"""Confidence intervals that resample speakers: the trials of one speaker are not independent.
 
-A list of 550,000 trials has about a thousand speakers; one that is hard to tell from others spoils thousands of
-trials together. Resampling trials pretends to 550,000 independent observations and gives intervals several
-times too narrow. The bootstrap draws speakers instead, with replacement, as many as there are.
+A list of 550,000 trials has about a thousand speakers; one that is hard to tell from others spoils
+thousands of trials together. Resampling trials pretends to 550,000 independent observations and
+gives intervals several times too narrow. The bootstrap draws speakers instead, with replacement, as
+many as there are.
 
 What a draw does to the trials
 ------------------------------
 Let speaker s be drawn w_s times (w is multinomial, of mean 1). A speaker drawn twice is two persons who happen to
 sound alike: person k of s enrols and tests with the utterances of s.
 
-* A target trial of s is one trial of each of the w_s persons: its weight is w_s. (Between two copies of s there
-  is no target trial: they are two persons.)
-* A nontarget trial of i against j happens between each of the w_i persons and each of the w_j: weight w_i w_j.
-  (Two copies of s would make nontarget trials too; there is no score for these, so they are left out.)
+* A target trial of s is one trial of each of the w_s persons: its weight is w_s. (Between two
+  copies of s there is no target trial: they are two persons.)
+* A nontarget trial of i against j happens between each of the w_i persons and each of the w_j:
+  weight w_i w_j. (Two copies of s would make nontarget trials too; there is no score for these, so
+  they are left out.)
 
-Only weights change, so the trials are sorted once (`RankedTrials`) and each replicate costs one pass.
+Only weights change, so the trials are sorted once (`RankedTrials`) and each replicate costs one
+pass.
 
 References
 ----------
@@ -51,7 +54,7 @@ def speaker_bootstrap(
     llr: bool = False,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> SpeakerBootstrap:
-    """Resample the speakers of a trial list, for one system or for several that scored the same trials.
+    """Resample the speakers of a trial list that one system or several have scored.
 
     Parameters
     ----------
@@ -75,9 +78,9 @@ def speaker_bootstrap(
     Raises
     ------
     ValueError
-        Arrays of different lengths; a target trial between two speakers or a nontarget trial of one (with its
-        row); fewer than 10 speakers with target or with nontarget trials; replicates or level out of range; all
-        replicates undefined; scores as `det_curve`.
+        Arrays of different lengths; a target trial between two speakers or a nontarget trial of one
+        (with its row); fewer than 10 speakers with target or with nontarget trials; replicates or
+        level out of range; all replicates undefined; scores as `det_curve`.
 
     Example
     -------
@@ -98,8 +101,8 @@ def speaker_bootstrap(
     names, left, right = _speakers(enroll_speakers, test_speakers, labels, trials=rows[0].size)
     if few := few_speakers(left, right, labels):
         raise ValueError(f"{few}; give a list of more speakers")
-    # In this order no sum depends on the order of the file, not even its rounding. The two sides of a trial
-    # weigh alike; a target trial has a second side of the constant weight 1.
+    # In this order no sum depends on the order of the file, not even its rounding. The two sides of
+    # a trial weigh alike; a target trial has a second side of the constant weight 1.
     left, right = np.minimum(left, right), np.where(labels, np.int32(names.size), np.maximum(left, right))
     order = np.argsort(left * np.int64(names.size + 1) + right)
     for row in rows:  # the last key counts most
@@ -192,7 +195,7 @@ def _rows(scores: np.ndarray) -> list[np.ndarray]:
 def _speakers(
     enroll_speakers: np.ndarray, test_speakers: np.ndarray, labels: np.ndarray, trials: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sorted names of the speakers, and the index of each side of each trial, checked against the labels."""
+    """Names of the speakers, and which of them are on either side; checked against the labels."""
     shapes = {"scores": (trials,), "labels": labels.shape}
     shapes |= {"enroll_speakers": np.shape(enroll_speakers), "test_speakers": np.shape(test_speakers)}
     if set(shapes.values()) != {(trials,)}:

@@ -1,7 +1,7 @@
-"""What the metrics accept: scores, labels and names from lists, arrays, tensors or data frames, checked once.
+"""What the metrics accept as scores, labels and names: lists, arrays, tensors, data frames.
 
-Every public function passes its arguments through one of these, so a mistake is one clear ValueError, wherever it
-is made.
+Every public function passes its arguments through one of these, so a mistake is one clear
+ValueError, wherever it is made.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LABEL_WORDS = (  # (nontarget, target); words are compared without regard to cas
 
 
 def checked_scores(name: str, scores: np.ndarray) -> np.ndarray:
-    """The scores as float64 [N]; ValueError, with `name`, unless they are finite numbers, at least one.
+    """The scores as float64 [N]; ValueError, with `name`, unless they are finite numbers.
 
     Example
     -------
@@ -57,8 +57,9 @@ def checked_scores(name: str, scores: np.ndarray) -> np.ndarray:
 def checked_sides(target_scores: np.ndarray, nontarget_scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Both sides as `checked_scores`; ValueError if one of them is the labels of the other.
 
-    Other libraries take the scores and the labels of all trials. A call in their order would measure how the
-    scores compare with the numbers 0 and 1, and return a number that looks like an error rate.
+    Other libraries take the scores and the labels of all trials. A call in their order would
+    measure how the scores compare with the numbers 0 and 1, and return a number that looks like an
+    error rate.
 
     Example
     -------
@@ -86,8 +87,8 @@ def checked_labels(labels: np.ndarray, name: str = "labels") -> np.ndarray:
     Parameters
     ----------
     labels : array [N]
-        Truth values, 0 and 1, -1 and 1, or a pair of words such as "nontarget" and "target" (`LABEL_WORDS` has
-        them all). Labels of one kind only are accepted.
+        Truth values, 0 and 1, -1 and 1, or a pair of words such as "nontarget" and "target"
+        (`LABEL_WORDS` has them all). Labels of one kind only are accepted.
     name : str
         For the error.
 
@@ -124,14 +125,15 @@ def checked_speakers(
     Parameters
     ----------
     enroll_speakers, test_speakers : array of str or int [N]
-        Names of the speakers.
+        Names of the speakers, or their numbers.
     trials : int
         N.
 
     Returns
     -------
-    (array of str [K], array of int32 [N], array of int32 [N])
-        The names in order, and the place of the speaker among them, for each side of each trial.
+    (array of str or int [K], array of int32 [N], array of int32 [N])
+        The names in their order (numbers in theirs), and the place of the speaker among them, for
+        each side of each trial.
 
     Raises
     ------
@@ -145,23 +147,23 @@ def checked_speakers(
     (['ann', 'bob'], [1, 0], [0, 0])
     """
     sides = {"enroll_speakers": enroll_speakers, "test_speakers": test_speakers}
-    sides = {name: _flat(name, side) for name, side in sides.items()}
     for name, side in sides.items():
+        sides[name] = side = _names(name, side)
         if side.size != trials:
             raise ValueError(f"{name} needs one value for each of the {trials} trials, got {side.size}")
-        if side.dtype.kind not in "UTSOiu":
-            raise ValueError(f"{name} must be names, got dtype {side.dtype}; give text or whole numbers")
-        if side.dtype == object and (odd := [x for x in side if not isinstance(x, (str, bytes, int, np.integer))]):
-            raise ValueError(f"{name} must be names, found {odd[0]!r}; say who speaks in every trial")
-    names, (left, right) = numbered(sides.values())
+    if all(side.dtype.kind in "iu" for side in sides.values()):
+        names, places = np.unique(np.concatenate(list(sides.values())), return_inverse=True)
+        left, right = np.split(places.astype(np.int32), 2)
+    else:
+        names, (left, right) = numbered(sides.values())
     return names, left, right
 
 
 def numbered(columns: Iterable[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
-    """The distinct values of some columns as text, in order, and each column as int32 places among them.
+    """The distinct values of some columns as sorted text, and each column as places among them.
 
-    A dictionary instead of a sort: millions of rows with few distinct values take a fraction of the time, and no
-    memory for copies of the text.
+    A dictionary instead of a sort: millions of rows with few distinct values take a fraction of the
+    time, and no memory for copies of the text.
 
     Example
     -------
@@ -188,7 +190,7 @@ def _values(column: np.ndarray) -> Iterator:
 
 
 def as_array(name: str, values: object) -> np.ndarray:
-    """A list, a data frame's column or a torch tensor (on a GPU, in training, in half precision) as an array."""
+    """A list, a data frame's column or a torch tensor, on a GPU or in training, as an array."""
     if hasattr(values, "detach"):
         values = values.detach().cpu()
         values = values.float() if str(values.dtype) == "torch.bfloat16" else values  # numpy has no such type
@@ -207,11 +209,26 @@ def _flat(name: str, values: object) -> np.ndarray:
     return array
 
 
+def _names(name: str, values: object) -> np.ndarray:
+    array = _flat(name, values)
+    if isinstance(values, (list, tuple)) and array.dtype.kind not in "iu":
+        array = _flat(name, np.array([*values, None], dtype=object)[:-1])  # numpy makes text of None
+    if array.dtype == object:
+        if odd := [x for x in array if not isinstance(x, (str, bytes, int, np.integer))]:
+            raise ValueError(f"{name} must be names, found {odd[0]!r}; say who speaks in every trial")
+        numbers = array.size and all(isinstance(x, (int, np.integer)) for x in array)
+        return np.asarray(array.tolist()) if numbers else array
+    if array.dtype.kind not in "UTSiu":
+        raise ValueError(f"{name} must be names, got dtype {array.dtype}; give text or whole numbers")
+    return array
+
+
 def _labels_of(side: np.ndarray, other: np.ndarray) -> bool:
     """Whether `side` can only be the labels of the scores `other`.
 
-    Both have one length then, and the labels two values, the scores more than these. (Hard decisions have 0 and 1 on
-    both sides. Two floats may be scores by chance.) Where all labels are of one kind, their type tells.
+    Both have one length then, and the labels two values, the scores more than these. (Hard
+    decisions have 0 and 1 on both sides. Two floats may be scores by chance.) Where all labels are
+    of one kind, their type tells.
     """
     if side.size != other.size or side.size == 0 or not _is_vocabulary(side) or _is_vocabulary(other):
         return False

@@ -1,4 +1,7 @@
-"""Are the scores log-likelihood ratios? Cllr, the applied-probability-of-error (APE) curve, a reliability diagram."""
+"""Are the scores log-likelihood ratios? Cllr, the APE curve and a reliability diagram.
+
+APE is the applied probability of error: the error rate of Bayes decisions at each prior.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +11,18 @@ import numpy as np
 from scipy.special import expit, log_expit
 
 from alpha_sv.metrics.det import DetCurve, det_curve
-from alpha_sv.metrics.hull import convex_hull
 
 PRIOR_LOG_ODDS = np.linspace(-10, 10, 201)
 RELIABILITY_BINS = 20
 
 
 def cllr(target_llrs: np.ndarray, nontarget_llrs: np.ndarray) -> float:
-    """Cost of log-likelihood ratios, in bits: how far the numbers themselves, not only their order, can be trusted.
+    """Cost of log-likelihood ratios, in bits: how far the numbers themselves can be trusted.
 
         Cllr = (mean over targets of log2(1 + e^-llr) + mean over nontargets of log2(1 + e^llr)) / 2
 
-    0 for perfect scores, 1 for always answering 0 ("I do not know"), without bound for confident errors.
+    0 for perfect scores, 1 for always answering 0 ("I do not know"), without bound for confident
+    errors.
 
     Parameters
     ----------
@@ -51,40 +54,40 @@ def cllr_of(curve: DetCurve) -> float:
 
 
 def llr_costs(target_llrs: np.ndarray, nontarget_llrs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Cost of each trial in bits: log2(1 + e^-llr) of a target trial, log2(1 + e^llr) of a nontarget trial."""
+    """Cost in bits: log2(1 + e^-llr) of each target trial, log2(1 + e^llr) of each nontarget trial."""
     return np.logaddexp2(0, -target_llrs / math.log(2)), np.logaddexp2(0, nontarget_llrs / math.log(2))
 
 
 def mean_cost(costs: tuple[np.ndarray, np.ndarray], weights: tuple[np.ndarray, np.ndarray]) -> float:
-    """Cllr in bits from the costs and the weights of the trials: the two kinds weigh alike as a whole."""
+    """Cllr in bits from the costs and the weights of the trials; both kinds weigh alike."""
     return float(sum(cost @ weight / weight.sum() for cost, weight in zip(costs, weights, strict=True)) / 2)
 
 
-def calibration_of(curve: DetCurve) -> dict:
-    """What the calibration figure draws, as plain Python numbers.
+def calibration_of(curve: DetCurve, hull: DetCurve) -> dict:
+    """What the calibration figure draws, from a curve and its `convex_hull`.
 
-    At the prior log odds theta = ln(p / (1 - p)) the Bayes decision accepts when llr >= -theta, and errs at the
-    rate p p_miss(-theta) + (1 - p) p_fa(-theta) (`act`; not normalised). The best threshold would err at `min`.
-    The area under either curve over all theta is 2 ln 2 times cllr or min_cllr: with s(u) = 1 / (1 + e^-u),
+    At the prior log odds theta = ln(p / (1 - p)) the Bayes decision accepts when llr >= -theta, and
+    errs at the rate p p_miss(-theta) + (1 - p) p_fa(-theta) (`act`; not normalised). The best
+    threshold would err at `min`. The area under either curve over all theta is 2 ln 2 times cllr or
+    min_cllr: with s(u) = 1 / (1 + e^-u),
 
-        ln(1 + e^-llr) = integral of s(theta) over the theta at which a target trial of this llr is missed,
-                         theta < -llr
+        ln(1 + e^-llr) = integral of s(theta) over all theta < -llr,
+                         the theta at which a target trial of this llr is missed,
 
     and likewise for nontarget trials.
 
     Returns
     -------
     dict
-        ``prior_log_odds`` [201] from -10 to 10 nats, ``act`` and ``min`` [201] in [0, 1]; ``reliability`` with
-        the lists ``llr`` (what the bin promises, nats), ``empirical`` (the log odds of a target in the bin minus
-        those of the whole list, nats; None in a bin of one kind only) and ``count`` (trials). Calibrated scores
-        have empirical = llr up to chance.
+        ``prior_log_odds`` [201] from -10 to 10 nats, ``act`` and ``min`` [201] in [0, 1];
+        ``reliability`` with the lists ``llr`` (what the bin promises, nats), ``empirical`` (the log
+        odds of a target in the bin minus those of the whole list, nats; None in a bin of one kind
+        only) and ``count`` (trials). Calibrated scores have empirical = llr up to chance.
 
     References
     ----------
     Brümmer and du Preez 2006 (APE curves).
     """
-    hull = convex_hull(curve)
     p = expit(PRIOR_LOG_ODDS)
     at = curve.vertex(-PRIOR_LOG_ODDS)
     act = p * curve.p_miss[at] + (1 - p) * curve.p_fa[at]
@@ -100,18 +103,20 @@ def calibration_of(curve: DetCurve) -> dict:
 def _reliability(curve: DetCurve) -> dict[str, list]:
     """At most 20 bins of equal shares of the trials, where both kinds weigh alike as a whole.
 
-    (By plain counts, a list of 1 % targets would have all of them in one bin.) Equal scores stay together.
+    (By plain counts, a list of 1 % targets would have all of them in one bin.) Equal scores stay
+    together.
     """
-    # Along the vertices p_miss + 1 - p_fa rises from 0 to 2: the trials rejected so far, both kinds weighing 1.
+    # Along the vertices p_miss + 1 - p_fa rises from 0 to 2: the trials rejected so far, both kinds
+    # weighing 1.
     rejected = curve.p_miss + 1 - curve.p_fa
     inner = np.searchsorted(rejected, np.linspace(0, 2, RELIABILITY_BINS + 1)[1:-1])
     edges = np.unique(np.concatenate([[0], inner, [rejected.size - 1]]))
     targets, nontargets = np.diff(curve.misses[edges]), -np.diff(curve.false_accepts[edges])
 
-    # A trial of posterior log odds x = llr + ln(targets / nontargets of the list) is a target with probability s(x).
-    # If the llrs are right, the fraction of targets in a bin is on average the mean of s(x); the llr with
-    # the same odds, mean s(x) : mean s(-x), is what the bin promises. (The mean llr would not do: by
-    # Jensen's inequality it overstates a wide bin at either end.)
+    # A trial of posterior log odds x = llr + ln(targets / nontargets of the list) is a target with
+    # probability s(x). If the llrs are right, the fraction of targets in a bin is on average the
+    # mean of s(x); the llr with the same odds, mean s(x) : mean s(-x), is what the bin promises.
+    # (The mean llr would not do: by Jensen's inequality it overstates a wide bin at either end.)
     prior = math.log(curve.num_target / curve.num_nontarget)
     x = curve.thresholds[:-1] + prior
     log_trials = np.log(np.diff(curve.misses) - np.diff(curve.false_accepts))

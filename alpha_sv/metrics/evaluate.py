@@ -26,18 +26,19 @@ def evaluate(target_scores: np.ndarray, nontarget_scores: np.ndarray, llr: bool 
     target_scores, nontarget_scores : array [n_target], [n_nontarget]
         Scores of same-speaker and different-speaker trials, higher for "same speaker".
     llr : bool
-        The scores are natural-log likelihood ratios (nats). Without that promise, cllr, actDCF and the
-        calibration curves mean nothing and are None.
+        The scores are natural-log likelihood ratios (nats). Without that promise, cllr, actDCF and
+        the calibration curves mean nothing and are None.
 
     Returns
     -------
     dict
-        ``trials`` {target, nontarget}; ``eer`` {value, threshold, rocch}; ``min_dcf``, one {p_target, c_miss,
-        c_fa, value, threshold} for each prior .01 and .05; ``c_primary`` {min, act}; ``fnr_at_fpr``, one {fpr,
-        fnr, threshold, false_accepts, misses, supported} for each rate 1e-2, 1e-3, 1e-4, where supported says
-        that it rests on at least 10 counted false accepts; ``min_cllr`` and ``cllr`` in bits; ``act_dcf``, entries
-        as min_dcf; ``det`` {p_fa, p_miss}, at most 400 vertices from accept-all to reject-all; ``histogram``
-        {edges [61], target [60], nontarget [60]} with counts; ``calibration``, as `calibration_of`.
+        ``trials`` {target, nontarget}; ``eer`` {value, threshold, rocch}; ``min_dcf``, one
+        {p_target, c_miss, c_fa, value, threshold} for each prior .01 and .05; ``c_primary`` {min,
+        act}; ``fnr_at_fpr``, one {fpr, fnr, threshold, false_accepts, misses, supported} for each
+        rate 1e-2, 1e-3, 1e-4, where supported says that it rests on at least 10 counted false
+        accepts; ``min_cllr`` and ``cllr`` in bits; ``act_dcf``, entries as min_dcf; ``det`` {p_fa,
+        p_miss}, at most 400 vertices from accept-all to reject-all; ``histogram`` {edges [61],
+        target [60], nontarget [60]} with counts; ``calibration``, as `calibration_of`.
 
     Raises
     ------
@@ -52,20 +53,21 @@ def evaluate(target_scores: np.ndarray, nontarget_scores: np.ndarray, llr: bool 
     """
     target, nontarget = checked_sides(target_scores, nontarget_scores)
     curve = rank_trials(target, nontarget).curve()
+    hull = convex_hull(curve)
     return {
-        **_summary(curve, llr),
+        **_summary(curve, hull, llr),
         "c_primary": dict(zip(("min", "act"), c_primary_of(curve, llr), strict=True)),
         "act_dcf": [_dcf_entry(p, act_dcf_of(curve, p)) for p in P_TARGETS] if llr else None,
         "det": _thinned(curve, DET_POINTS),
         "histogram": _histogram(target, nontarget, HISTOGRAM_BINS),
-        "calibration": calibration_of(curve) if llr else None,
+        "calibration": calibration_of(curve, hull) if llr else None,
     }
 
 
 def evaluate_conditions(
     scores: np.ndarray, labels: np.ndarray, conditions: Mapping[str, np.ndarray], llr: bool = False
 ) -> list[dict]:
-    """The main numbers for the trials of each value of each condition (gender, channel, duration class, ...).
+    """The main numbers for each value of each condition (gender, channel, duration class, ...).
 
     Parameters
     ----------
@@ -81,9 +83,9 @@ def evaluate_conditions(
     Returns
     -------
     list of dict
-        One entry for each column, in the order given, and each of its values, sorted: ``column``, ``value``,
-        ``trials``, ``eer``, ``min_dcf``, ``fnr_at_fpr``, ``min_cllr``, ``cllr`` as `evaluate`. A group that lacks
-        one kind of trial has ``trials``, ``eer`` None, and no more.
+        One entry for each column, in the order given, and each of its values, sorted: ``column``,
+        ``value``, ``trials``, ``eer``, ``min_dcf``, ``fnr_at_fpr``, ``min_cllr``, ``cllr`` as
+        `evaluate`. A group that lacks one kind of trial has ``trials``, ``eer`` None, and no more.
 
     Raises
     ------
@@ -111,15 +113,15 @@ def evaluate_conditions(
         for name, rows in zip(names.tolist(), groups, strict=True):
             target, nontarget = scores[rows[labels[rows]]], scores[rows[~labels[rows]]]
             if target.size and nontarget.size:
-                numbers = _summary(rank_trials(target, nontarget).curve(), llr)
+                curve = rank_trials(target, nontarget).curve()
+                numbers = _summary(curve, convex_hull(curve), llr)
             else:
                 numbers = {"trials": {"target": target.size, "nontarget": nontarget.size}, "eer": None}
             entries.append({"column": column, "value": name, **numbers})
     return entries
 
 
-def _summary(curve: DetCurve, llr: bool) -> dict:
-    hull = convex_hull(curve)
+def _summary(curve: DetCurve, hull: DetCurve, llr: bool) -> dict:
     value, threshold = eer_of(curve)
     return {
         "trials": {"target": curve.num_target, "nontarget": curve.num_nontarget},
@@ -149,11 +151,11 @@ def _fnr_entry(curve: DetCurve, fpr: float) -> dict:
 
 
 def _thinned(curve: DetCurve, points: int) -> dict[str, list[float]]:
-    """At most `points` vertices, evenly along the curve as a DET plot draws it (normal-deviate axes)."""
+    """At most `points` vertices, evenly along the curve on the normal-deviate axes of a DET plot."""
     p_miss, p_fa = curve.p_miss, curve.p_fa
     if p_miss.size > points:
-        # The curve only goes up and left, so ndtri(p_miss) - ndtri(p_fa) is its city-block length up to a
-        # constant; rates of 0 and 1, infinitely far away, count as half an error.
+        # The curve only goes up and left, so ndtri(p_miss) - ndtri(p_fa) is its city-block length
+        # up to a constant; rates of 0 and 1, infinitely far away, count as half an error.
         half_miss, half_fa = 0.5 / curve.num_target, 0.5 / curve.num_nontarget
         length = ndtri(np.clip(p_miss, half_miss, 1 - half_miss)) - ndtri(np.clip(p_fa, half_fa, 1 - half_fa))
         inner = np.searchsorted(length, np.linspace(length[0], length[-1], points)[1:-1])

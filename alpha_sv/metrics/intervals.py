@@ -15,7 +15,7 @@ MIN_SPEAKERS = 10  # with 5, a 95 % interval of the EER misses the truth about t
 
 @dataclass(frozen=True, eq=False)
 class SpeakerBootstrap:
-    """What `speaker_bootstrap` measured: M metrics of S systems, on the list and on R' usable replicates of it.
+    """What `speaker_bootstrap` measured: M metrics of S systems on R' usable replicates.
 
     Parameters
     ----------
@@ -28,8 +28,8 @@ class SpeakerBootstrap:
     supported : bool [S, M]
         False for an FNR that rests on fewer than 10 false accepts of the list.
     speakers, replicates, undefined : int
-        Speakers of the list; replicates drawn; those of them without a target or without a nontarget trial
-        (R' = replicates - undefined).
+        Speakers of the list; replicates drawn; those of them without a target or without a
+        nontarget trial (R' = replicates - undefined).
     level, seed : float, int
         As given.
     """
@@ -70,8 +70,8 @@ class SpeakerBootstrap:
     def intervals(self, system: int = 0) -> dict:
         """The intervals of one system as in metrics.json: [low, high] for each metric.
 
-        ``fnr_at_fpr`` has None where the rate is not supported; ``cllr`` and ``act_dcf`` are None unless the scores
-        are LLRs.
+        ``fnr_at_fpr`` has None where the rate is not supported; ``cllr`` and ``act_dcf`` are None
+        unless the scores are LLRs.
         """
         bounds = zip(self.metrics, self.interval(self.draws[:, system]), self.supported[system], strict=True)
         known = {key: limits if supported else None for key, limits, supported in bounds}
@@ -90,8 +90,8 @@ class SpeakerBootstrap:
 def too_few_speakers(enroll_speakers: np.ndarray, test_speakers: np.ndarray, labels: np.ndarray) -> str:
     """Why the speakers of a trial list support no interval; "" if they do.
 
-    Both kinds of trials need `MIN_SPEAKERS` speakers: all draws of the one speaker of a kind are alike, and an interval
-    of no width would look like certainty.
+    Both kinds of trials need `MIN_SPEAKERS` speakers: all draws of the one speaker of a kind are
+    alike, and an interval of no width would look like certainty.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def too_few_speakers(enroll_speakers: np.ndarray, test_speakers: np.ndarray, lab
 
 
 def few_speakers(left: np.ndarray, right: np.ndarray, labels: np.ndarray) -> str:
-    """`too_few_speakers` of arguments that are checked already: speakers as numbers, labels as truth values."""
+    """`too_few_speakers` of speakers given as numbers and labels that are truth values."""
     target, nontarget = (np.unique(np.concatenate([left[rows], right[rows]])).size for rows in (labels, ~labels))
     if min(target, nontarget) >= MIN_SPEAKERS:
         return ""

@@ -1,5 +1,6 @@
-"""What the metrics are called: the keys in files, and the label, unit and digits in print. Who writes a key or reads
-one takes it from here.
+"""What the metrics are called: the keys in files; label, unit and digits in print.
+
+Who writes a key or reads one takes it from here.
 
 Every metric is an error rate or a cost: lower is better.
 """
@@ -20,7 +21,8 @@ class Metric:
     Parameters
     ----------
     key : str
-        In compare.json, in the comparison of metrics.json and in `SpeakerBootstrap`: "min_dcf 0.01".
+        In compare.json, in the comparison of metrics.json and in `SpeakerBootstrap`: "min_dcf
+        0.01".
     field : str
         Where `evaluate` has it: "min_dcf".
     label : str
@@ -86,7 +88,7 @@ METRICS = {m.key: m for field in _FIELDS for point in _POINTS.get(field, (None,)
 
 
 def metric_of(key: str) -> Metric:
-    """The metric of a key; one that is not known, as another version may write it, is called by its key.
+    """The metric of a key; one that is not known, from another version, is called by its key.
 
     >>> metric_of("fnr at fpr 1e-3").label, metric_of("new").label
     ('FNR at FPR 1e-3', 'new')
@@ -106,8 +108,8 @@ def field_keys(field: str) -> list[str]:
 def values_by_key(result: Mapping) -> dict[str, tuple[float, bool]]:
     """The numbers of `evaluate` by their keys, each with whether the trial list supports it.
 
-    A rate that rests on too few false accepts is there, but not supported; costs of log-likelihood ratios are left
-    out where the scores are none.
+    A rate that rests on too few false accepts is there, but not supported; costs of log-likelihood
+    ratios are left out where the scores are none.
 
     Example
     -------

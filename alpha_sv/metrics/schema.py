@@ -1,12 +1,15 @@
 """What metrics.json and compare.json must hold, written down as data, and the check against it.
 
-A schema is a type (``float`` takes any finite number), a dict of the keys an object must have (others are let
-through), a list of one schema for a list of any length, a tuple for a list of just that length, or ``Nullable``.
+A schema is a type (``float`` takes any finite number), a range ``Between``, a dict of the keys an
+object must have (others are let through), a list of one schema for a list of any length, a tuple
+for a list of just that length, or ``Nullable``. The writer of these files, `evaluate` and
+`compare_systems`, and their reader, the report, agree on it.
 """
 
 from __future__ import annotations
 
-import math
+import reprlib
+import sys
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -21,34 +24,50 @@ class Nullable(NamedTuple):
     schema: object
 
 
+class Between(NamedTuple):
+    """A number from `low` to `high`, whole if these are."""
+
+    low: float
+    high: float
+
+
+_RATE, _COUNT, _SOME = Between(0.0, 1.0), Between(0, 2**53), Between(1, 2**53)
+_PRIOR, _COST = Between(1e-12, 1 - 1e-12), Between(1e-12, 1e12)
 _PAIR = (float, float)
-_DCF = {"p_target": float, "c_miss": float, "c_fa": float, "value": float, "threshold": float}
-_COUNTS = {"target": int, "nontarget": int}
+_DCF = {"p_target": _PRIOR, "c_miss": _COST, "c_fa": _COST, "value": float, "threshold": float}
+_COUNTS = {"target": _COUNT, "nontarget": _COUNT}
 _GROUP = {
     "trials": _COUNTS,
-    "eer": {"value": float, "threshold": float, "rocch": float},
+    "eer": {"value": _RATE, "threshold": float, "rocch": _RATE},
     "min_dcf": [_DCF],
     "fnr_at_fpr": [
-        {"fpr": float, "fnr": float, "threshold": float, "false_accepts": int, "misses": int, "supported": bool}
+        {
+            "fpr": Between(1e-12, 1.0),
+            "fnr": _RATE,
+            "threshold": float,
+            "false_accepts": _COUNT,
+            "misses": _COUNT,
+            "supported": bool,
+        }
     ],
     "min_cllr": float,
     "cllr": Nullable(float),
 }
 _HARDEST = [{"enroll": str, "test": str, "score": float}]
-_RESAMPLED = {"resampled": str, "speakers": int, "replicates": int, "level": float, "seed": int}
+_RESAMPLED = {"resampled": str, "speakers": _COUNT, "replicates": _COUNT, "level": _RATE, "seed": int}
 SYSTEM = {
     **_GROUP,
-    "trials": {**_COUNTS, "repeated": int},
+    "trials": {"target": _SOME, "nontarget": _SOME, "repeated": _COUNT},
     "c_primary": {"min": float, "act": Nullable(float)},
     "act_dcf": Nullable([_DCF]),
-    "det": {"p_fa": [float], "p_miss": [float]},
-    "histogram": {"edges": [float], "target": [float], "nontarget": [float]},
+    "det": {"p_fa": [_RATE], "p_miss": [_RATE]},
+    "histogram": {"edges": [float], "target": [_COUNT], "nontarget": [_COUNT]},
     "calibration": Nullable(
         {
             "prior_log_odds": [float],
-            "act": [float],
-            "min": [float],
-            "reliability": {"llr": [float], "empirical": [Nullable(float)], "count": [float]},
+            "act": [_RATE],
+            "min": [_RATE],
+            "reliability": {"llr": [float], "empirical": [Nullable(float)], "count": [_COUNT]},
         }
     ),
     "intervals": Nullable(
@@ -60,7 +79,7 @@ SYSTEM = {
             "min_cllr": _PAIR,
             "cllr": Nullable(_PAIR),
             "act_dcf": Nullable([_PAIR]),
-            "undefined": int,
+            "undefined": _COUNT,
         }
     ),
     "conditions": [{"column": str, "value": str, "trials": _COUNTS, "eer": Nullable(dict)}],
@@ -104,9 +123,14 @@ def problem(value: object, schema: object, path: str = "") -> str:
     """
     if isinstance(schema, Nullable):
         return "" if value is None else problem(value, schema.schema, path)
+    if isinstance(schema, Between):
+        if found := problem(value, type(schema.low), path):
+            return found
+        fits = schema.low <= value <= schema.high
+        return "" if fits else f"{path!r} must be from {schema.low:g} to {schema.high:g}, found {str(value)[:60]}"
     kind = {list: list, tuple: list, dict: dict}.get(type(schema), schema)
     if not _is(value, kind):
-        return f"{path!r} must be {_NOUNS[kind]}, found {str(value)[:60]!s}"
+        return f"{path!r} must be {_NOUNS[kind]}, found {reprlib.repr(value)}"
     if isinstance(schema, dict):
         if lacking := sorted(key for key in schema if key not in value):
             return f"{path!r} lacks {', '.join(lacking)}" if path else f"lacks {', '.join(map(repr, lacking))}"
@@ -122,11 +146,12 @@ def problem(value: object, schema: object, path: str = "") -> str:
 
 
 def check_metrics(metrics: object, where: str) -> None:
-    """Raise ValueError, naming `where` and the field, unless `metrics` holds all that a report shows."""
+    """ValueError, naming `where` and the field, unless `metrics` holds all that a report shows."""
     found = metrics.get("format") if isinstance(metrics, Mapping) else type(metrics).__name__
     if found != FORMAT:
         raise ValueError(f'{where}: expected "format": "{FORMAT}", found {found!r}; {REMEDY}')
-    systems = metrics.get("systems") or ()
+    systems = metrics.get("systems")
+    systems = systems if isinstance(systems, list) else []
     names = [system.get("name") if isinstance(system, Mapping) else None for system in systems]
     if not names or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
         raise ValueError(f'{where}: "systems" must hold at least one system, each with its own name, found {names}')
@@ -138,11 +163,18 @@ def check_metrics(metrics: object, where: str) -> None:
 
 
 def system_problem(system: Mapping) -> str:
-    """The same for one system, with what a schema alone cannot say: optional parts, lists of one length."""
+    """The same for one system, with optional parts and lists that must have one length."""
     if found := problem(system, SYSTEM):
         return found
-    if empty := [key for key in ("min_dcf", "fnr_at_fpr") if not system[key]]:
+    lists = {"min_dcf": system["min_dcf"], "fnr_at_fpr": system["fnr_at_fpr"], "det.p_fa": system["det"]["p_fa"]}
+    lists |= {"histogram.target": system["histogram"]["target"]}
+    if calibration := system["calibration"]:
+        lists |= {"calibration.act": calibration["act"]}
+    if empty := [name for name, values in lists.items() if not values]:
         return f"{empty[0]!r} is empty"
+    edges = system["histogram"]["edges"]
+    if any(low >= high for low, high in zip(edges, edges[1:], strict=False)):
+        return "'histogram.edges' must rise"
     for index, group in enumerate(system["conditions"]):
         # a group without both kinds of trials has nothing but its counts
         if group["eer"] is not None and (found := problem(group, _GROUP, f"conditions[{index}]")):
@@ -173,8 +205,8 @@ def _aligned(system: Mapping):
 
 
 def _is(value: object, kind: type) -> bool:
-    if kind is float:
-        return type(value) is int or (type(value) is float and math.isfinite(value))
+    if kind is float:  # a whole number of JSON may be too large for a float
+        return type(value) in (int, float) and abs(value) <= sys.float_info.max
     return type(value) is kind or (kind is dict and isinstance(value, Mapping))
 
 

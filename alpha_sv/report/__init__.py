@@ -1,6 +1,7 @@
-"""From metrics.json and the training log to figures, Markdown, text and one self-contained HTML page.
+"""From metrics.json and the training log to figures, text, Markdown and one HTML page.
 
-The names are imported when they are first asked for, so that a table on a terminal does not wait for matplotlib.
+The names are imported when they are first asked for, so that a table on a terminal does not wait
+for matplotlib.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""What the report says about its own figures and terms, as plain text: one sentence to see, the rest to unfold."""
+"""What the report says about its figures and terms: one sentence to see, the rest to unfold."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ CAPTIONS = {
     "reliability": (
         "On the diagonal the scores claim what is true; a flatter course claims too much.",
         "The claimed log-likelihood ratio against the one that was found, in groups of trials of neighbouring scores. "
-        "A group claims the ratio that belongs to the mean of its trials' posterior probabilities, which is not the mean "
-        "of its scores; the ratio found belongs to its fraction of target trials. Groups of one kind of trials have "
-        "none and are left out.",
+        "A group claims the ratio that belongs to the mean of its trials' posterior probabilities, not the mean of its "
+        "scores; the ratio found belongs to its fraction of target trials. Groups of one kind of trials have none and "
+        "are left out.",
     ),
     "training": (
         "The EER on held-out speakers should fall.",
@@ -46,7 +46,7 @@ CAPTIONS = {
         "probability 0, which is usual at the start and should become rare.",
     ),
 }
-"""Figure → the sentence below it, and what unfolds. `bars` and `window` are filled in by the page."""
+"""Figure → the sentence below it, and what unfolds; the page fills in `bars` and `window`."""
 
 
 def glossary(system: Mapping) -> list[tuple[str, str]]:

@@ -15,21 +15,18 @@ def load_metrics(path: str | os.PathLike) -> dict:
     Returns
     -------
     dict
-        ``{"format": "alpha_sv.metrics/2", "systems": [...], "comparison": ...}`` as `alpha_sv.metrics.schema` has it.
+        ``{"format": "alpha_sv.metrics/2", "systems": [...], "comparison": ...}`` as
+        `alpha_sv.metrics.schema` has it.
 
     Raises
     ------
     FileNotFoundError
         There is no such file.
     ValueError
-        Not JSON (with the line), another or an older format, no system, two of one name, or one that lacks
-        something or holds something else than it should (with the field).
+        Not JSON (with the line), another or an older format, no system, two of one name, or one
+        that lacks something or holds something else than it should (with the field).
     """
-    text = _read(path, "make it with `alpha-sv evaluate`")
-    try:
-        metrics = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}:{error.lineno}: not JSON ({error.msg}); {REMEDY}") from error
+    metrics = _parsed(_read(path, "make it with `alpha-sv evaluate`"), path, 1, REMEDY)
     check_metrics(metrics, str(path))
     return metrics
 
@@ -42,19 +39,15 @@ def load_log(path: str | os.PathLike) -> list[dict]:
     FileNotFoundError
         There is no such file.
     ValueError
-        A line that is not a JSON object of kind "train" or "valid", has no whole-numbered step, or holds
-        something else than numbers; the message gives file:line.
+        A line that is not a JSON object of kind "train" or "valid", has no whole-numbered step, or
+        holds something else than numbers; the message gives file:line.
     """
     rows = []
     lines = _read(path, "pass the train_log.jsonl of the run").split("\n")
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            problem = f"not JSON ({error.msg}); delete a line cut short by a crash"
-            raise ValueError(f"{path}:{number}: {problem}") from error
+        row = _parsed(line, path, number, "delete a line cut short by a crash")
         if problem := _row_problem(row):
             raise ValueError(f"{path}:{number}: {problem}; correct the line, or pass a train_log.jsonl")
         rows.append(row)
@@ -69,6 +62,16 @@ def _row_problem(row: object) -> str:
     numbers = {key: value for key, value in row.items() if key != "kind" and value is not None}
     wrong = [key for key, value in numbers.items() if type(value) not in (int, float)]
     return f"{wrong[0]!r} must be a number or null, got {numbers[wrong[0]]!r}" if wrong else ""
+
+
+def _parsed(text: str, path: str | os.PathLike, line: int, remedy: str) -> object:
+    """JSON text that begins in the given line of the file."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}:{line + error.lineno - 1}: not JSON ({error.msg}); {remedy}") from error
+    except (RecursionError, ValueError) as error:  # brackets without end, numbers of thousands of digits
+        raise ValueError(f"{path}:{line}: not JSON that makes sense ({error}); {remedy}") from error
 
 
 def _read(path: str | os.PathLike, remedy: str) -> str:

@@ -1,4 +1,4 @@
-"""The report as Markdown, to be pasted into a paper or an issue: all of the page but its figures."""
+"""The report as Markdown, for a paper or an issue: all of the page but its figures."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from alpha_sv.report.wording import basis, comparison_basis, exact, headline, hi
 
 
 def to_markdown(metrics: Mapping) -> str:
-    """The table of all systems in Markdown, a line for each; Cllr and actDCF too if there are likelihood ratios.
+    """The table of all systems in Markdown, with Cllr and actDCF of likelihood ratios.
 
     Example
     -------
@@ -41,7 +41,7 @@ def to_markdown(metrics: Mapping) -> str:
 
 
 def comparison_markdown(comparison: Mapping) -> str:
-    """The sentences and tables of a comparison (compare.json, or ``comparison`` of metrics.json) in Markdown."""
+    """The sentences and tables of compare.json, or ``comparison`` of metrics.json, in Markdown."""
     tables = "\n".join(f"{_text(table.title)}\n\n{_table(table)}" for table in comparison_tables(comparison))
     return f"{_text(comparison_basis(comparison))}\n\n{tables}"
 
@@ -56,8 +56,9 @@ def write_markdown(
 ) -> Path:
     """Write the report as one Markdown file; equal input, equal bytes.
 
-    Parameters and errors are those of `alpha_sv.report.write_report`, less the training log, which is all curves.
-    Folded tables use ``<details>``, which GitHub and GitLab fold and others show as they are.
+    Parameters and errors are those of `alpha_sv.report.write_report`, less the training log, which
+    is all curves. Folded tables use ``<details>``, which GitHub and GitLab fold and others show as
+    they are.
     """
     check_metrics(metrics, "metrics")
     systems = metrics["systems"]

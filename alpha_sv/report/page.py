@@ -1,4 +1,7 @@
-"""The report as one HTML page, without scripts or anything fetched from elsewhere. All text passes `text_html`."""
+"""The report as one HTML page, without scripts or anything fetched from elsewhere.
+
+All text that comes from outside passes `text_html`.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ def write_report(
     notes: Iterable[str] = (),
     first: str | None = None,
 ) -> Path:
-    """Write one HTML page: verdict, key figures, comparison, curves, tables, sources and how to read them.
+    """Write one HTML page: verdict, key figures, comparison, curves, tables and sources.
 
     Equal input, equal bytes.
 
@@ -39,7 +42,8 @@ def write_report(
     metrics : dict
         As `load_metrics` returns it.
     log : list of dict, optional
-        As `load_log` returns it; None, or one without rows, leaves out the training curves and says so.
+        As `load_log` returns it; None, or one without rows, leaves out the training curves and says
+        so.
     title : str
         Heading of the page.
     facts : dict of str, optional
@@ -47,7 +51,8 @@ def write_report(
     notes : iterable of str
         Remarks, a paragraph each.
     first : str, optional
-        Name of the system that verdict and key figures are of; by default the one with the lowest EER.
+        Name of the system that verdict and key figures are of; by default the one with the lowest
+        EER.
 
     Raises
     ------
@@ -130,7 +135,7 @@ def section_html(section: Section) -> str:
 
 
 def figures_html(figures: Sequence[tuple[str, str, str]]) -> str:
-    """Inlined figures, (svg, heading, caption) each, in two columns; on a phone, in the order given.
+    """Inlined figures, (svg, heading, caption) each, in two columns; on a phone in one.
 
     A figure goes below whichever column is shorter at that point.
     """

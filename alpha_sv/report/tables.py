@@ -20,6 +20,7 @@ from alpha_sv.report.wording import (
     finding,
     key_figures,
     number,
+    pair_digits,
     percent,
     sentence,
 )
@@ -49,14 +50,14 @@ def figures_table(system: Mapping) -> Table:
 
 
 def error_table(systems: Sequence[Mapping]) -> Table:
-    """EER, minDCF and FNR at FPR, a row for each system; one without some column's entry gets a dash."""
+    """EER, minDCF and FNR at FPR, a row for each system; a dash where one has no entry."""
     keys = _columns(systems)
     rows = [[s["name"], *_errors(s, keys, s["intervals"] or {})] for s in systems]
     return Table(["system", *_error_header(keys)], rows)
 
 
 def summary_table(systems: Sequence[Mapping]) -> Table:
-    """The error table, with Cllr and actDCF behind it if some scores are declared to be log-likelihood ratios."""
+    """The error table, with Cllr and actDCF if some scores are log-likelihood ratios."""
     errors = error_table(systems)
     if all(s.get("cllr") is None for s in systems):
         return errors
@@ -69,7 +70,7 @@ def summary_table(systems: Sequence[Mapping]) -> Table:
 
 
 def cost_table(systems: Sequence[Mapping]) -> Table:
-    """Proper-scoring costs and, of scores declared to be log-likelihood ratios, how good that claim is."""
+    """Costs over many priors and, of log-likelihood ratios, how good that claim is."""
     priors = sorted({e["p_target"] for s in systems for e in s["act_dcf"] or ()})
     header = ["system", "EER % (convex hull)", "minCllr (bits)", "C_primary (least)"]
     if any(s["cllr"] is not None for s in systems):
@@ -90,7 +91,7 @@ def comparison_tables(comparison: Mapping) -> list[Table]:
         rows = []
         for entry in pair["metrics"]:
             of = metric_of(entry["metric"])
-            sides = [number(of.factor * entry[side], of.digits) for side in ("baseline", "system")]
+            sides = [number(of.factor * entry[side], pair_digits(of)) for side in ("baseline", "system")]
             name = f"{of.label} %" if of.unit == "%" else of.label
             share, said = f"{100 * entry['sign']:.1f} %", finding(entry["interval"])
             rows.append([name, *sides, difference(of, entry), share, said])
@@ -100,7 +101,7 @@ def comparison_tables(comparison: Mapping) -> list[Table]:
 
 
 def condition_table(system: Mapping, folded: bool = False) -> Table:
-    """The errors of one system within each group of the trials; a group of one kind has nothing but its counts."""
+    """The errors of one system in each group; a group of one kind of trials has only its counts."""
     groups = system["conditions"]
     whole = [g for g in groups if g["eer"] is not None]
     keys, llr = _columns(whole), any(g["cllr"] is not None for g in whole)
@@ -117,7 +118,7 @@ def condition_table(system: Mapping, folded: bool = False) -> Table:
 
 
 def hardest_tables(system: Mapping, folded: bool = False) -> list[Table]:
-    """The lowest target and the highest nontarget trials, with what the EER threshold makes of each."""
+    """The lowest target and highest nontarget trials, and what the EER threshold makes of them."""
     threshold, tables = system["eer"]["threshold"], []
     for key, error, what in (
         ("misses", "miss", "lowest target scores"),
@@ -175,7 +176,7 @@ def comparison_section(comparison: Mapping) -> Section:
 
 
 def table_sections(systems: Sequence[Mapping], first: Mapping) -> list[Section]:
-    """All systems, conditions, hardest trials and sources; where each system has a table, those of `first` are open.
+    """All systems, conditions, hardest trials and sources; the tables of `first` are open.
 
     What there is nothing of is left out.
     """

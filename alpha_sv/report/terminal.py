@@ -12,12 +12,13 @@ WIDTH = 80
 
 
 def to_text(metrics: Mapping) -> str:
-    """What `alpha-sv evaluate` prints: a line for each metric, a column for each system, the comparison in words.
+    """What `alpha-sv evaluate` prints: a line for each metric, a column for each system.
 
     Parameters
     ----------
     metrics : dict
-        As `alpha_sv.report.load_metrics` returns it. Systems that do not fit side by side follow below.
+        As `alpha_sv.report.load_metrics` returns it. Systems that do not fit side by side follow
+        below.
 
     Example
     -------
@@ -28,9 +29,9 @@ def to_text(metrics: Mapping) -> str:
     40 target and 900 nontarget trials.
     <BLANKLINE>
                       cosine
-    EER %             5.000
-    minDCF 0.01      0.4000
-    FNR % @ FPR 1e-2    n/a (9 false accepts)
+    EER %              5.000
+    minDCF 0.01       0.4000
+    FNR % @ FPR 1e-2     n/a (9 false accepts)
     """
     systems, comparison = metrics["systems"], metrics["comparison"]
     parts = list(dict.fromkeys(_wrapped(basis(system)) for system in systems))
@@ -44,7 +45,7 @@ def to_text(metrics: Mapping) -> str:
 
 
 def comparison_text(comparison: Mapping) -> str:
-    """What `alpha-sv compare` prints: for each pair of systems a sentence, and the differences behind it."""
+    """What `alpha-sv compare` prints: for each pair of systems a sentence and the differences."""
     parts = [_wrapped(comparison_basis(comparison))]
     for table in comparison_tables(comparison):
         columns = [[name, *(row[place] for row in table.rows)] for place, name in enumerate(table.header[:4])]
@@ -66,7 +67,7 @@ def _blocks(table: Table) -> list[str]:
 
 
 def _column(cells: Sequence[Cell], most: int) -> list[str]:
-    """Cells of one width: the numbers end in one place, what belongs to them stands behind. The first is the head."""
+    """Cells of one width, the first being the head: numbers end in one place, the rest follows."""
     pairs = [(cell, "") if isinstance(cell, str) else cell for cell in cells[1:]]
     numbers = max((len(value.split(" ")[0]) for value, _ in pairs if _numeric(value)), default=0)
     texts = []

@@ -1,8 +1,8 @@
 """The metrics in words and figures in print, and what of them may be said at all.
 
-Rates are fractions in the files and percent in print. A miss rate at a false-acceptance rate is shown with
-the number of false accepts it rests on; with fewer than 10 of them it is not shown at all but marked
-"n/a (k false accepts)".
+Rates are fractions in the files and percent in print. A miss rate at a false-acceptance rate is
+shown with the number of false accepts it rests on; with fewer than 10 of them it is not shown at
+all but marked "n/a (k false accepts)".
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def verdict(system: Mapping) -> str:
 
 
 def basis(system: Mapping) -> str:
-    """What the numbers of a system rest on: its trials, and what was resampled for the intervals."""
+    """What the numbers of a system rest on: its trials, and what was resampled."""
     trials = system["trials"]
     text = f"{trials['target']:,} target and {trials['nontarget']:,} nontarget trials"
     if trials["repeated"]:
@@ -55,7 +55,7 @@ def basis(system: Mapping) -> str:
 
 
 class KeyFigure(NamedTuple):
-    """A number of a system for all to see: its name, the number (or n/a) with its unit, interval, and a remark."""
+    """A number of a system: its name, the number (or n/a) with its unit, interval, a remark."""
 
     name: str
     value: str
@@ -65,7 +65,7 @@ class KeyFigure(NamedTuple):
 
 
 def headline(systems: Sequence[Mapping], chosen: str | None = None) -> tuple[Mapping, str]:
-    """The system that a report begins with, and how to introduce it: the one chosen, or the one of the lowest EER.
+    """The system that a report begins with, chosen or of the lowest EER, and its introduction.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def headline(systems: Sequence[Mapping], chosen: str | None = None) -> tuple[Map
 
 
 def key_figures(system: Mapping) -> list[KeyFigure]:
-    """What to look at first: rates at low false acceptance, EER, minDCF, (min)Cllr; what has no support comes last."""
+    """Rates at low false acceptance, EER, minDCF, Cllr; what has no support comes last."""
     limits, found, lacking = system["intervals"] or {}, [], []
     fnr_limits = limits.get("fnr_at_fpr", [None] * len(system["fnr_at_fpr"]))
     for entry, pair in sorted(zip(system["fnr_at_fpr"], fnr_limits, strict=True), key=lambda e: -e[0]["fpr"])[:3]:
@@ -174,12 +174,17 @@ def comparison_basis(comparison: Mapping) -> str:
 
 def difference(of: Metric, entry: Mapping) -> tuple[str, str]:
     """The difference of a pair in print, and its interval; of rates in points to two decimals."""
-    digits = 2 if of.unit == "%" else of.digits
+    digits = pair_digits(of)
     return number(of.factor * entry["difference"], digits, "+"), bracket(entry["interval"], digits, of.factor, "+")
 
 
+def pair_digits(of: Metric) -> int:
+    """Decimal places of two systems and their difference: rates to a hundredth of a per cent."""
+    return 2 if of.unit == "%" else of.digits
+
+
 def finding(limits: Sequence[float]) -> str:
-    """What the interval of a difference says; all metrics are errors or costs, so lower is better."""
+    """What the interval of a difference says; lower is better for all metrics."""
     return "better" if limits[1] < 0 else "worse" if limits[0] > 0 else "cannot be told apart"
 
 
@@ -210,18 +215,18 @@ def bracket(limits: Sequence[float] | None, digits: int, factor: float = 1, sign
 
 
 def number(value: float, digits: int, sign: str = "") -> str:
-    """A number with a true minus; with ``sign="+"`` one that is positive shows it, and nothing is −0."""
+    """A number with a true minus, never −0; with ``sign="+"`` a positive one shows it."""
     text = f"{value:{sign}.{digits}f}"
     return text.lstrip("+-") if float(text) == 0 else text.replace("-", "−")
 
 
 def one_line(text: str) -> str:
-    """Printable characters only: a name may hold line ends and lone surrogates, which no HTML or SVG may hold."""
+    """Printable characters only; names may hold line ends and lone surrogates, HTML may not."""
     return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
 
 
 def exact(text: str) -> str:
-    """Every line and blank kept, as a command needs it; what cannot be printed is marked by U+FFFD."""
+    """Every line and blank kept, as a command needs it; U+FFFD for what cannot be printed."""
     return "\n".join("".join(c if c.isprintable() else "\ufffd" for c in line) for line in str(text).splitlines())
 
 

@@ -4,10 +4,13 @@ import copy
 import json
 import os
 import re
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from alpha_sv.report import load_log, load_metrics, write_report
+from alpha_sv.metrics import evaluate
+from alpha_sv.report import load_log, load_metrics, to_text, write_markdown, write_report
 from tests.fixtures.metrics_json import comparison, metrics, system, training_log
 
 
@@ -107,6 +110,16 @@ def object_of_no_kind():
         (("conditions", 0, "min_cllr"), "low", "'conditions[0].min_cllr' must be a number"),
         (("sources", "scores"), {"file": "a"}, "'sources.scores' lacks sha256"),
         (("sources", "command"), 3, "'sources.command' must be text"),
+        (("eer", "value"), 10**400, "'eer.value' must be a number"),
+        (("eer", "threshold"), -(10**400), "'eer.threshold' must be a number"),
+        (("eer", "value"), 1.5, "'eer.value' must be from 0 to 1, found 1.5"),
+        (("fnr_at_fpr", 0, "fpr"), 0, "'fnr_at_fpr[0].fpr' must be from 1e-12 to 1, found 0"),
+        (("min_dcf", 0, "p_target"), 1, "'min_dcf[0].p_target' must be from 1e-12 to 1, found 1"),
+        (("trials", "nontarget"), 0, "'trials.nontarget' must be from 1"),
+        (("trials", "target"), -5, "'trials.target' must be from 1"),
+        (("det",), {"p_fa": [], "p_miss": []}, "'det.p_fa' is empty"),
+        (("histogram", "edges"), [0.0] * 61, "'histogram.edges' must rise"),
+        (("calibration", "act", 3), -0.1, "'calibration.act[3]' must be from 0 to 1"),
     ],
 )
 def test_a_broken_system_is_refused_with_its_name_and_the_field(tmp_path, path, value, problem):
@@ -121,6 +134,8 @@ def test_a_broken_system_is_refused_with_its_name_and_the_field(tmp_path, path, 
         ({"format": "alpha_sv.metrics/9", "systems": []}, "alpha_sv.metrics/9"),
         ({"format": "alpha_sv.metrics/1", "systems": [{"name": "old"}]}, "run `alpha-sv evaluate` again"),
         ([], "list"),
+        ({"format": "alpha_sv.metrics/2", "systems": 5}, "at least one system"),
+        ({"format": "alpha_sv.metrics/2", "systems": {"a": 1}}, "at least one system"),
         (metrics(), "at least one system"),
         (metrics(1), "at least one system"),
         (metrics(system("a"), system("a")), "its own name"),
@@ -146,3 +161,34 @@ def test_a_refused_report_leaves_the_old_one(tmp_path):
     with pytest.raises(ValueError, match="lacks"):
         write_report(path, _changed(whole, ("systems", 0, "eer", "value"), lambda place, key: place.pop(key)))
     assert path.read_bytes() == before and os.listdir(tmp_path) == ["report.html"]
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, "9" * 10_000, "{", "\x00", '"\\ud800"', ""])
+def test_text_that_is_no_metrics_is_refused_with_its_file(tmp_path, text):
+    (tmp_path / "metrics.json").write_text(text)
+    with pytest.raises(ValueError, match=r"metrics\.json"):
+        load_metrics(tmp_path / "metrics.json")
+    (tmp_path / "log.jsonl").write_text(f'{{"kind": "valid", "step": 1}}\n{text or "0"}\n')
+    with pytest.raises(ValueError, match=r"log\.jsonl:2"):
+        load_log(tmp_path / "log.jsonl")
+
+
+MADE_BEFORE = Path(__file__).parents[1] / "fixtures" / "made_before"  # by the program as it was before it had rooms
+
+
+def test_a_file_made_by_an_earlier_program_is_read_and_reported(tmp_path):
+    old = load_metrics(MADE_BEFORE / "metrics.json")
+    page = write_report(tmp_path / "r.html", old).read_text(encoding="utf-8")
+    text = write_markdown(tmp_path / "r.md", old).read_text(encoding="utf-8")
+    for words in ("llrs and cosine cannot be told apart at any of the 4 metrics.", "8.333", "16.667"):
+        assert words in page and words in text and (words in to_text(old) or words.startswith("llrs"))
+
+
+def test_the_numbers_of_an_earlier_program_are_those_of_today():
+    (old,) = (s for s in load_metrics(MADE_BEFORE / "metrics.json")["systems"] if s["name"] == "cosine")
+    rows = [line.split() for line in (MADE_BEFORE / "cosine.txt").read_text().splitlines()]
+    scores, labels = np.array([float(row[3]) for row in rows]), np.array([row[2] for row in rows])
+    new = evaluate(scores[labels == "1"], scores[labels == "0"])
+    for key in ("eer", "min_dcf", "fnr_at_fpr", "c_primary", "det", "histogram"):
+        assert new[key] == old[key]
+    assert new["min_cllr"] == pytest.approx(old["min_cllr"], abs=1e-12)

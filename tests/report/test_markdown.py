@@ -5,11 +5,12 @@ import re
 import pytest
 
 from alpha_sv.report import comparison_markdown, to_markdown, write_markdown, write_report
+from alpha_sv.report.glossary import glossary
 from alpha_sv.report.wording import sentence
 from tests.fixtures.html_page import ERRORS, Page
 from tests.fixtures.metrics_json import HOSTILE, comparison, metrics, sha256, system
 
-ONLY_ON_THE_PAGE = ("Error trade-off", "Scores", "How to read this")
+ONLY_ON_THE_PAGE = ("Error trade-off", "Scores")
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +32,8 @@ def test_markdown_and_page_show_the_same_tables(tmp_path, pair):
     shown = [row for table in page.tables for row in table[1:]]
     headers = {tuple(table[0]) for table in page.tables}
     found = [row for row in rows(text) if tuple(cell.replace(" (", "(") for cell in row) not in headers]
+    figures, found = found[:7], found[7:]  # key figures, cards on the page
+    assert [figures[0][0], *(row[0] for row in figures[1:])] == ["key figure", *page.text("h3")[:6]]
     assert found == shown
     sections = [heading for heading in page.text("h2") if heading not in ONLY_ON_THE_PAGE]
     assert re.findall(r"^## (.*)$", text, flags=re.MULTILINE) == sections
@@ -40,7 +43,10 @@ def test_markdown_has_title_verdict_facts_notes_command_and_whole_hashes(tmp_pat
     options = {"title": "My title", "facts": {"Corpus": "mine"}, "notes": ["One.", "Two."]}
     text = write_markdown(tmp_path / "r.md", pair, **options).read_text(encoding="utf-8")
     assert text.startswith("# My title\n\n**At 1 false accept in 100 impostor trials, ")
-    assert "System cosine: 400 target and 4,000 nontarget trials; 95 % intervals" in text
+    assert "with the lowest EER: **as-norm**. 400 target and 4,000 nontarget trials; 95 % intervals" in text
+    assert "System: **cosine**." in write_markdown(tmp_path / "r.md", pair, first="cosine").read_text(encoding="utf-8")
+    for term, meaning in glossary(pair["systems"][1]):
+        assert f"* {term}: " in text and meaning[:20] in text
     assert "* Corpus: mine" in text and "One.\n\nTwo." in text
     assert "    alpha-sv evaluate scores_cosine.txt\n" in text and sha256("trials") in text
 

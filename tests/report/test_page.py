@@ -63,8 +63,10 @@ def test_what_there_is_nothing_of_has_no_heading(tmp_path):
 
 
 def test_verdict_says_in_words_what_the_metrics_say(tmp_path, pair):
-    entry, (low, high) = pair["systems"][0]["fnr_at_fpr"][0], pair["systems"][0]["intervals"]["fnr_at_fpr"][0]
+    best = pair["systems"][1]
+    entry, (low, high) = best["fnr_at_fpr"][0], best["intervals"]["fnr_at_fpr"][0]
     verdict = next(text for text in page(tmp_path, pair).text("p") if text.startswith("At 1 false accept"))
+    verdict = verdict.replace("\u00a0", " ")
     assert verdict.startswith(
         f"At 1 false accept in 100 impostor trials, {100 * entry['fnr']:.2f} % of the genuine trials are refused "
         f"({entry['misses']} of 400; 95 % interval {100 * low:.2f} to {100 * high:.2f} %)."
@@ -72,15 +74,31 @@ def test_verdict_says_in_words_what_the_metrics_say(tmp_path, pair):
     assert "cannot tell at 1 in 1,000 and 1 in 10,000" in verdict
 
 
-def test_cards_are_about_the_first_system(tmp_path, pair):
-    for systems in (pair["systems"], pair["systems"][::-1]):
-        found, entry = page(tmp_path, metrics(*systems)), systems[0]
-        fnr = [f"FNR at FPR {fpr}" for fpr in ("1e-2", "1e-3", "1e-4")]
-        assert found.text("h3")[:6] == [*fnr, "EER", "minDCF", "minCllr"]
-        assert f"{100 * entry['eer']['value']:.2f}" in found.text("p")
-        low, high = entry["intervals"]["eer"]
-        assert f"[{100 * low:.2f}, {100 * high:.2f}]" in found.text("p")
-        assert found.text("b") == [entry["name"]]
+@pytest.mark.parametrize(("order", "first"), [(1, None), (-1, None), (-1, "cosine")])
+def test_cards_are_about_the_best_system_or_the_chosen_one_and_end_with_what_has_no_support(
+    tmp_path, pair, order, first
+):
+    found = page(tmp_path, metrics(*pair["systems"][::order]), first=first)
+    entry = pair["systems"][0 if first == "cosine" else 1]  # as-norm has the lower EER
+    names = ["FNR at FPR 1e-2", "EER", "minDCF 0.01", "minCllr", "FNR at FPR 1e-3", "FNR at FPR 1e-4"]
+    assert found.text("h3")[:6] == names  # 4,000 nontarget trials support the first rate only
+    assert f"{100 * entry['eer']['value']:.2f}" in found.text("p")
+    low, high = entry["intervals"]["eer"]
+    assert f"[{100 * low:.2f}, {100 * high:.2f}]" in found.text("p")
+    assert found.text("b") == [entry["name"]]
+
+
+def test_a_system_that_is_not_there_cannot_be_chosen(tmp_path, pair):
+    with pytest.raises(ValueError, match="no system is called 'plda'; there is 'cosine', 'as-norm'"):
+        write_report(tmp_path / "r.html", pair, first="plda")
+    assert not list(tmp_path.iterdir())
+
+
+def test_inverted_scores_get_a_hint_on_the_page(tmp_path):
+    hints = [
+        text for text in page(tmp_path, metrics(system("l2", -2.0), system("cosine"))).text("p") if "distances" in text
+    ]
+    assert len(hints) == 1 and hints[0].startswith("l2: the EER is")
 
 
 def test_hostile_names_are_text(tmp_path):

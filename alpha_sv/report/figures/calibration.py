@@ -1,4 +1,4 @@
-"""Are the scores the log-likelihood ratios they claim to be? Functions from systems of metrics.json to SVG strings."""
+"""Are the scores the log-likelihood ratios they claim to be? Systems of metrics.json to SVG."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from alpha_sv.report.wording import short
 def ape_plot(systems: Sequence[dict]) -> str:
     """Applied-probability-of-error curves: what Bayes decisions by the score cost, at every prior.
 
-    Against the prior log-odds θ: the error rate π p_miss(t) + (1 − π) p_fa(t) with π = 1 / (1 + e^−θ), at the
-    Bayes threshold t = −θ (solid) and at the best one (dashed). Deciding blindly, by the prior alone, costs
-    min(π, 1 − π) (dotted).
+    Against the prior log-odds θ: the error rate π p_miss(t) + (1 − π) p_fa(t) with π = 1 / (1 +
+    e^−θ), at the Bayes threshold t = −θ (solid) and at the best one (dashed). Deciding blindly, by
+    the prior alone, costs min(π, 1 − π) (dotted).
 
     Parameters
     ----------
     systems : sequence of dict
-        With ``name``, ``min_dcf`` (whose priors are marked) and a ``calibration`` that is not None, as in metrics.json.
+        With ``name``, ``min_dcf`` (whose priors are marked) and a ``calibration`` that is not None,
+        as in metrics.json.
 
     Returns
     -------
@@ -70,13 +71,13 @@ def ape_plot(systems: Sequence[dict]) -> str:
 
 
 def reliability_plot(systems: Sequence[dict]) -> str:
-    """Log-likelihood ratio that a group of trials claims (that of its mean posterior) against the one found, nats.
+    """Log-likelihood ratio that a group of trials claims against the one found, nats.
 
     Parameters
     ----------
     systems : sequence of dict
-        With ``name`` and a ``calibration`` that is not None, as in metrics.json; a group of one kind of trials, whose
-        ratio is null, is left out.
+        With ``name`` and a ``calibration`` that is not None, as in metrics.json; a group of one
+        kind of trials, whose ratio is null, is left out.
 
     Returns
     -------

@@ -1,9 +1,10 @@
-"""What every figure of the report stands on: colours, settings, a stack of axes, the way to an SVG string.
+"""What every figure stands on: colours, settings, a stack of axes, the way to an SVG string.
 
-The strings are deterministic: fixed id salt, no date, and matplotlib's own defaults whatever the user's
-matplotlibrc says. Labels stay text, so the page that inlines a figure decides the font and a reader can search.
-The object API is used throughout, pyplot's global state is never touched. Colours are those of Okabe and Ito
-(jfly.uni-koeln.de/color), told apart with every common colour blindness.
+The strings are deterministic: fixed id salt, no date, and matplotlib's own defaults whatever the
+user's matplotlibrc says. Labels stay text, so the page that inlines a figure decides the font and a
+reader can search. The object API is used throughout, pyplot's global state is never touched.
+Colours are those of Okabe and Ito (jfly.uni-koeln.de/color), told apart with every common colour
+blindness.
 
 Example
 -------
@@ -47,7 +48,8 @@ def style() -> Iterator[None]:
     """The settings of every figure, in force inside the ``with`` only."""
     with matplotlib.rc_context(), warnings.catch_warnings():
         matplotlib.rcdefaults()
-        # the labels stay text, and a browser has more glyphs than the font that only measures them here
+        # the labels stay text, and a browser has more glyphs than the font that only measures them
+        # here
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         matplotlib.rcParams.update(_RC)
         yield
@@ -67,7 +69,7 @@ def stack(heights: Sequence[float], top: float, bottom: float, gap: float = 0.0,
 
 
 def look(index: int) -> tuple[str, str]:
-    """Colour and marker of a system, the same in every figure and another for each of the first 49."""
+    """Colour and marker of a system: one for all figures, another for each of the first 49."""
     return PALETTE[index % 7], "osDPXpH"[(index + index // 7) % 7]
 
 
@@ -81,7 +83,7 @@ def key(figure: Figure, marks: Sequence[Artist], names: Sequence[str], corner: t
 
 
 def svg(figure: Figure, kind: str, description: str) -> str:
-    """The figure as an <svg> element whose ids begin with `kind`, so that several can share a page."""
+    """The figure as an <svg> element whose ids begin with `kind`: several can share a page."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     text = buffer.getvalue()

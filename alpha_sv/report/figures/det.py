@@ -21,17 +21,19 @@ _LOWEST_P_FA = 5e-5  # left edge: room for the guide at 1e-4
 
 
 def det_plot(systems: Sequence[dict]) -> str:
-    """Miss against false-acceptance rate of several systems on normal-deviate axes, with operating points.
+    """Miss against false-acceptance rate on normal-deviate axes, with operating points.
 
-    Each rate p is placed at Φ⁻¹(p): Gaussian scores of equal variance then give a straight line of slope −1.
-    A curve is dotted where fewer than 10 false accepts support it; the grey area is that region for the system
-    with the fewest nontarget trials. A miss rate at a false-acceptance rate is marked only where it is supported.
+    Each rate p is placed at Φ⁻¹(p): Gaussian scores of equal variance then give a straight line of
+    slope −1. A curve is dotted where fewer than 10 false accepts support it; the grey area is that
+    region for the system with the fewest nontarget trials. A miss rate at a false-acceptance rate
+    is marked only where it is supported.
 
     Parameters
     ----------
     systems : sequence of dict
-        As in the ``systems`` of metrics.json: ``name``, ``trials``, ``eer``, ``min_dcf``, ``fnr_at_fpr``, ``intervals``
-        and ``det``, whose rates are fractions. minDCF marks sit at the cheapest of the stored points of a curve.
+        As in the ``systems`` of metrics.json: ``name``, ``trials``, ``eer``, ``min_dcf``,
+        ``fnr_at_fpr``, ``intervals`` and ``det``, whose rates are fractions. minDCF marks sit at
+        the cheapest of the stored points of a curve.
 
     Returns
     -------
@@ -62,7 +64,8 @@ def det_plot(systems: Sequence[dict]) -> str:
         ax.plot(both, both, color=MUTED, linewidth=0.8, gid="diagonal")
         for i, system in enumerate(systems):
             _curve(ax, i, system)
-            # neighbours stand side by side: at one false-acceptance rate their bars would cover each other
+            # neighbours stand side by side: at one false-acceptance rate their bars would cover
+            # each other
             shift = 0.06 * per_inch * (i - (len(systems) - 1) / 2)
             _operating_points(ax, i, system, shift, bars=len(systems) <= MOST_BARS)
         _set_ticks(ax.xaxis, x_low, x_high, spacing=0.4 * per_inch)
@@ -74,7 +77,7 @@ def det_plot(systems: Sequence[dict]) -> str:
 
 
 def _limits(systems: Sequence[dict]) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Lowest and highest rate of either axis: around the EERs, up to the misses at few false accepts."""
+    """Lowest and highest rate of either axis: around the EERs, up to few false accepts."""
     rates = [s["eer"]["value"] for s in systems]
     x_high = 0.5 if max(rates) < 0.2 else 0.93
     lowest = min((rate for rate in rates if rate > 0), default=0.0)
@@ -87,7 +90,8 @@ def _limits(systems: Sequence[dict]) -> tuple[tuple[float, float], tuple[float, 
 
 
 def _deviate(rates: Sequence[float]) -> np.ndarray:
-    # 0 and 1 lie at infinity: drawn far outside the axes, so the curve leaves the picture as it should
+    # 0 and 1 lie at infinity: drawn far outside the axes, so the curve leaves the picture as it
+    # should
     return ndtri(np.clip(np.asarray(rates, dtype=float), 1e-12, 1 - 1e-12))
 
 

@@ -1,4 +1,4 @@
-"""Histograms of the scores, a panel a system: a function from systems of metrics.json to an SVG string."""
+"""Histograms of the scores, a panel for each system of metrics.json, as an SVG string."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ def histogram_plot(systems: Sequence[dict]) -> str:
     Parameters
     ----------
     systems : sequence of dict
-        With ``name``, ``trials``, ``eer`` and ``histogram`` (counts) as in metrics.json. Each density
-        integrates to 1 over the score axis, so that the two areas compare although nontargets are many more.
+        With ``name``, ``trials``, ``eer`` and ``histogram`` (counts) as in metrics.json. Each
+        density integrates to 1 over the score axis, so that the two areas compare although
+        nontargets are many more.
 
     Returns
     -------

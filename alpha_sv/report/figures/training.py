@@ -1,4 +1,4 @@
-"""Figures about the training, each one a function from the rows of train_log.jsonl to an SVG string."""
+"""Figures about the training: from the rows of train_log.jsonl to an SVG string."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ def training_plot(log: Sequence[dict]) -> str:
     Parameters
     ----------
     log : sequence of dict
-        Rows of train_log.jsonl. The thick loss curve is the mean over a centred window of `loss_window` rows.
+        Rows of train_log.jsonl. The thick loss curve is the mean over a centred window of
+        `loss_window` rows.
 
     Returns
     -------
@@ -57,13 +58,13 @@ def training_plot(log: Sequence[dict]) -> str:
 
 
 def sparsity_plot(log: Sequence[dict]) -> str:
-    """How sparse the training posterior is: active classes, zero losses, targets without probability.
+    """How sparse the posterior is: active classes, zero losses, targets without probability.
 
     Parameters
     ----------
     log : sequence of dict
-        Rows of train_log.jsonl, of which the train rows' ``support`` (mean number of classes with p > 0),
-        ``zero_loss`` and ``zero_target`` (fractions of the examples) are drawn.
+        Rows of train_log.jsonl, of which the train rows' ``support`` (mean number of classes with p
+        > 0), ``zero_loss`` and ``zero_target`` (fractions of the examples) are drawn.
 
     Returns
     -------
@@ -108,7 +109,8 @@ def sparsity_plot(log: Sequence[dict]) -> str:
 def column(log: Sequence[dict], kind: str, key: str) -> tuple[np.ndarray, np.ndarray]:
     """Steps (int64) and values (float64) of one field, by step; missing and null values are NaN.
 
-    A run that was resumed from a checkpoint goes back some steps: what it had logged beyond that point is dropped.
+    A run that was resumed from a checkpoint goes back some steps: what it had logged beyond that
+    point is dropped.
 
     Example
     -------
