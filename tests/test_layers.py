@@ -22,6 +22,7 @@ ALLOWED = {
     "metrics": set(),
     "report": {"files", "metrics"},
     "device": set(),
+    "face": {"files", "device", "data", "embedding", "scoring", "metrics"},
     "exchange": {"files", "data", "embedding"},
     "verify": {"files", "device", "data", "embedding", "exchange", "scoring"},
     "sb": {
@@ -37,6 +38,7 @@ ALLOWED = {
         "embedding",
         "scoring",
         "metrics",
+        "face",
     },
     "pipeline": {"files", "data", "embedding", "scoring", "metrics", "report"},
     "demo": {"files", "data", "embedding", "pipeline", "report", "sb"},
@@ -51,6 +53,7 @@ ALLOWED = {
         "pipeline",
         "report",
         "sb",
+        "face",
         "demo",
         "__version__",
     },
