@@ -38,7 +38,6 @@ ALLOWED = {
         "embedding",
         "scoring",
         "metrics",
-        "face",
     },
     "pipeline": {"files", "data", "embedding", "scoring", "metrics", "report"},
     "demo": {"files", "data", "embedding", "pipeline", "report", "sb"},

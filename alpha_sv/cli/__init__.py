@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from alpha_sv import __version__
-from alpha_sv.cli import evaluation, models, recipes, scoring, training
+from alpha_sv.cli import evaluation, face, models, recipes, scoring, training
 from alpha_sv.cli.streams import standard_input
 
 EXAMPLES = """\
@@ -90,5 +90,6 @@ def build_parser() -> argparse.ArgumentParser:
     scoring.add_verbs(verbs)
     evaluation.add_verbs(verbs)
     models.add_verbs(verbs)
+    face.add_verbs(verbs)
     training.add_demo(verbs)
     return parser

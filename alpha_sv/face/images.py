@@ -91,13 +91,21 @@ def align(image: np.ndarray, points: np.ndarray, size: int = 112) -> np.ndarray:
     turn, shift = similarity(np.asarray(points, np.float64), REFERENCE * size / 112)
     if np.linalg.det(turn) <= 0:
         raise ValueError(f"no turn of these five points looks like a face: {np.asarray(points).tolist()}")
-    turn = np.linalg.inv(turn)  # Pillow asks where in the image an output pixel lies: x = A⁻¹(x' − b)
-    shift = -turn @ shift
-    # It counts from the corner of the first pixel, half a pixel before its centre, so x + ½ = A(x' + ½) + (b + ½ − A ½)
-    shift = shift + 0.5 - turn @ [0.5, 0.5]
-    coefficients = (*turn[0], shift[0], *turn[1], shift[1])
-    kinds = Image.Transform.AFFINE, Image.Resampling.BILINEAR
-    return np.asarray(Image.fromarray(image).transform((size, size), kinds[0], coefficients, kinds[1]))
+    rows, columns = np.mgrid[:size, :size]
+    return _bilinear(image, *np.tensordot(np.linalg.inv(turn), [columns - shift[0], rows - shift[1]], 1))
+
+
+def _bilinear(image: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The image [H, W, 3] at places [S, S]; zeros around it, as cv2.warpAffine has them by default."""
+    padded = np.pad(image, ((2, 2), (2, 2), (0, 0)))
+    (left, right_weight), (top, bottom_weight) = (
+        (np.clip(np.floor(place), -2, length).astype(int) + 2, (place - np.floor(place))[..., None])
+        for place, length in ((x, image.shape[1]), (y, image.shape[0]))
+    )
+    upper, lower = (
+        (1 - right_weight) * padded[row, left] + right_weight * padded[row, left + 1] for row in (top, top + 1)
+    )
+    return np.rint((1 - bottom_weight) * upper + bottom_weight * lower).astype(np.uint8)
 
 
 def similarity(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -110,8 +118,8 @@ def similarity(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.n
     -------
     >>> corners = np.array([[0.0, 0], [1, 0], [0, 1]])
     >>> turn, shift = similarity(corners, corners @ np.array([[0.0, 2], [-2, 0]]) + [3, 4])
-    >>> turn.round(9).tolist(), shift.round(9).tolist()
-    ([[0.0, -2.0], [2.0, 0.0]], [3.0, 4.0])
+    >>> np.allclose(turn, [[0, -2], [2, 0]]), shift.round(9).tolist()
+    (True, [3.0, 4.0])
     """
     if not (np.isfinite(source).all() and np.isfinite(target).all()):
         raise ValueError(f"points must be finite, got {source.tolist()} and {target.tolist()}")

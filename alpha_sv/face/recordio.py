@@ -99,7 +99,7 @@ class RecordFile:
                 found = self._unpacked(int(offsets[row]), f"{self.path}, record {self.keys[first + row]}")[0]
                 first_labels[row] = found[0]
             labels[rows] = first_labels
-        if (bad := ~((labels >= 0) & (labels < 2**31) & (labels % 1 == 0))).any():
+        if (bad := ~((labels >= 0) & (labels < 2**31) & (np.floor(labels) == labels))).any():
             raise ValueError(f"{self.path}: record {self.keys[bad][0]} has the label {labels[bad][0]}, not an identity")
         return labels.astype(np.int64)
 
