@@ -72,6 +72,7 @@ THIRD_PARTY = {  # what a room may import from outside the standard library
     "schedule": set(),
     "heads": {"torch"},
     "metrics": {"numpy", "scipy"},
+    "face": {"torch", "numpy", "scipy", "tqdm", "PIL"},
     "scoring": {"numpy", "scipy", "tqdm"},
     "data": {"numpy", "scipy", "soundfile", "tqdm"},
     "report": {"numpy", "scipy", "matplotlib"},

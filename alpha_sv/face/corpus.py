@@ -5,15 +5,15 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
 from alpha_sv.data.corpus.development import draw_speakers, validation_trials
 from alpha_sv.data.corpus.manifest import Utterance
-from alpha_sv.data.trials import Trials, read_trials
+from alpha_sv.data.training import TrainingData
+from alpha_sv.data.trials import read_trials
 from alpha_sv.face.sources import FolderSource, ImageSource, PairSource, open_source
 
 
@@ -57,21 +57,6 @@ class WholeImages(torch.utils.data.Dataset):
         return [list(places[first : first + batch_size]) for first in places[::batch_size]]
 
 
-@dataclass(frozen=True)
-class FaceData:
-    """What a training needs; the fields are those of `alpha_sv.sb.datasets.TrainingData`."""
-
-    source: str
-    train_set: TrainingImages
-    classes: dict[str, int]
-    people: int
-    whole: WholeImages
-    whole_labels: torch.Tensor
-    valid: tuple[Mapping[str, int], Trials, Callable[[Sequence[int]], WholeImages]] | None
-    digest: str
-    trials_digest: str
-
-
 class FaceCorpus:
     """Faces to train on, as a recipe names them; nothing is read before `read`.
 
@@ -106,7 +91,7 @@ class FaceCorpus:
         self.data_folder, self.image_size, self.flip, self.check = data_folder, image_size, flip, check
         self.trials, self.valid_trials, self.num_valid_identities = trials, valid_trials, num_valid_identities
 
-    def read(self, seed: int) -> FaceData:
+    def read(self, seed: int) -> TrainingData:
         """Look through the images and lists.
 
         Raises
@@ -130,10 +115,10 @@ class FaceCorpus:
         people, labels = np.unique(source.identities[numbers], return_inverse=True)
         if len(people) < 2:
             raise ValueError(f"{self.data_folder} has {len(people)} people to train on; two at least are needed")
-        return FaceData(
+        return TrainingData(
             source=os.fspath(self.data_folder),
             train_set=TrainingImages(source, numbers, labels, self.image_size, seed, self.flip),
-            classes={person: row for row, person in enumerate(people.tolist())},
+            classes={str(person): row for row, person in enumerate(people.tolist())},
             people=len(people),
             whole=WholeImages(source, numbers, self.image_size),
             whole_labels=torch.from_numpy(labels),
@@ -144,7 +129,7 @@ class FaceCorpus:
 
     def _development(self, source: ImageSource, out: set[str], seed: int) -> tuple:
         """(the pairs and what they are of, or None; people held out for them; hash of the pairs)."""
-        held_out: list[str] = []
+        held_out: list = []
         if self.valid_trials and os.fspath(self.valid_trials).endswith(".bin"):
             source = PairSource(self.valid_trials)
             trials = source.trials
@@ -155,11 +140,14 @@ class FaceCorpus:
             held_out = draw_speakers(left, self.num_valid_identities, seed)
             rows = np.flatnonzero(np.isin(source.identities, held_out))
             pairs = zip(source.names[rows].tolist(), source.identities[rows].tolist(), strict=True)
-            trials = validation_trials([Utterance(n, f"/{n}", who, "", 1, 1, 1, "valid") for n, who in pairs], seed)
+            trials = validation_trials(
+                [Utterance(n, f"/{n}", str(who), "", 1, 1, 1, "valid") for n, who in pairs], seed
+            )
         else:
             return None, held_out, ""
-        named = np.isin(source.names, np.concatenate([trials.enroll, trials.test]))
-        numbers = {str(source.names[number]): int(number) for number in np.flatnonzero(named)}
+        names = source.names
+        named = np.flatnonzero(np.isin(names, np.concatenate([trials.enroll, trials.test])))
+        numbers = dict(zip(names[named].tolist(), named.tolist(), strict=True))
         labels = [] if trials.labels is None else trials.labels.tolist()
         text = repr((trials.enroll.tolist(), trials.test.tolist(), labels, source.digest()))
         return (

@@ -17,7 +17,7 @@ from alpha_sv.files import sha256_file
 
 
 class ImageSource(Protocol):
-    """Numbered images: `identities` str [N] says whose each is, `names` str [N] how it is called."""
+    """Numbered images: `identities` [N], str or int, says whose each is, `names` str [N] how it is called."""
 
     path: Path
     identities: np.ndarray
@@ -79,7 +79,11 @@ class RecordSource:
 
     def __init__(self, path: str | os.PathLike):
         self.path, self.records = Path(path), RecordFile(path)
-        self.identities, self.names = self.records.labels.astype(str), self.records.keys.astype(str)
+        self.identities = self.records.labels  # as strings, those of tens of millions would not fit
+
+    @property
+    def names(self) -> np.ndarray:
+        return self.records.keys.astype(str)
 
     def read(self, number: int, size: int) -> np.ndarray:
         return read_image(self.records.image(number), size, self.records.name(number))

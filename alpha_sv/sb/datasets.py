@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -46,28 +45,6 @@ class WholeUtterances(torch.utils.data.Dataset):
         return embedded_length(
             self.utterances[row], lambda samples: whole_length(int(samples / self.speeds[which]), self.sample_rate)
         )
-
-
-class TrainingData(Protocol):
-    """What a training needs of a corpus, of speech (`alpha_sv.sb.parts.speech_data`) or of faces.
-
-    source                  its name, for errors
-    train_set               map-style dataset: (epoch, number) → (input, row of the head)
-    classes, people         class → row of the head; how many persons they are
-    whole, whole_labels     every example as it is, with `batches`; the row of each, int64 [N]
-    valid                   arguments of `DevelopmentSet`, or None
-    digest, trials_digest   hashes of the examples and of the development trials
-    """
-
-    source: str
-    train_set: torch.utils.data.Dataset
-    classes: dict[str, int]
-    people: int
-    whole: torch.utils.data.Dataset
-    whole_labels: torch.Tensor
-    valid: tuple[Mapping, Trials, Callable] | None
-    digest: str
-    trials_digest: str
 
 
 class DevelopmentSet(torch.utils.data.Dataset):

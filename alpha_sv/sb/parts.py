@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -12,12 +11,12 @@ from speechbrain.utils.distributed import if_main_process
 
 from alpha_sv.data.audio.speed import class_names
 from alpha_sv.data.corpus.manifest import Utterance, manifest_hash, read_manifest
-from alpha_sv.data.trials import Trials
+from alpha_sv.data.training import TrainingData
 from alpha_sv.data.trials.files import read_trials
 from alpha_sv.files import sha256_file
 from alpha_sv.heads import CosineHead, PrototypeSGD, SparseHead
 from alpha_sv.sb.chunks import RandomChunks
-from alpha_sv.sb.datasets import DevelopmentSet, TrainingData, WholeUtterances
+from alpha_sv.sb.datasets import DevelopmentSet, WholeUtterances
 from alpha_sv.sb.reinit import Reinitialiser
 from alpha_sv.sb.run_folder import RunFolder
 from alpha_sv.sb.training_log import TrainingLog
@@ -33,22 +32,7 @@ def classes_of(train: Sequence[Utterance], speeds: Sequence[float]) -> tuple[dic
     return tuple({name: row for row, name in enumerate(names)} for names in (speakers, class_names(speakers, speeds)))
 
 
-@dataclass(frozen=True)
-class SpeechData:
-    """The `TrainingData` of a manifest."""
-
-    source: str
-    train_set: RandomChunks
-    classes: dict[str, int]
-    people: int
-    whole: WholeUtterances
-    whole_labels: torch.Tensor
-    valid: tuple[Mapping, Trials, Callable] | None
-    digest: str
-    trials_digest: str
-
-
-def speech_data(hparams: Mapping, manifest: Path) -> SpeechData:
+def speech_data(hparams: Mapping, manifest: Path) -> TrainingData:
     """The training and development utterances of a manifest; the development trials lie beside it."""
     utterances = read_manifest(manifest)
     train = [utterance for utterance in utterances if utterance.split == "train"]
@@ -62,7 +46,7 @@ def speech_data(hparams: Mapping, manifest: Path) -> SpeechData:
         valid = examples, read_trials(trials), functools.partial(WholeUtterances, sample_rate=rate)
         trials_digest = sha256_file(trials)
     augment, seconds = hparams.get("augment"), hparams["chunk_seconds"]
-    return SpeechData(
+    return TrainingData(
         source=str(manifest),
         train_set=RandomChunks(train, labels, seconds, rate, augment, hparams["seed"], speeds),
         classes=classes,

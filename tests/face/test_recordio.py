@@ -18,7 +18,7 @@ def test_images_and_identities_of_a_training_set(tmp_path):
     assert file.labels.tolist() == sorted([0, 1, 2] * 4)
     assert [file.image(n) for n in range(12)] == [encoded(face(p, n)) for p in range(3) for n in range(4)]
     source = RecordSource(tmp_path / "train.rec")
-    assert np.array_equal(source.read(5, 32), face(1, 1)) and source.identities[5] == "1"
+    assert np.array_equal(source.read(5, 32), face(1, 1)) and source.identities[5] == 1
 
 
 def test_a_file_without_record_0_is_images_only(tmp_path):
