@@ -17,6 +17,7 @@ _ROOMS = (
     "device",
     "embedding",
     "exchange",
+    "face",
     "files",
     "functional",
     "heads",

@@ -23,6 +23,7 @@ ALLOWED = {
     "metrics": set(),
     "report": {"files", "metrics"},
     "device": set(),
+    "face": {"files", "device", "data", "embedding", "scoring", "metrics"},
     "exchange": {"files", "data", "embedding"},
     "verify": {"files", "device", "data", "embedding", "exchange", "scoring"},
     "sb": {
@@ -53,6 +54,7 @@ ALLOWED = {
         "pipeline",
         "report",
         "sb",
+        "face",
         "demo",
         "__version__",
     },
@@ -73,6 +75,7 @@ THIRD_PARTY = {  # what a room may import from outside the standard library
     "schedule": set(),
     "heads": {"torch"},
     "metrics": {"numpy", "scipy"},
+    "face": {"torch", "numpy", "scipy", "tqdm", "PIL"},
     "scoring": {"numpy", "scipy", "tqdm"},
     "data": {"numpy", "pyarrow", "scipy", "soundfile", "torch", "torchaudio", "tqdm"},  # torch only to resample
     "report": {"numpy", "scipy", "matplotlib"},

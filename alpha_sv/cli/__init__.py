@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from alpha_sv import __version__
-from alpha_sv.cli import evaluation, models, recipes, scoring, training, verify
+from alpha_sv.cli import evaluation, face, models, recipes, scoring, training, verify
 from alpha_sv.cli.guard import guarded, refuse_overwriting
 from alpha_sv.cli.streams import standard_input
 
@@ -71,5 +71,6 @@ def build_parser() -> argparse.ArgumentParser:
     evaluation.add_verbs(verbs)
     models.add_verbs(verbs)
     verify.add_verbs(verbs)
+    face.add_verbs(verbs)
     training.add_demo(verbs)
     return parser

@@ -10,12 +10,13 @@ import torch
 from speechbrain.utils.distributed import if_main_process
 
 from alpha_sv.data.audio.speed import class_names
-from alpha_sv.data.corpus.manifest import Utterance
+from alpha_sv.data.corpus.manifest import Utterance, manifest_hash, read_manifest
+from alpha_sv.data.training import TrainingData
 from alpha_sv.data.trials.files import read_trials
 from alpha_sv.files import sha256_file
 from alpha_sv.heads import CosineHead, PrototypeSGD, SparseHead
 from alpha_sv.sb.chunks import RandomChunks
-from alpha_sv.sb.datasets import ValidationSet
+from alpha_sv.sb.datasets import DevelopmentSet, WholeUtterances
 from alpha_sv.sb.reinit import Reinitialiser
 from alpha_sv.sb.run_folder import RunFolder
 from alpha_sv.sb.training_log import TrainingLog
@@ -31,19 +32,42 @@ def classes_of(train: Sequence[Utterance], speeds: Sequence[float]) -> tuple[dic
     return tuple({name: row for row, name in enumerate(names)} for names in (speakers, class_names(speakers, speeds)))
 
 
-def validation_of(
-    manifest: Path, utterances: Sequence[Utterance], hparams: Mapping
-) -> tuple[ValidationSet | None, str]:
-    """The development trials beside the manifest, and their hash; None and "" if there are none."""
+def speech_data(hparams: Mapping, manifest: Path) -> TrainingData:
+    """The training and development utterances of a manifest; the development trials lie beside it."""
+    utterances = read_manifest(manifest)
+    train = [utterance for utterance in utterances if utterance.split == "train"]
+    speeds, rate = hparams.get("speeds") or [1.0], hparams["sample_rate"]
+    labels, classes = classes_of(train, speeds)
+    speakers = torch.tensor([labels[utterance.speaker] for utterance in train])
     trials = manifest.parent / "valid_trials.txt"
+    valid, trials_digest = None, ""
     if trials.is_file():
-        return ValidationSet(utterances, read_trials(trials), hparams["sample_rate"]), sha256_file(trials)
-    if hparams.get("average"):
-        return None, ""
-    raise ValueError(
-        "no development trials. Set num_valid_speakers to hold out some training speakers, or valid_trials to a "
-        "list of your own; or set average (to 10, say): the mean of the last epochs needs none"
+        examples = {utterance.utt_id: utterance for utterance in utterances}
+        valid = examples, read_trials(trials), functools.partial(WholeUtterances, sample_rate=rate)
+        trials_digest = sha256_file(trials)
+    augment, seconds = hparams.get("augment"), hparams["chunk_seconds"]
+    return TrainingData(
+        source=str(manifest),
+        train_set=RandomChunks(train, labels, seconds, rate, augment, hparams["seed"], speeds),
+        classes=classes,
+        people=len(labels),
+        whole=WholeUtterances(train, rate, speeds),
+        whole_labels=torch.cat([speakers + number * len(labels) for number in range(len(speeds))]),
+        valid=valid,
+        digest=manifest_hash(utterances),
+        trials_digest=trials_digest,
     )
+
+
+def development_of(data: TrainingData, hparams: Mapping) -> DevelopmentSet | None:
+    """The development trials; None if there are none and the recipe needs none."""
+    if data.valid is None and not hparams.get("average"):
+        raise ValueError(
+            "no development trials. Set num_valid_speakers to hold out some training speakers (of faces: "
+            "num_valid_identities), or valid_trials to a list of your own; or set average (to 10, say): the mean "
+            "of the last epochs needs none"
+        )
+    return None if data.valid is None else DevelopmentSet(*data.valid)
 
 
 def head_of(hparams: Mapping, num_classes: int) -> CosineHead | SparseHead:
@@ -55,12 +79,12 @@ def head_of(hparams: Mapping, num_classes: int) -> CosineHead | SparseHead:
     )
 
 
-def steps_per_epoch(num_utterances: int, batch_size: int, run_opts: Mapping, manifest: Path) -> int:
+def steps_per_epoch(num_examples: int, batch_size: int, run_opts: Mapping, source: str) -> int:
     """Optimizer steps, which all schedules count."""
-    batches, accumulation = num_utterances // batch_size, int(run_opts.get("grad_accumulation_factor") or 1)
+    batches, accumulation = num_examples // batch_size, int(run_opts.get("grad_accumulation_factor") or 1)
     if batches == 0:
         raise ValueError(
-            f"{manifest} has {num_utterances} training utterances, fewer than one batch of {batch_size}: "
+            f"{source} has {num_examples} training examples, fewer than one batch of {batch_size}: "
             "lower batch_size or add data"
         )
     if batches < accumulation:
@@ -68,16 +92,11 @@ def steps_per_epoch(num_utterances: int, batch_size: int, run_opts: Mapping, man
     return batches // accumulation
 
 
-def state_of(
-    hparams: Mapping, train: Sequence[Utterance], labels: dict, valid_set, steps: int, folder: RunFolder
-) -> dict:
+def state_of(hparams: Mapping, data: TrainingData, valid_set, steps: int, folder: RunFolder) -> dict:
     """What the brain needs beside the recipe's own keys."""
-    speeds, rate = hparams.get("speeds") or [1.0], hparams["sample_rate"]
     events = folder.events if hparams.get("tensorboard") and if_main_process() else None
     state = {
-        "train_set": RandomChunks(
-            train, labels, hparams["chunk_seconds"], rate, hparams.get("augment"), hparams["seed"], speeds
-        ),
+        "train_set": data.train_set,
         "valid_set": valid_set,
         "training_log": TrainingLog(folder.log, events),
         "steps_per_epoch": steps,
@@ -92,7 +111,7 @@ def state_of(
     if means or epoch or zero_target:
         epoch, zero_target = (1, 0.0) if means else (max(epoch, 1), zero_target)
         state["reinitialiser"] = Reinitialiser(
-            train, labels, hparams["batch_size"], rate, speeds, epoch=epoch, zero_target=zero_target
+            data.whole, data.whole_labels, hparams["batch_size"], epoch=epoch, zero_target=zero_target
         )
     return state
 

@@ -28,6 +28,8 @@ CONSTRUCTIBLE = {
     "alpha_sv": {
         "embedding.embedder.SpeakerEmbedder",
         "data.audio.augment.Augmenter",
+        "face.corpus.FaceCorpus",
+        "face.embedder.FaceEmbedder",
         "heads.PrototypeSGD",
         "losses.NormSoftmax",
         "losses.AMSoftmax",
@@ -40,6 +42,7 @@ CONSTRUCTIBLE = {
         "schedule.AlphaSchedule",
         "schedule.MarginSchedule",
         "schedule.ExponentialRate",
+        "schedule.PolynomialRate",
         "schedule.TriangularRate",
         "sb.checkpointer.SafeCheckpointer",
     },

@@ -167,7 +167,7 @@ def test_validation_set_needs_labels_and_its_utterances():
 
     with pytest.raises(ValueError, match="one target and one nontarget"):
         ValidationSet([], Trials(np.array(["a"]), np.array(["b"]), np.array([True])))
-    with pytest.raises(ValueError, match="2 utterances .* not in the manifest: a, b"):
+    with pytest.raises(ValueError, match="2 names .* not in the corpus: a, b"):
         ValidationSet([], Trials(np.array(["a", "a"]), np.array(["b", "a"]), np.array([True, False])))
 
 
