@@ -59,7 +59,7 @@ onload = () => {
 
 
 def measured(folder, pages):
-    """What the browser found of each page at each width, as {(name, width): {title, wide, cut, hidden, fetched, height}}."""
+    """What the browser found, as {(name, width): {title, wide, cut, hidden, fetched, height}}."""
     frames = "".join(
         f'<iframe style="width: {width}px; height: 800px" srcdoc="{html.escape(text)}"></iframe>'
         for text in pages.values()
