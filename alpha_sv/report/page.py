@@ -164,7 +164,7 @@ def _card(figure: KeyFigure) -> str:
 def _table_html(table: Table, label: str) -> str:
     words = ["" if index >= table.words else " class=words" for index in range(len(table.header))]
     head = zip(words, table.header, strict=True)
-    head = "".join(f"<th scope=col{kind}>{text_html(cell).replace(' (', '<br>(')}</th>" for kind, cell in head)
+    head = "".join(f"<th scope=col{kind}>{_prose(cell).replace(' (', '<br>(')}</th>" for kind, cell in head)
     rows = []
     for first, *rest in table.rows:
         cells = "".join(_cell_html(cell, kind) for cell, kind in zip(rest, words[1:], strict=True))

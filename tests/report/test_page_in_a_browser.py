@@ -1,4 +1,4 @@
-"""A real browser opens the report: nothing is wider than the window, no label is cut off, nothing is fetched."""
+"""A real browser opens the report: nothing is too wide, no label is cut off or covered, nothing is fetched."""
 
 import html
 import json
@@ -15,6 +15,7 @@ BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "
 WIDTHS = (390, 1280)
 # The report itself runs no script: this page around it holds every report in a frame of each width and measures.
 MEASURE = """<!doctype html><meta charset="utf-8"><body>%s<pre id="found"></pre><script>
+const CURVES = /(curve|dotted|act|min|points|loss|valid-eer|lr|margin|support|zero-target|target|drawn)(-\\d+)?$/;
 onload = () => {
   const found = [...document.querySelectorAll("iframe")].map(frame => {
     const page = frame.contentDocument, root = page.documentElement;
@@ -24,7 +25,30 @@ onload = () => {
       return box.left < all.left - 1 || box.right > all.right + 1
           || box.top < all.top - 1 || box.bottom > all.bottom + 1;
     });
+    const covers = (a, b) =>
+      a.left + 1 < b.right && b.left + 1 < a.right && a.top + 1 < b.bottom && b.top + 1 < a.bottom;
+    const hidden = [];
+    page.querySelectorAll("svg").forEach(svg => {
+      const all = svg.getBoundingClientRect(), unit = svg.viewBox.baseVal.width / all.width;
+      const labels = [...svg.querySelectorAll("text")].map(text => ({text, box: text.getBoundingClientRect()}));
+      labels.forEach((one, i) => labels.slice(i + 1).forEach(other => {
+        if (covers(one.box, other.box)) hidden.push(one.text.textContent + " / " + other.text.textContent);
+      }));
+      svg.querySelectorAll("g[id] > path[clip-path]").forEach(path => {
+        if (!CURVES.test(path.parentNode.id)) return;
+        const clip = page.getElementById(path.getAttribute("clip-path").slice(5, -1)).querySelector("rect");
+        const [x, y, w, h] = ["x", "y", "width", "height"].map(name => +clip.getAttribute(name));
+        for (let k = 0; k <= 300; k++) {
+          const at = path.getPointAtLength(path.getTotalLength() * k / 300);
+          if (at.x < x || at.x > x + w || at.y < y || at.y > y + h) continue;
+          const where = {left: all.left + at.x / unit, top: all.top + at.y / unit};
+          labels.filter(({box}) => box.left < where.left && where.left < box.right && box.top < where.top
+                        && where.top < box.bottom).forEach(({text}) => hidden.push(text.textContent + " / a curve"));
+        }
+      });
+    });
     return {title: page.title, wide: root.scrollWidth - root.clientWidth, height: root.scrollHeight,
+            hidden: [...new Set(hidden)],
             cut: cut.map(text => text.textContent),
             fetched: frame.contentWindow.performance.getEntriesByType("resource").map(entry => entry.name)};
   });
@@ -35,7 +59,7 @@ onload = () => {
 
 
 def measured(folder, pages):
-    """What the browser found of each page at each width, as {(name, width): {title, wide, cut, fetched, height}}."""
+    """What the browser found, as {(name, width): {title, wide, cut, hidden, fetched, height}}."""
     frames = "".join(
         f'<iframe style="width: {width}px; height: 800px" srcdoc="{html.escape(text)}"></iframe>'
         for text in pages.values()
@@ -81,6 +105,9 @@ def found(tmp_path_factory):
     pages["bad"] = (
         '<title>bad</title><div style="width: 2000px">wide</div><img src="http://evil.example/x.png">'
         '<svg width="50" height="20"><text x="20" y="15">longer than the drawing</text></svg>'
+        '<svg width="150" height="20" viewBox="0 0 150 20"><clipPath id="c"><rect x="0" y="0" width="150" height="20"/>'
+        '</clipPath><text x="0" y="15">one</text><text x="9" y="15">two</text><text x="60" y="15">three</text>'
+        '<g id="drawn"><path clip-path="url(#c)" d="M 55 10 L 150 10"/></g></svg>'
     )
     return measured(folder, pages)
 
@@ -92,6 +119,7 @@ def test_report_fits_a_phone_and_a_desk_and_fetches_nothing(found, name, width):
     assert page["title"] == name and page["height"] > 1500
     assert page["wide"] <= 0
     assert page["cut"] == []
+    assert page["hidden"] == []  # labels over each other, or over a curve
     assert page["fetched"] == []
 
 
@@ -100,4 +128,5 @@ def test_the_measurement_would_notice(found):
         page = found["bad", width]
         assert page["wide"] >= 2000 - width
         assert page["cut"] == ["longer than the drawing"]
+        assert page["hidden"] == ["one / two", "three / a curve"]
         assert len(page["fetched"]) == 1

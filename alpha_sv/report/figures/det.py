@@ -63,7 +63,8 @@ def det_plot(systems: Sequence[dict]) -> str:
         both = [ndtri(max(x_low, y_low)), ndtri(min(x_high, y_high))]
         ax.plot(both, both, color=MUTED, linewidth=0.8, gid="diagonal")
         for i, system in enumerate(systems):
-            _curve(ax, i, system)
+            again = any(system["det"] == before["det"] for before in systems[:i])
+            _curve(ax, i, system, again)
             # neighbours stand side by side: at one false-acceptance rate their bars would cover
             # each other
             shift = 0.06 * per_inch * (i - (len(systems) - 1) / 2)
@@ -95,12 +96,15 @@ def _deviate(rates: Sequence[float]) -> np.ndarray:
     return ndtri(np.clip(np.asarray(rates, dtype=float), 1e-12, 1 - 1e-12))
 
 
-def _curve(ax, index: int, system: dict) -> None:
+def _curve(ax, index: int, system: dict, again: bool) -> None:
+    # a curve drawn before, such as that of the same scores calibrated, shows between the dashes
     color, marker = look(index)
     p_fa, p_miss = (np.asarray(system["det"][side], dtype=float) for side in ("p_fa", "p_miss"))
     x, y = _deviate(p_fa), _deviate(p_miss)
     solid = int(np.sum(p_fa * system["trials"]["nontarget"] > MIN_FALSE_ACCEPTS - 0.5))  # p_fa descends
-    ax.plot(x[:solid], y[:solid], color=color, linewidth=1.8, gid=f"curve-{index}")
+    ax.plot(
+        x[:solid], y[:solid], color=color, linewidth=1.8, gid=f"curve-{index}", linestyle=(0, (4, 4)) if again else "-"
+    )
     dotted = slice(max(solid - 1, 0), None)
     ax.plot(x[dotted], y[dotted], color=color, linewidth=1.4, linestyle=(0, (1, 1.3)), gid=f"dotted-{index}")
     place = {"color": color, "markeredgecolor": "white", "linestyle": "", "zorder": 4}
