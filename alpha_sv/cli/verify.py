@@ -88,7 +88,7 @@ def add_verbs(verbs: argparse._SubParsersAction) -> None:
     sub.add_argument("gallery", nargs="?", help="SQLite file; without one, verification only")
     sub.add_argument("--host", default="127.0.0.1", help="address to listen on")
     sub.add_argument("--port", type=int, default=8765, help="0 takes a free one")
-    sub.add_argument("--token", default=os.environ.get("ALPHA_SV_TOKEN"), help="secret that clients must know")
+    sub.add_argument("--token", default=os.environ.get("ALPHA_SV_TOKEN") or None, help="secret that clients must know")
     sub.add_argument("--allow-host", action="append", default=[], metavar="NAME", help="by which clients may call it")
     sub.add_argument("--max-mb", type=positive, default=20, help="size of an upload, megabytes")
     sub.add_argument("--max-seconds", type=positive, default=120, help="length of a recording")

@@ -213,6 +213,7 @@ def run(
     )
     server = uvicorn.Server(config)
     socket = config.bind_socket()
+    socket.listen(config.backlog)  # before the address is said: who calls at once waits
     address = f"http://{shown}:{socket.getsockname()[1]}/"
     # after the "#": it is not sent to servers and logs
     logger.warning("%s%s", address, f"#token={token}" if token else "")
