@@ -36,7 +36,6 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
-from scipy.stats import rankdata
 
 from alpha_sv.scoring.calibrator import Calibrator, OperatingPoint, Quality
 from alpha_sv.scoring.checks import as_labels, finite_column
@@ -109,8 +108,10 @@ def fit_calibration(
     """
     calibrator = fit_line(scores, labels, qualities, p_target=p_target, speakers=speakers)
     if calibrator.weight <= 0 and not allow_inverted:
-        ranks, labels = rankdata(scores), as_labels(labels)
-        above = (ranks[labels].mean() - (labels.sum() + 1) / 2) / (~labels).sum()
+        labels, scores = as_labels(labels), finite_column("scores", scores)
+        strangers = np.sort(scores[~labels])
+        below = [np.searchsorted(strangers, scores[labels], side).mean() for side in ("left", "right")]
+        above = sum(below) / 2 / len(strangers)
         raise ValueError(
             f"fit_calibration: a higher score would mean different speakers (weight {calibrator.weight:.3g}; a target "
             f"trial outscores a nontarget trial in {100 * above:.0f} % of the pairs). If the scores are distances, "

@@ -174,7 +174,7 @@ def test_unlabelled_scores_take_their_labels_from_the_trials(chain, tmp_path, ca
 @pytest.mark.parametrize(
     "command, message",
     [
-        (["score", "{c}/emb", "{c}/trials.txt", "--norm", "as-norm", "-o", "x"], "300"),
+        (["score", "{c}/emb", "{c}/trials.txt", "--norm", "as-norm", "--top-n", "300", "-o", "x"], "300"),
         (["score", "{c}/emb", "{t}/missing_utt.txt", "-o", "x"], "spk9/none.wav"),
         (["score", "{c}/nowhere", "{c}/trials.txt", "-o", "x"], "nowhere is not there"),
         (
