@@ -236,7 +236,8 @@ def _times(weight: float, values: np.ndarray) -> np.ndarray:
 
 
 def _build(kind: type, content: object, where: str) -> object:
-    known = {entry.name: entry.default is dataclasses.MISSING for entry in dataclasses.fields(kind)}
+    nothing = dataclasses.MISSING
+    known = {e.name: e.default is nothing and e.default_factory is nothing for e in dataclasses.fields(kind)}
     given = set(content) if isinstance(content, dict) else set()
     if wrong := sorted({name for name, required in known.items() if required} - given | given - known.keys()):
         raise ValueError(f"{where}fields {', '.join(map(repr, wrong))} missing or unknown (known: {', '.join(known)})")

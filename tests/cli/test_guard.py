@@ -98,8 +98,13 @@ def test_other_files_may_be_written_again(folder):
 
 def test_every_option_is_known_to_be_a_file_or_not():
     """A new option of free text counts as an input, unless its verb says that it is a word."""
-    verbs = build_parser()._subparsers._group_actions[0].choices
-    for name, parser in verbs.items():
+
+    def verbs_of(parser):
+        for group in parser._subparsers._group_actions:
+            for name, inner in group.choices.items():
+                yield from verbs_of(inner) if inner._subparsers else [(name, inner)]
+
+    for name, parser in verbs_of(build_parser()):
         known = {action.dest for action in parser._actions}
         for declared in ("reads", "words"):
             assert set(parser.get_default(declared)) <= known, (name, declared)
