@@ -160,8 +160,8 @@ def test_paths_may_begin_at_home(tmp_path, tree, prepare, monkeypatch):
     trials = make_trials(tmp_path / "t.txt", ("s1/x/0.wav", "s1/y/0.wav"))
     (tmp_path / "list.txt").write_text("s2\n")
     expected = prepare(tree, trials=trials, exclude_speakers=[tmp_path / "list.txt"])
-    prepare_tree("~/wav", "~/home", "~/t.txt", ["~/list.txt"], progress=False)
-    assert read_manifest("~/home/manifest.csv") == expected
+    prepare_tree("~/wav", "~/made", "~/t.txt", ["~/list.txt"], progress=False)
+    assert read_manifest("~/made/manifest.csv") == expected
 
 
 def test_the_manifest_hash_is_the_same_wherever_the_data_lies(tmp_path, tree, prepare):
