@@ -77,7 +77,7 @@ def test_the_fast_reader_agrees_with_the_plain_one(content, layouts, layout, hea
 
 
 @pytest.mark.slow
-@settings(max_examples=20_000, deadline=None)
+@settings(max_examples=10_000, deadline=None)
 @given(
     files() | st.binary(max_size=80),
     st.sampled_from([TRIAL_LAYOUTS, SCORE_LAYOUTS]),
