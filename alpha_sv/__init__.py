@@ -17,6 +17,7 @@ _ROOMS = (
     "device",
     "embedding",
     "exchange",
+    "face",
     "files",
     "functional",
     "heads",
@@ -33,6 +34,7 @@ _ROOMS = (
 _NAMES = {  # the dozen of the README, by the room that has them
     "load_model": "verify.model",
     "Gallery": "verify.gallery",
+    "export": "exchange.export",
     "A3M": "losses",
     "AAMSoftmax": "losses",
     "AMSoftmax": "losses",

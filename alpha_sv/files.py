@@ -13,10 +13,21 @@ import json
 import logging
 import os
 import platform
+import re
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
+
+from alpha_sv.inputs import (  # noqa: F401  the door to files is here
+    InputError,
+    nfc,
+    parse_json,
+    read_json,
+    read_text,
+    reading,
+)
 
 logger = logging.getLogger(__name__)
 _locked: set[IO] = set()  # the lock files that this process holds
@@ -57,7 +68,11 @@ def atomic_write(path: str | os.PathLike, mode: str = "w") -> Iterator[IO]:
     if path.exists() and not path.is_file():
         raise ValueError(f"{path} is a folder or a device and cannot be written as a file; give the name of a file")
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    except OSError as error:
+        error.filename = os.fspath(path)
+        raise
     text = {"encoding": "utf-8", "newline": "\n"} if mode == "w" else {}
     try:
         with os.fdopen(handle, mode, **text) as file:
@@ -66,9 +81,11 @@ def atomic_write(path: str | os.PathLike, mode: str = "w") -> Iterator[IO]:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
+        if isinstance(error, OSError) and error.filename is None:  # of a write: which file had no space left?
+            error.filename = os.fspath(path)
         raise
 
 
@@ -253,3 +270,44 @@ def _runs(holder: dict) -> bool:
     except PermissionError:
         return True
     return True
+
+
+# what atomic_write, and a conversion by ffmpeg, name a file until it is whole
+_PART = re.compile(r"\..+\.([a-z0-9_]{8}|\d+)\.part", re.DOTALL)
+
+
+def clear_parts(folder: str | os.PathLike, older_than: float = 0.0) -> list[str]:
+    """Delete what killed processes have left half written in a folder and its subfolders; links are not followed.
+
+    Only whoever holds the lock of the folder may call it, or with `older_than` beyond what any writer takes, for the
+    file of a living writer looks the same.
+
+    Parameters
+    ----------
+    folder : path-like
+        Need not exist.
+    older_than : float
+        Seconds since a file was last written to.
+
+    Returns
+    -------
+    list of str
+        The paths that are gone, sorted.
+
+    Example
+    -------
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> for name in (".manifest.csv.x1y2z3a4.part", ".hidden", "song.part"):
+    ...     (folder / name).touch()
+    >>> [os.path.basename(path) for path in clear_parts(folder)]
+    ['.manifest.csv.x1y2z3a4.part']
+    """
+    gone = []
+    for where, _, names in os.walk(folder):
+        for name in filter(_PART.fullmatch, names):
+            path = os.path.join(where, name)
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - os.lstat(path).st_mtime >= older_than:
+                    os.unlink(path)
+                    gone.append(path)
+    return sorted(gone)

@@ -9,8 +9,10 @@
     QMargin       1.5   reference  q_y = e^{−sm} CosFace
     A3M           1.5   angle      s cos(φ_y+m)  ArcFace
 
+All take `reduction` and `implementation` as well, see `MarginLoss`.
 Each is a `compute_cost` of a SpeechBrain speaker recipe: called with cosines [N, C] or [N, 1, C], labels [N] or
-[N, 1] and, if the recipe passes it, `length`, which has no bearing on one label per utterance.
+[N, 1] and, if the recipe passes it, `length`, which has no bearing on one label per utterance. With
+`reduction="batch"`, at construction or in the call, it is a metric of SpeechBrain's `MetricStats`.
 """
 
 from __future__ import annotations
@@ -22,17 +24,26 @@ import torch
 from torch import Tensor, nn
 
 from alpha_sv.functional import margins
-from alpha_sv.functional.active import Active
-from alpha_sv.functional.checks import check_target
-from alpha_sv.functional.divergence import check_alpha
+from alpha_sv.functional.checks import (
+    check_alpha,
+    check_batch,
+    check_range,
+    check_reduction,
+    check_target,
+    check_third,
+    number,
+    reduced,
+    transformed,
+    use_plain,
+)
 from alpha_sv.functional.fenchel_young import margin_loss
+from alpha_sv.functional.solver import Active
 from alpha_sv.monitor import SparsityMonitor, sparsity_figures
 
 KAPPA = 5.0
 """κ = s(α−1) shared by all published good settings: (s, α) = (20, 1.25), (10, 1.5), (5, 2)."""
 
 _NO_AUTO = "scale 'auto' is κ/(α−1) and needs alpha > 1; for alpha = 1 give a number, 30 say"
-_MAX_LOG_VERTEX = 80.0  # the vertex term grows as e^{(α−1)sm}; float32 ends at e^88
 
 
 class MarginLoss(nn.Module):
@@ -48,6 +59,11 @@ class MarginLoss(nn.Module):
         m ≥ 0: radians for place "angle", cosine units for "cosine" and "reference".
     place : {"none", "cosine", "angle", "reference"}
         Where the margin goes, see `alpha_sv.functional.margins`.
+    reduction : {"mean", "sum", "batch", "none", "batchmean"}
+        What a call returns: the mean ("batchmean" is the same), the sum, or ("batch", "none") the loss of each
+        example, which `MetricStats(metric=QMargin(reduction="batch"))` and your own weights need.
+    implementation : {"fast", "plain"}
+        "plain" computes by `alpha_sv.functional.plain`, the readable page; slower, the same numbers.
 
     Attributes
     ----------
@@ -69,16 +85,27 @@ class MarginLoss(nn.Module):
     1.6509
     """
 
-    def __init__(self, alpha: float, scale: float | str, margin: float = 0.0, place: str = "none"):
+    def __init__(
+        self,
+        alpha: float,
+        scale: float | str,
+        margin: float = 0.0,
+        place: str = "none",
+        *,
+        reduction: str = "mean",
+        implementation: str = "fast",
+    ):
         super().__init__()
         if place not in margins.PLACES:
             raise ValueError(f"place must be one of {margins.PLACES}, got {place!r}")
+        use_plain(implementation)  # refuses another word
+        self.implementation = implementation
+        self.reduction = check_reduction(reduction)
         self.place = place
         self.alpha = alpha
         self.scale = scale
         self.margin = margin
         self.monitor = SparsityMonitor()
-        self._range_checked = False
 
     @property
     def alpha(self) -> float:
@@ -96,13 +123,13 @@ class MarginLoss(nn.Module):
         if self._scale != "auto":
             return self._scale
         if self.alpha == 1.0:
-            raise ValueError("scale 'auto' is κ/(α−1) and needs alpha > 1; for alpha = 1 give a number, 30 say")
+            raise ValueError(_NO_AUTO)
         return KAPPA / (self.alpha - 1)
 
     @scale.setter
     def scale(self, value: float | str) -> None:
-        if value != "auto":
-            value = float(value)
+        if not (isinstance(value, str) and value == "auto"):
+            value = number(value, "scale")
             if not (math.isfinite(value) and value > 0):
                 raise ValueError(f"scale must be a positive number or 'auto', got {value}")
         self._scale = value
@@ -114,7 +141,7 @@ class MarginLoss(nn.Module):
 
     @margin.setter
     def margin(self, value: float) -> None:
-        value = float(value)
+        value = number(value, "margin")
         if not (math.isfinite(value) and value >= 0):
             raise ValueError(f"margin must be a finite number >= 0, got {value}")
         if self.place == "angle" and value > math.pi / 2:  # beyond ~2.3 the continuation would rise again
@@ -122,8 +149,10 @@ class MarginLoss(nn.Module):
         self._margin = value
 
     @torch.compiler.disable  # the work depends on the data
-    def forward(self, outputs: Tensor, targets: Tensor, length: Tensor | None = None) -> Tensor:
-        """Scalar mean loss, in nats.
+    def forward(
+        self, outputs: Tensor, targets: Tensor, length: Tensor | None = None, *, reduction: str | None = None
+    ) -> Tensor:
+        """Loss in nats: its mean, a scalar, or what `reduction` says.
 
         Parameters
         ----------
@@ -133,31 +162,55 @@ class MarginLoss(nn.Module):
             Speaker labels, 0 ≤ label < C.
         length : Tensor, optional
             Relative lengths, as SpeechBrain passes them; unused.
+        reduction : str, optional
+            Instead of that of the constructor.
 
         Raises
         ------
         ValueError
-            For labels outside [0, C), shapes that do not match, or outputs that are not cosines.
+            For labels outside [0, C), shapes that do not match, outputs that are not cosines, or the mean of an empty
+            batch.
         """
+        check_third(length)
         cosines, targets = self._check(outputs, targets)
-        return self.per_example(cosines, targets, self.watch()).mean()
+        watch = self.watch()
+        if watch is not None or not self._trains():
+            check_range(cosines)
+        watch = watch if self.alpha > 1 else None
+        return self.reduce(self.per_example(cosines, targets, watch), reduction)
 
     def watch(self) -> Callable[[Active], None] | None:
-        """What is to look at this training batch, if it is one of those that the monitor looks at."""
-        return self.monitor.look if self.training and self.alpha > 1 and self.monitor.due() else None
+        """What is to look at this batch, if it is of the training and one of those that the monitor looks at."""
+        return self.monitor.look if self._trains() and self.monitor.due() else None
+
+    def _trains(self) -> bool:
+        """A `compute_cost` stays in training mode also during validation, but nothing wants a gradient there."""
+        return self.training and torch.is_grad_enabled() and not transformed()
 
     def per_example(self, cosines: Tensor, targets: Tensor, watch: Callable | None = None) -> Tensor:
         """Loss [N] of cosines [N, C] and labels [N], which are taken as they are; `watch` sees what is active."""
-        self.check_growth()
-        return margin_loss(cosines, targets, self.alpha, self.scale, self.margin, self.place, watch)
+        how = {"watch": watch, "implementation": self.implementation}
+        return margin_loss(cosines, targets, alpha=self.alpha, **self.with_margin(), **how)
+
+    def with_margin(self) -> dict:
+        """Scale, margin and place as of now; refuses a margin so large that the loss overflows float32."""
+        how = {"scale": self.scale, "margin": self.margin, "place": self.place}
+        margins.check_growth(self.alpha, **how)
+        return how
+
+    def reduce(self, values: Tensor, reduction: str | None = None) -> Tensor:
+        """The mean, the sum, or all of the losses [N] of the examples."""
+        return reduced(values, self.reduction if reduction is None else reduction)
 
     @torch.no_grad()
     def sparsity(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
         """What the sparse regime does on this batch: `alpha_sv.monitor.sparsity_figures`; arguments as `forward`."""
-        self._range_checked = False
         cosines, targets = self._check(outputs, targets)
+        if not len(targets):
+            raise ValueError("the batch is empty: it has no sparsity")
+        check_range(cosines)
         if self.alpha == 1.0:
-            logits, log_q = margins.margin_logits(self.place, cosines.float(), targets, self.margin, self.scale)
+            logits, log_q = margins.margin_logits(cosines.float(), targets, **self.with_margin())
             p = torch.softmax(logits if log_q is None else logits + log_q, -1)
             probability = p.gather(1, targets.unsqueeze(1)).double().mean().item()
             dense = {"support": float(cosines.shape[1]), "zero_loss": 0.0, "zero_target": 0.0}
@@ -169,46 +222,11 @@ class MarginLoss(nn.Module):
     @property
     def log_q_target(self) -> float:
         """ln q_y: −s·m where the margin is in the reference measure, else 0."""
-        return margins.log_measure_of_target(self.place, self.margin, self.scale)
-
-    def target_cosine(self, cosine: Tensor) -> Tensor:
-        """What stands for the target's cosine [N], with the margin where it has one."""
-        return margins.target_cosine(cosine, self.place, self.margin)
-
-    def target_slope(self, cosine: Tensor) -> Tensor | None:
-        """Derivative of `target_cosine`; None where it is 1."""
-        return margins.target_slope(cosine, self.place, self.margin)
-
-    def check_growth(self) -> None:
-        """Refuse a margin so large that the loss overflows float32."""
-        growth = (self.alpha - 1) * self.scale * self.margin
-        if self.place == "reference" and growth > _MAX_LOG_VERTEX:
-            raise ValueError(
-                f"(alpha−1)·scale·margin = {growth:.4g} makes the loss e^{growth:.4g}, beyond float32; "
-                f"keep it below {_MAX_LOG_VERTEX:g} by a smaller margin or scale"
-            )
+        return margins.log_measure_of_target(scale=self.scale, margin=self.margin, place=self.place)
 
     def _check(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        if outputs.ndim == 3 and outputs.shape[1] == 1:
-            outputs = outputs.squeeze(1)
-        if targets.ndim == 2 and targets.shape[1] == 1:
-            targets = targets.squeeze(1)
-        if outputs.ndim != 2 or targets.ndim != 1:
-            raise ValueError(
-                "expected cosines [N, C] or [N, 1, C] and labels [N] or [N, 1], "
-                f"got {tuple(outputs.shape)} and {tuple(targets.shape)}"
-            )
-        if outputs.shape[0] == 0:
-            raise ValueError("the batch is empty")
+        outputs, targets = check_batch(outputs, targets, "cosines")
         check_target(targets, outputs)
-        if not self._range_checked:  # once: a classifier either normalises or it does not
-            self._range_checked = True
-            largest = outputs.detach().abs().amax().item()
-            if largest > 1.01:  # NaN passes on purpose: it shows in the loss, where SpeechBrain handles it
-                raise ValueError(
-                    f"outputs must be cosines in [−1, 1], found |value| = {largest:.4g}: the classifier must normalise "
-                    "its input and its weight (speechbrain.lobes.models.ECAPA_TDNN.Classifier does)"
-                )
         return outputs, targets.long()
 
     def extra_repr(self) -> str:
@@ -218,36 +236,36 @@ class MarginLoss(nn.Module):
 class NormSoftmax(MarginLoss):
     """Cross-entropy on scaled cosines (NormFace, arXiv 1704.06369)."""
 
-    def __init__(self, scale: float = 32.0):
-        super().__init__(1.0, scale)
+    def __init__(self, scale: float = 32.0, **options):
+        super().__init__(1.0, scale, **options)
 
 
 class AMSoftmax(MarginLoss):
     """CosFace / AM-softmax (arXiv 1801.09414, 1801.05599): s(c_y − m)."""
 
-    def __init__(self, scale: float = 32.0, margin: float = 0.2):
-        super().__init__(1.0, scale, margin, "cosine")
+    def __init__(self, scale: float = 32.0, margin: float = 0.2, **options):
+        super().__init__(1.0, scale, margin, "cosine", **options)
 
 
 class AAMSoftmax(MarginLoss):
     """ArcFace / AAM-softmax (arXiv 1801.07698): s cos(φ_y + m), m in radians."""
 
-    def __init__(self, scale: float = 32.0, margin: float = 0.2):
-        super().__init__(1.0, scale, margin, "angle")
+    def __init__(self, scale: float = 32.0, margin: float = 0.2, **options):
+        super().__init__(1.0, scale, margin, "angle", **options)
 
 
 class Sparsemax(MarginLoss):
     """Sparsemax loss (arXiv 1602.02068) on scaled cosines: α = 2, no margin."""
 
-    def __init__(self, scale: float | str = "auto"):
-        super().__init__(2.0, scale)
+    def __init__(self, scale: float | str = "auto", **options):
+        super().__init__(2.0, scale, **options)
 
 
 class Entmax(MarginLoss):
     """Entmax-type loss (arXiv 1905.05702) on scaled cosines: α > 1, no margin."""
 
-    def __init__(self, alpha: float = 1.5, scale: float | str = "auto"):
-        super().__init__(alpha, scale)
+    def __init__(self, alpha: float = 1.5, scale: float | str = "auto", **options):
+        super().__init__(alpha, scale, **options)
 
 
 class QMargin(MarginLoss):
@@ -256,8 +274,8 @@ class QMargin(MarginLoss):
     A sample's loss is exactly zero iff c_y − max_{j≠y} c_j ≥ e^{κm}/κ, κ = s(α−1).
     """
 
-    def __init__(self, alpha: float = 1.5, scale: float | str = 10.0, margin: float = 0.2):
-        super().__init__(alpha, scale, margin, "reference")
+    def __init__(self, alpha: float = 1.5, scale: float | str = 10.0, margin: float = 0.2, **options):
+        super().__init__(alpha, scale, margin, "reference", **options)
 
 
 class A3M(MarginLoss):
@@ -266,8 +284,8 @@ class A3M(MarginLoss):
     A sample's loss is exactly zero iff cos(φ_y + m) − max_{j≠y} c_j ≥ 1/κ, κ = s(α−1). p_y may become exactly 0.
     """
 
-    def __init__(self, alpha: float = 1.5, scale: float | str = 10.0, margin: float = 0.2):
-        super().__init__(alpha, scale, margin, "angle")
+    def __init__(self, alpha: float = 1.5, scale: float | str = 10.0, margin: float = 0.2, **options):
+        super().__init__(alpha, scale, margin, "angle", **options)
 
 
 NAMED = {cls.__name__: cls for cls in (NormSoftmax, AMSoftmax, AAMSoftmax, Sparsemax, Entmax, QMargin, A3M)}

@@ -7,7 +7,7 @@ from collections import deque
 
 import torch
 
-from alpha_sv.functional.active import Active
+from alpha_sv.functional.solver import Active
 
 logger = logging.getLogger(__name__)
 

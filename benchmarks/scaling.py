@@ -55,7 +55,7 @@ def measure_all(size: Size) -> Results:
 
 def draw(results: Results, size: Size) -> str:
     """The figure as SVG; in a process of its own, since the pages of matplotlib are no part of a head."""
-    from alpha_sv.report.canvas import key, look, stack, style, svg
+    from alpha_sv.report.figures.canvas import key, look, stack, style, svg
 
     with style():
         figure, axes = stack([1.9] * 4, top=0.45, bottom=0.5, gap=0.55)

@@ -1,6 +1,6 @@
 """Scoring at the size of VoxCeleb1-H beside the ways it is usually done: prints a Markdown section.
 
-    python benchmarks/scoring.py [--quick]
+    python benchmarks/scoring.py [--quick] [--files]
 
 Random embeddings with speaker structure; the counts are those of the list, and nothing else about it matters to the
 time. Each of our measurements has a process of its own, so that its peak memory is its own. The other ways are
@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from hardware import describe, peak_mb
+from scores_files import files_section
 
 from alpha_sv.data.trials.files import Trials
 from alpha_sv.metrics import eer, min_dcf
@@ -236,4 +237,8 @@ def section(size: Size) -> str:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="small sizes: does it run at all")
-    print(section(QUICK if parser.parse_args().quick else FULL))
+    parser.add_argument("--files", action="store_true", help="only the section about scores files")
+    given = parser.parse_args()
+    if not given.files:
+        print(section(QUICK if given.quick else FULL), end="\n\n")
+    print(files_section((20_000,) if given.quick else (4_000_000, 10_000_000), alone))

@@ -34,7 +34,7 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from alpha_sv.functional.margins import margin_logits
-from alpha_sv.functional.reference import plain_loss
+from alpha_sv.functional.plain import plain_loss
 from alpha_sv.losses import A3M, AMSoftmax, Entmax, MarginLoss, NormSoftmax, QMargin
 
 try:
@@ -129,7 +129,7 @@ def plain(loss: MarginLoss) -> Candidate:
     """The readable solver over all classes."""
 
     def run(cosines: Tensor, labels: Tensor) -> Tensor:
-        logits, log_q = margin_logits(loss.place, cosines, labels, loss.margin, loss.scale)
+        logits, log_q = margin_logits(cosines, labels, scale=loss.scale, margin=loss.margin, place=loss.place)
         return plain_loss(logits, labels, loss.alpha, log_q).mean()
 
     return Candidate(run, loss)

@@ -34,19 +34,20 @@ def test_a_target_of_probability_zero_has_the_largest_gradient_and_one_of_zero_l
 
 
 @EVERY
-def test_accepts_speechbrain_shapes_and_agrees_over_them(make):
-    cosines, target = random_cosines(6, 11, dtype=torch.float32)
+def test_accepts_speechbrain_shapes_and_agrees_over_them(make, device):
+    cosines, target = (x.to(device) for x in random_cosines(6, 11, dtype=torch.float32))
     loss = make()
     flat = loss(cosines, target)
     assert flat.ndim == 0
-    assert torch.equal(flat, loss(cosines.unsqueeze(1), target.unsqueeze(1), torch.ones(6)))
+    assert torch.equal(flat, loss(cosines.unsqueeze(1), target.unsqueeze(1), torch.ones(6, device=device)))
 
 
 @EVERY
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-def test_finite_at_aligned_and_opposed_embeddings(make, dtype):
-    cosines = torch.tensor([[1.0, -1.0, 0.5], [-1.0, 1.0, 0.5]], dtype=dtype, requires_grad=True)
-    loss = make()(cosines, torch.tensor([0, 0]))
+def test_finite_at_aligned_and_opposed_embeddings(make, dtype, device):
+    values = [[1.0, -1.0, 0.5], [-1.0, 1.0, 0.5]]
+    cosines = torch.tensor(values, dtype=dtype, device=device, requires_grad=True)
+    loss = make()(cosines, torch.tensor([0, 0], device=device))
     loss.backward()
     assert loss.isfinite() and cosines.grad.isfinite().all()
 
@@ -63,6 +64,66 @@ def test_bad_batches_are_refused(make):
         loss(cosines[0], target)
     with pytest.raises(ValueError, match="empty"):
         loss(cosines[:0], target[:0])
+
+
+@EVERY
+def test_cosines_that_stop_being_cosines_are_found_out_within_twenty_batches(make):
+    """A plain nn.Linear passes at first, |x| ≤ 0.2, and then trains on logits of 20."""
+    loss, target = make(), torch.tensor([0, 1])
+    loss(torch.full((2, 3), 0.1, requires_grad=True), target)
+    with pytest.raises(ValueError, match="must be cosines.* 20"):
+        for _ in range(20):
+            loss(torch.full((2, 3), 20.0, requires_grad=True), target)
+    with torch.no_grad(), pytest.raises(ValueError, match="must be cosines"):  # in validation at once
+        loss(torch.full((2, 3), 20.0), target)
+
+
+@EVERY
+def test_reductions_are_those_of_speechbrain(make):
+    cosines, target = random_cosines(6, 11, dtype=torch.float32)
+    each = make()(cosines, target, reduction="batch")
+    assert each.shape == (6,)
+    for reduction, expected in (("none", each), ("sum", each.sum()), ("mean", each.mean()), ("batchmean", each.mean())):
+        torch.testing.assert_close(make()(cosines, target, torch.ones(6), reduction=reduction), expected)
+    with pytest.raises(ValueError, match="reduction must be one of"):
+        make()(cosines, target, reduction="median")
+
+
+def test_speechbrain_collects_the_losses_of_utterances():
+    from speechbrain.utils.metric_stats import MetricStats
+
+    cosines, target = random_cosines(3, 5, dtype=torch.float32)
+    each = QMargin().per_example(cosines, target)
+    by_constructor, by_call = MetricStats(QMargin(reduction="batch")), MetricStats(QMargin())
+    by_constructor.append(["a", "b", "c"], cosines.unsqueeze(1), target.unsqueeze(1), torch.ones(3))
+    by_call.append(["a", "b", "c"], cosines.unsqueeze(1), target.unsqueeze(1), torch.ones(3), reduction="batch")
+    for stats in (by_constructor, by_call):
+        assert stats.summarize("average") == pytest.approx(each.mean().item())
+        assert stats.scores == pytest.approx(each.tolist())
+
+
+@EVERY
+def test_the_readable_implementation_gives_the_same_numbers(make, device):
+    fast, plain = make(), make()
+    plain.implementation = "plain"
+    cosines, target = (x.to(device) for x in random_cosines(6, 300))
+    grads = []
+    for loss in (fast, plain):
+        x = cosines.clone().requires_grad_()
+        value = loss(x, target)
+        value.backward()
+        grads.append((value.detach(), x.grad))
+    for ours, theirs in zip(*grads, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-11)
+    assert plain.monitor.figures == pytest.approx(fast.monitor.figures, nan_ok=True)
+
+
+def test_options_reach_every_named_loss():
+    for cls in NAMED.values():
+        loss = cls(reduction="sum", implementation="plain")
+        assert (loss.reduction, loss.implementation) == ("sum", "plain")
+        with pytest.raises(TypeError, match="unexpected keyword"):
+            cls(colour="red")
 
 
 @EVERY

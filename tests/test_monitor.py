@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from alpha_sv import monitor
-from alpha_sv.functional.active import find_active
+from alpha_sv.functional.solver import find_active
 from alpha_sv.heads import SparseHead
 from alpha_sv.losses import AAMSoftmax, QMargin, Sparsemax
 from alpha_sv.monitor import SparsityMonitor, sparsity_figures
@@ -73,6 +73,18 @@ def test_looks_at_the_first_batch_and_then_at_every_twentieth_of_training(monkey
     assert loss.monitor.figures["zero_loss"] == 0.5
 
 
+def test_validation_does_not_count_though_a_compute_cost_stays_in_training_mode():
+    loss = QMargin()
+    for _ in range(LOOKS * EVERY):
+        with torch.no_grad():
+            loss(*batch(1.0))
+    assert loss.training and loss.monitor.figures == {}
+    head = SparseHead(2, 3)
+    with torch.no_grad():
+        head(torch.tensor([[1.0, 0.0]]), torch.tensor([0]))
+    assert head.loss.monitor.figures == {}
+
+
 def test_dense_losses_are_not_watched():
     loss = AAMSoftmax()
     feed(loss, 1.0, 2 * EVERY)
@@ -95,7 +107,7 @@ def test_figures_are_what_they_say():
         [[9.0, 0.0, 0.0, 0.0], [1.0, 1.0, 1.0, 0.9], [0.0, 9.0, 0.0, 0.0], [0.5, 0.0, -9.0, -9.0]]
     ).double()
     target = torch.zeros(4, dtype=torch.long)
-    figures = sparsity_figures(find_active(logits, 2.0, 1.0, target, logits[:, 0]))
+    figures = sparsity_figures(find_active(logits, target, alpha=2.0, target_value=logits[:, 0]))
     # row 0: target alone; row 1: four share; row 2: another alone, p_y = 0; row 3: 0.75 and 0.25
     assert figures["support"] == (1 + 4 + 1 + 2) / 4
     assert figures["zero_loss"] == 0.25 and figures["zero_target"] == 0.25

@@ -7,13 +7,12 @@ embeddings/ ─score→ scores.txt ─normalize→ scores.txt ─calibrate→ ll
 from __future__ import annotations
 
 import argparse
-import logging
-import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from alpha_sv import __version__
-from alpha_sv.cli import evaluation, models, scoring, training, verify
+from alpha_sv.cli import evaluation, face, models, recipes, scoring, training, verify
+from alpha_sv.cli.guard import guarded, refuse_overwriting
 from alpha_sv.cli.streams import standard_input
 
 EXAMPLES = """\
@@ -44,35 +43,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `alpha-sv`; returns the exit status. Errors of use are one line on standard error."""
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv[:1] == ["train"] and not {"-h", "--help"} & set(argv):  # every key of the recipe is an option there
-        return _guarded(lambda: training.train(argv[1:]))
+        return guarded(lambda: training.train(argv[1:]))
     arguments = build_parser().parse_args(argv)
     arguments.argv = argv
 
     def run() -> int | None:
+        refuse_overwriting(arguments)
         with standard_input(arguments):
             return arguments.run(arguments)
 
-    return _guarded(run)
-
-
-def _guarded(run: Callable[[], int | None]) -> int:
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("speechbrain.utils.quirks").setLevel(logging.WARNING)  # it would speak first, about itself
-    try:
-        status = run()
-        sys.stdout.flush()
-    except ModuleNotFoundError:
-        raise  # a broken installation: the traceback says where
-    except BrokenPipeError:  # the reader of the pipe has had enough; Python must not complain again at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141  # 128 + SIGPIPE, what other tools end with
-    except (ValueError, OSError, ImportError) as error:
-        print(f"alpha-sv: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("alpha-sv: interrupted; run the same command again to continue", file=sys.stderr)
-        return 130
-    return status or 0
+    return guarded(run)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -86,9 +66,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"alpha-sv {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     training.add_chain(verbs)
+    recipes.add_verbs(verbs)
     scoring.add_verbs(verbs)
     evaluation.add_verbs(verbs)
     models.add_verbs(verbs)
     verify.add_verbs(verbs)
+    face.add_verbs(verbs)
     training.add_demo(verbs)
     return parser

@@ -20,6 +20,7 @@ def add_verbs(verbs: argparse._SubParsersAction) -> None:
         "Several systems are aligned by their trials and compared. Reads SpeechBrain, WeSpeaker, Kaldi and VoxSRC\n"
         "layouts.",
         reads=("scores", "trials", "speakers"),
+        words=("layout", "llr", "baseline"),
     )
     _add_systems(sub, "0 for neither intervals nor a comparison", not_negative)
     sub.add_argument("-o", "--output", help="metrics.json")
@@ -33,6 +34,7 @@ def add_verbs(verbs: argparse._SubParsersAction) -> None:
         "alpha-sv compare cosface=a/scores.txt q_margin=b/scores.txt -o compare.json",
         "The differences are paired: both systems meet the same draws of speakers.",
         reads=("scores", "trials", "speakers"),
+        words=("layout", "llr", "baseline"),
     )
     _add_systems(sub, "1,000 fix the bounds of an interval well", positive)
     sub.add_argument("-o", "--output", help="compare.json")
@@ -45,10 +47,12 @@ def add_verbs(verbs: argparse._SubParsersAction) -> None:
         "draw metrics.json as one self-contained HTML page, or write it as Markdown",
         "alpha-sv report exp/metrics.json --log exp/train_log.jsonl -o exp/report.html",
         reads=("metrics", "log"),
+        words=("title", "fact"),
     )
     sub.add_argument("metrics", help="metrics.json of `evaluate`")
     sub.add_argument("-o", "--output", required=True, help="report.html, or a name that ends in .md for Markdown")
     sub.add_argument("--log", help="train_log.jsonl of `train`, for the loss and sparsity curves")
+    sub.add_argument("--first", metavar="NAME", help="system of the headline; by default the one with the lowest EER")
     sub.add_argument("--title", default="Speaker verification report", help="heading of the page")
     sub.add_argument("--fact", action="append", default=[], metavar="NAME=VALUE", help="a line for the list of facts")
 
@@ -92,22 +96,18 @@ def _named(given: str) -> tuple[str, str]:
 
 def _evaluate(a: argparse.Namespace) -> None:
     from alpha_sv.pipeline.evaluate import evaluate_files
-    from alpha_sv.report import to_markdown
-    from alpha_sv.report.comparison import sentence
+    from alpha_sv.report import to_text
 
     metrics = evaluate_files(**_systems(a), command=typed(a))
-    text = to_markdown(metrics)
-    if comparison := metrics["comparison"]:
-        text += "\n" + "\n".join(sentence(comparison["baseline"], pair) for pair in comparison["pairs"])
-    _show(a, metrics, text)
+    _show(a, metrics, to_text(metrics))
 
 
 def _compare(a: argparse.Namespace) -> None:
     from alpha_sv.pipeline.evaluate import compare_files
-    from alpha_sv.report import comparison_markdown
+    from alpha_sv.report import comparison_text
 
     comparison = compare_files(**_systems(a))
-    _show(a, comparison, comparison_markdown(comparison))
+    _show(a, comparison, comparison_text(comparison))
 
 
 def _show(a: argparse.Namespace, content: dict, text: str) -> None:
@@ -127,7 +127,7 @@ def _report(a: argparse.Namespace) -> None:
 
     if bad := [fact for fact in a.fact if "=" not in fact]:
         raise ValueError(f"--fact takes NAME=VALUE, got {bad[0]!r}")
-    page = {"title": a.title, "facts": dict(fact.split("=", 1) for fact in a.fact)}
+    page = {"title": a.title, "facts": dict(fact.split("=", 1) for fact in a.fact), "first": a.first}
     metrics = load_metrics(a.metrics)
     if a.output.endswith(".md"):
         if a.log:

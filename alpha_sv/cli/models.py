@@ -27,19 +27,21 @@ def add_verbs(verbs: argparse._SubParsersAction) -> None:
         verbs,
         "import",
         _import,
-        "turn a model of another toolkit into a model folder",
+        "turn a model, or embeddings, of another toolkit into ours",
         "alpha-sv import spkrec-ecapa-voxceleb/ -o models/ecapa",
         "SOURCE is a SpeechBrain pretrained folder (ECAPA-TDNN, ResNet), a checkpoint of 3D-Speaker or\n"
-        "WeSpeaker (.pt, .ckpt, .safetensors), or a network in ONNX. No code of SOURCE is run.",
+        "WeSpeaker (.pt, .ckpt, .safetensors), or a network in ONNX: written as a model folder. Embeddings in\n"
+        ".npy (with --ids), or Kaldi's .scp or .ark, become an embedding store. No code of SOURCE is run.",
     )
     sub.add_argument("source", help="folder or file")
-    sub.add_argument("-o", "--output", required=True, help="the model folder to write; it must not be there yet")
+    sub.add_argument("-o", "--output", required=True, help="the folder to write; it must not be there yet")
     sub.add_argument(
         "--features",
         choices=("speechbrain", "kaldi", "wespeaker"),
         help="which the network was trained on: kaldi for 3D-Speaker. Needed for checkpoints, and for ONNX that does "
         "not say it",
     )
+    sub.add_argument("--ids", help="of embeddings in .npy: a file with one id a line")
     sub.add_argument("--input", choices=("features", "waveform"), help="of a network in ONNX that does not say it")
     sub.add_argument("--sample-rate", type=positive, default=16000, help="Hz, where SOURCE does not say it")
     sub.add_argument("--n-mels", type=positive, default=80, help="bands, where SOURCE does not say it")
@@ -59,7 +61,9 @@ def add_verbs(verbs: argparse._SubParsersAction) -> None:
     sub.add_argument("--metrics", help="metrics.json of `evaluate`, for the model card")
     sub.add_argument("--trained-on", help="the training data, in words, for the model card")
     sub.add_argument("--licence", help="of the weights, for the model card, such as CC-BY-4.0")
-    sub.add_argument("--int8", action="store_true", help="onnx: weights of 8 bits too, in a file of their own")
+    sub.add_argument("--int8", action="store_true", help="onnx: features.int8.onnx too, with weights of 8 bits")
+    sub.add_argument("--trials", help="with --int8: labelled trials, on which its cost in EER is measured")
+    sub.add_argument("--data", help="with --trials: the folder that the names in it are relative to")
 
     sub = verb(
         verbs,
@@ -96,8 +100,11 @@ def _models(a: argparse.Namespace) -> None:
 
 
 def _import(a: argparse.Namespace) -> None:
-    from alpha_sv.exchange.importing import import_model
+    from alpha_sv.exchange.importing import import_embeddings, import_model
 
+    if a.source.endswith((".npy", ".scp", ".ark")):
+        print(import_embeddings(a.source, a.output, a.ids).path)
+        return
     folder = import_model(
         a.source, a.output, features=a.features, input=a.input, sample_rate=a.sample_rate, n_mels=a.n_mels
     )
@@ -107,9 +114,33 @@ def _import(a: argparse.Namespace) -> None:
 def _export(a: argparse.Namespace) -> None:
     from alpha_sv.exchange.export import export
 
+    if a.int8 and a.to != "onnx" or (a.trials or a.data) and not (a.int8 and a.trials and a.data):
+        raise ValueError("--int8 goes with --to onnx, and --trials and --data go together, with --int8")
     card = {"metrics": a.metrics, "trained_on": a.trained_on, "licence": a.licence}
     given = {name: value for name, value in card.items() if value is not None}
-    print(export(a.model, a.output, a.to, int8=a.int8, **given))
+    folder = export(a.model, a.output, a.to, int8=a.int8, **given)
+    print(folder)
+    if a.trials:
+        for name in ("features.onnx", "features.int8.onnx"):
+            print(f"{name}: EER {100 * _eer(os.path.join(folder, name), a.trials, a.data):.2f} % on {a.trials}")
+    elif a.int8:
+        print("what the 8 bits cost was not measured: give --trials and --data")
+
+
+def _eer(model: str, trials: str, data: str) -> float:
+    from alpha_sv.data.trials import read_trials
+    from alpha_sv.metrics import eer
+    from alpha_sv.scoring import cosine_scores
+    from alpha_sv.verify.model import load_model
+
+    table = read_trials(trials)
+    if table.labels is None:
+        raise ValueError(f"{trials} has no labels, so there is no EER")
+    names = sorted({*table.enroll.tolist(), *table.test.tolist()})
+    row = {name: i for i, name in enumerate(names)}
+    embeddings = load_model(model).embed([os.path.join(data, name) for name in names])
+    scores = cosine_scores(*(embeddings[[row[n] for n in side.tolist()]] for side in (table.enroll, table.test)))
+    return float(eer(scores[table.labels], scores[~table.labels])[0])
 
 
 def _embed(a: argparse.Namespace) -> None:

@@ -24,6 +24,7 @@ def add_verbs(verbs: argparse._SubParsersAction) -> None:
         "alpha-sv score exp/embeddings trials.txt -o exp/scores.txt",
         "With --norm, score and normalize in one step.",
         reads=("trials", "models"),
+        words=("layout", "cohort_split", "cache"),
     )
     sub.add_argument("embeddings", help="embedding store")
     sub.add_argument("trials", help="trial list: VoxCeleb (1 a b), Kaldi (a b target), bare (a b), or with a header")
@@ -46,6 +47,7 @@ def add_verbs(verbs: argparse._SubParsersAction) -> None:
         "normalise cosine scores against a cohort of strangers",
         "alpha-sv normalize exp/scores.txt --embeddings exp/embeddings --top-n 300 -o exp/scores_as_norm.txt",
         reads=("scores", "models"),
+        words=("layout", "cohort_split", "cache"),
     )
     sub.add_argument("scores", help="scores file of cosines")
     sub.add_argument("--embeddings", required=True, help="embedding store of the utterances in the trials")
@@ -66,6 +68,7 @@ def add_verbs(verbs: argparse._SubParsersAction) -> None:
         "it applies it, and prints the errors at its thresholds if the scores are labelled. The ratios are\n"
         "natural-log; a calibrator is for scores of the kind it was fitted to, with the same qualities.",
         reads=("scores", "trials", "calibrator", "speakers"),
+        words=("layout", "cohort_split", "cache"),
     )
     sub.add_argument("scores", help="scores file")
     sub.add_argument(
@@ -87,6 +90,11 @@ def add_verbs(verbs: argparse._SubParsersAction) -> None:
     )
     sub.add_argument("--p-target", type=float, default=0.01, help="prior at which the fit weighs errors")
     sub.add_argument("--folds", type=positive, default=5, help="groups of speakers in the cross-calibration")
+    sub.add_argument(
+        "--kind", metavar="NAME", help="what the scores are, such as cosine; by default as noted beside them"
+    )
+    sub.add_argument("--any-scores", action="store_true", help="apply to scores of another kind or model")
+    sub.add_argument("--allow-inverted", action="store_true", help="fit scores that are lower for the same speaker")
     sub.add_argument("--json", action="store_true", help="print the numbers of a fit as JSON instead of Markdown")
     _add_cohort(sub)
 
@@ -102,19 +110,36 @@ def _add_cohort(sub: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--cohort-unit", choices=("speaker", "utterance"), default="speaker", help="one cohort entry (a mean) per"
     )
-    group.add_argument("--top-n", type=positive, default=300, help="nearest cohort entries per utterance, for as-norm")
+    group.add_argument(
+        "--top-n",
+        type=positive,
+        help="nearest cohort entries per utterance, for as-norm; by default 300, or all of a smaller cohort",
+    )
     group.add_argument("--cache", metavar="FOLDER", help="keep finished blocks here: a run that was killed continues")
 
 
 def _cohort(a: argparse.Namespace, store, trials, models=None):
-    """The cohort as a matrix, and as a source."""
+    """The cohort as a matrix, and as a source; `--top-n` becomes a number."""
     from alpha_sv.embedding.store import EmbeddingStore
     from alpha_sv.pipeline.score import cohort_matrix, cohort_source, trial_speakers
+    from alpha_sv.scoring import default_top_n
 
     origin = EmbeddingStore.open(a.cohort) if a.cohort else store
     choice = {"split": a.cohort_split, "per_speaker": a.cohort_unit == "speaker"}
     strangers_to = trial_speakers(store, trials, models)
-    return cohort_matrix(origin, strangers_to=strangers_to, **choice), cohort_source(origin, **choice)
+    cohort = cohort_matrix(origin, strangers_to=strangers_to, **choice)
+    if a.top_n is None and _norm(a) in ("as-norm", None):
+        a.top_n = default_top_n(len(cohort))
+    return cohort, cohort_source(origin, **choice)
+
+
+def _norm(a: argparse.Namespace) -> str | None:
+    return getattr(a, "norm", getattr(a, "method", None))
+
+
+def _kind(a: argparse.Namespace) -> str:
+    """What `score` and `normalize` write, see `alpha_sv.pipeline.provenance.scores_kind`."""
+    return {"none": "cosine", "as-norm": f"as-norm top {a.top_n}"}.get(_norm(a), _norm(a))
 
 
 def _score(a: argparse.Namespace) -> None:
@@ -131,7 +156,7 @@ def _score(a: argparse.Namespace) -> None:
     if a.norm != "none":
         cohort, sources["cohort"] = _cohort(a, store, trials, models)
     table = score_store(store, trials, cohort, a.norm, a.top_n, models=models, average=a.model_average, cache=a.cache)
-    _deliver_scores(a, table, sources, commands)
+    _deliver_scores(a, table, sources, commands, _kind(a))
 
 
 def _normalize(a: argparse.Namespace) -> None:
@@ -146,13 +171,13 @@ def _normalize(a: argparse.Namespace) -> None:
     space = mean_models(table, store, models) if models else store
     sources, commands = read_sources(a.scores)
     normed = normalize_table(table, space, cohort, a.method, a.top_n, a.cache)
-    _deliver_scores(a, normed, {**sources, "cohort": found}, commands)
+    _deliver_scores(a, normed, {**sources, "cohort": found}, commands, _kind(a))
 
 
 def _calibrate(a: argparse.Namespace) -> None:
     from alpha_sv.data.trials.files import label_scores, read_scores, read_trials
-    from alpha_sv.pipeline.calibrate import errors_at_points, points_markdown
-    from alpha_sv.pipeline.provenance import read_sources, source
+    from alpha_sv.pipeline.calibrate import errors_at_points, points_markdown, refuse_other_scores, warn_of_other_range
+    from alpha_sv.pipeline.provenance import read_sources, scores_kind, source
     from alpha_sv.scoring import Calibrator
 
     table, (sources, commands) = read_scores(a.scores, a.layout), read_sources(a.scores)
@@ -167,8 +192,11 @@ def _calibrate(a: argparse.Namespace) -> None:
                 "will be; the honest numbers are the cross-calibrated ones of the fit",
                 a.calibrator,
             )
+        if not a.any_scores:
+            refuse_other_scores(calibrator, sources, a.kind or scores_kind(a.scores))
+        warn_of_other_range(calibrator, table.scores)
         llrs = calibrator.apply(table, _qualities(a, table))
-        _deliver_scores(a, llrs, {**sources, "calibrator": given}, commands)
+        _deliver_scores(a, llrs, {**sources, "calibrator": given}, commands, "llr")
         if llrs.labels is not None and calibrator.points and a.output != "-":
             points = errors_at_points(calibrator, llrs)
             print(json.dumps(points) if a.json else points_markdown(points))
@@ -178,6 +206,7 @@ def _calibrate(a: argparse.Namespace) -> None:
 
 def _fit(a: argparse.Namespace, table, sources: dict, commands: list[str]) -> None:
     from alpha_sv.pipeline.calibrate import calibration_markdown, fit_calibrator
+    from alpha_sv.pipeline.provenance import scores_kind
     from alpha_sv.pipeline.speakers import sides_speakers
 
     if table.labels is None:
@@ -188,6 +217,8 @@ def _fit(a: argparse.Namespace, table, sources: dict, commands: list[str]) -> No
         _qualities(a, table),
         p_target=a.p_target,
         folds=a.folds,
+        kind=a.kind or scores_kind(a.scores),
+        allow_inverted=a.allow_inverted,
         provenance={"sources": sources, "commands": [*commands, typed(a)]},
     )
     deliver(a.output, calibrator.save)
@@ -215,7 +246,7 @@ def _qualities(a: argparse.Namespace, table) -> dict:
     return found
 
 
-def _deliver_scores(a: argparse.Namespace, table, sources: dict, commands: list[str]) -> None:
+def _deliver_scores(a: argparse.Namespace, table, sources: dict, commands: list[str], kind: str) -> None:
     from alpha_sv.pipeline.provenance import save_scores
 
-    deliver(a.output, lambda path: save_scores(path, table, sources, [*commands, typed(a)]))
+    deliver(a.output, lambda path: save_scores(path, table, sources, [*commands, typed(a)], kind))

@@ -18,6 +18,8 @@ def add_chain(verbs: argparse._SubParsersAction) -> None:
         "alpha-sv prepare wav/ --trials trials.txt --num-valid-speakers 20 -o exp/",
         "A tree is <folder>/<speaker>/<session>/<utterance>.wav (or flac, ogg, opus). Speakers of the\n"
         "trials never enter training. Damaged files are listed in audit.csv and left out.",
+        words=("data_folder",),  # the manifest may lie in the tree itself
+        makes=("manifest.csv", "audit.csv", "valid_trials.txt"),
     )
     sub.add_argument("data_folder", nargs="+", help="one or more trees; utterance ids are paths relative to them")
     sub.add_argument("-o", "--output", required=True, help="folder for manifest.csv, audit.csv, valid_trials.txt")
@@ -29,7 +31,10 @@ def add_chain(verbs: argparse._SubParsersAction) -> None:
         "--num-valid-speakers", type=int, default=0, help="training speakers held out to make development trials from"
     )
     sub.add_argument("--like", metavar="SPLIT", help="a published split.txt.gz: take over exactly its assignment")
-    sub.add_argument("--sample-rate", type=int, default=16000, help="Hz that every file must have")
+    sub.add_argument("--sample-rate", type=int, default=16000, help="Hz of the files; those of another are left out")
+    sub.add_argument(
+        "--resample", action="store_true", help="use files of another rate too, as copies in the output folder"
+    )
     sub.add_argument(
         "--audit", choices=("full", "headers"), default="full", help="decode every file, or only read headers"
     )
@@ -40,11 +45,10 @@ def add_chain(verbs: argparse._SubParsersAction) -> None:
         "train",
         lambda arguments: None,  # `main` calls `train`, because every key of the recipe is an option
         "train an embedder from a recipe",
-        "alpha-sv train recipes/SpeakerTree/hparams/ecapa.yaml --data_folder=wav/ --trials=trials.txt "
-        "--output_folder=exp/",
+        "alpha-sv train ecapa --data_folder=wav/ --trials=trials.txt --output_folder=exp/",
         "Every key of the YAML is an option: --key=value.",
     )
-    sub.add_argument("recipe", help="HyperPyYAML file, e.g. recipes/SpeakerTree/hparams/ecapa.yaml")
+    sub.add_argument("recipe", help="a name that `alpha-sv recipes` lists, or a HyperPyYAML file")
     sub.add_argument("--trust_yaml", action="store_true", help="let the YAML build classes that are not on our list")
 
     sub = verb(
@@ -54,15 +58,16 @@ def add_chain(verbs: argparse._SubParsersAction) -> None:
         "embed the utterances of a manifest",
         "alpha-sv extract exp/model exp/manifest.csv -o exp/embeddings",
         "Run it again after an interruption: it continues.",
+        makes=("embeddings.npy", "index.csv", "meta.json"),
     )
-    sub.add_argument("model", help="folder of a saved embedder")
+    sub.add_argument("model", help="model folder, name of a published model, SpeechBrain folder, or .onnx file")
     sub.add_argument("manifest", help="manifest.csv of `prepare` or `train`")
     sub.add_argument("-o", "--output", required=True, help="folder of the embedding store")
     sub.add_argument("--split", choices=("train", "valid", "test"), help="only this split; all if not given")
     sub.add_argument(
         "--batch-size", type=positive, default=32, help="utterances of equal length at once; no score depends on it"
     )
-    sub.add_argument("--device", default="cpu", help="cpu, cuda, mps")
+    sub.add_argument("--device", help="cpu, cuda or cuda:1; by default the first GPU if there is one")
 
 
 def add_demo(verbs: argparse._SubParsersAction) -> None:
@@ -83,7 +88,7 @@ def add_demo(verbs: argparse._SubParsersAction) -> None:
 def train(argv: list[str]) -> None:
     """`alpha-sv train recipe.yaml --any_key=value ...`"""
     if not argv:
-        raise ValueError("train needs a recipe, e.g. recipes/SpeakerTree/hparams/ecapa.yaml; see alpha-sv train --help")
+        raise ValueError("train needs a recipe, such as ecapa; `alpha-sv recipes` lists them")
     from alpha_sv.sb.experiment import run
 
     print(run(argv))
@@ -91,31 +96,36 @@ def train(argv: list[str]) -> None:
 
 def _prepare(a: argparse.Namespace) -> None:
     from alpha_sv.data.corpus.prepare import prepare_tree
+    from alpha_sv.files import folder_lock
 
-    manifest = prepare_tree(
-        a.data_folder,
-        a.output,
-        trials=a.trials,
-        exclude_speakers=a.exclude_speakers,
-        num_valid_speakers=a.num_valid_speakers,
-        sample_rate=a.sample_rate,
-        audit=a.audit,
-        seed=a.seed,
-        like=a.like,
-    )
+    with folder_lock(a.output):
+        manifest = prepare_tree(
+            a.data_folder,
+            a.output,
+            trials=a.trials,
+            exclude_speakers=a.exclude_speakers,
+            num_valid_speakers=a.num_valid_speakers,
+            sample_rate=a.sample_rate,
+            audit=a.audit,
+            seed=a.seed,
+            like=a.like,
+            resample=a.resample,
+        )
     print(manifest)
 
 
 def _extract(a: argparse.Namespace) -> None:
     from alpha_sv.data.corpus.manifest import read_manifest
-    from alpha_sv.embedding.embedder import SpeakerEmbedder
+    from alpha_sv.device import pick_device
     from alpha_sv.embedding.extract import extract
-    from alpha_sv.pipeline.provenance import write_sources
-    from alpha_sv.pipeline.score import embedder_source
+    from alpha_sv.exchange.load import load_embedder
+    from alpha_sv.pipeline.provenance import source, write_sources
 
-    utterances = read_manifest(a.manifest, split=a.split)
-    store = extract(SpeakerEmbedder.load(a.model), utterances, a.output, a.batch_size, a.device)
-    write_sources(Path(store.path, "embeddings.npy"), {"model": embedder_source(a.model)}, [typed(a)])
+    device = pick_device(a.device)
+    utterances, model = read_manifest(a.manifest, split=a.split), load_embedder(a.model)
+    store = extract(model.embedder, utterances, a.output, a.batch_size, device)
+    made_of = {"model": source(model.weights, f"{model.name}/{model.weights.name}")}
+    write_sources(Path(store.path, "embeddings.npy"), made_of, [typed(a)])
     print(store.path)
 
 

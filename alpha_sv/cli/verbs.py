@@ -23,9 +23,12 @@ def verb(
     example: str,
     description: str = "",
     reads: Sequence[str] = (),
+    words: Sequence[str] = (),
+    makes: Sequence[str] = (),
 ) -> argparse.ArgumentParser:
     """A verb: `summary` and `description` say what it does, `example` shows it. Arguments named in `reads` may be
-    "-", see `alpha_sv.cli.streams`."""
+    "-", see `alpha_sv.cli.streams`; those in `words` are names and texts, no files; `makes` are the files written into
+    an output that is a folder, see `alpha_sv.cli.guard.refuse_overwriting`."""
     sub = verbs.add_parser(
         name,
         help=summary,
@@ -33,7 +36,7 @@ def verb(
         epilog=f"example:\n  {example}",
         formatter_class=_Help,
     )
-    sub.set_defaults(run=run, reads=tuple(reads))
+    sub.set_defaults(run=run, parser=sub, reads=tuple(reads), words=tuple(words), makes=tuple(makes))
     return sub
 
 

@@ -20,8 +20,7 @@ from alpha_sv.pipeline.evaluate import evaluate_files, write_json
 from alpha_sv.pipeline.provenance import save_scores, source
 from alpha_sv.pipeline.score import cohort_matrix, cohort_source, embedder_source, score_store, trial_speakers
 from alpha_sv.pipeline.speakers import sides_speakers
-from alpha_sv.report import load_log, to_markdown, write_report
-from alpha_sv.report.comparison import sentence
+from alpha_sv.report import load_log, to_text, write_report
 from alpha_sv.sb.experiment import run
 
 LOSSES = {
@@ -124,8 +123,6 @@ def run_demo(loss: str = "q_margin", output: str | os.PathLike | None = None, se
         },
         notes=["The speakers are synthetic: the figures show that the chain works, not how it does on human speech."],
     )
-    print(to_markdown(metrics))
-    for pair in metrics["comparison"]["pairs"]:
-        print(sentence("cosine", pair))
+    print(to_text(metrics))
     print(f"{time.monotonic() - started:.0f} s. Open {report}")
     return report

@@ -24,9 +24,13 @@ from torch import Tensor, nn
 
 from alpha_sv.embedding.campplus import CAMPPlus
 from alpha_sv.embedding.features import KINDS, Features, fill, length_batches, whole_length
+from alpha_sv.embedding.wespeaker import WeSpeakerECAPA, WeSpeakerResNet
 from alpha_sv.files import atomic_write
 
 FORMAT = "alpha_sv.embedder/1"
+# a configuration from elsewhere must not fill the memory: no number in it is larger, and no network
+_LARGEST = {"sample_rate": 768_000, "n_mels": 1024, "res2net_scale": 256, "block_sizes": 256}
+_LARGEST_SIZE, _LONGEST_LIST, _MOST_WEIGHTS = 16_384, 64, 200_000_000
 
 
 class MeanFbank(nn.Module):
@@ -42,7 +46,15 @@ class MeanFbank(nn.Module):
         return spectrum - spectrum.mean(dim=1, keepdim=True)
 
 
-ARCHITECTURES = {"ecapa_tdnn": ECAPA_TDNN, "resnet": ResNet, "campplus": CAMPPlus, "mean_fbank": MeanFbank}
+ARCHITECTURES = {
+    "ecapa_tdnn": ECAPA_TDNN,
+    "resnet": ResNet,
+    "campplus": CAMPPlus,
+    "wespeaker_resnet": WeSpeakerResNet,
+    "wespeaker_ecapa": WeSpeakerECAPA,
+    "mean_fbank": MeanFbank,
+}
+_FEATURES = {"campplus": "kaldi", "wespeaker_resnet": "wespeaker", "wespeaker_ecapa": "wespeaker"}  # by default
 _WORDS = {"architecture": ARCHITECTURES, "features": KINDS}  # the entries of a configuration that are not numbers
 
 
@@ -106,22 +118,23 @@ class SpeakerEmbedder(nn.Module, WaveformEmbedder):
 
     Parameters
     ----------
-    architecture : {"ecapa_tdnn", "resnet", "campplus", "mean_fbank"}
-        SpeechBrain's ECAPA-TDNN (arXiv 2005.07143) or ResNet, CAM++ (arXiv 2303.00332), or a baseline without
-        parameters.
+    architecture : {"ecapa_tdnn", "resnet", "campplus", "wespeaker_resnet", "wespeaker_ecapa", "mean_fbank"}
+        SpeechBrain's ECAPA-TDNN (arXiv 2005.07143) or ResNet, CAM++ (arXiv 2303.00332), WeSpeaker's ResNet or
+        ECAPA-TDNN, or a baseline without parameters.
     embedding_dim : int
         D.
     n_mels, sample_rate : int
         Of the features.
     features : {"speechbrain", "kaldi", "wespeaker"}, optional
-        Their kind, see `alpha_sv.embedding.features`; by default Kaldi's for CAM++, SpeechBrain's for the others.
+        Their kind, see `alpha_sv.embedding.features`; by default Kaldi's for CAM++, WeSpeaker's
+        for its networks, SpeechBrain's for the others.
     **sizes
         Further arguments of the backbone's class, e.g. channels=[512, 512, 512, 512, 1536].
 
     Raises
     ------
     ValueError
-        For an unknown architecture or argument.
+        For an unknown architecture or argument, or a size beyond those of any network for speakers (2 · 10^8 weights).
 
     Example
     -------
@@ -151,7 +164,8 @@ class SpeakerEmbedder(nn.Module, WaveformEmbedder):
         }
         if unknown := set(sizes) - known:
             raise ValueError(f"{architecture} has no argument {sorted(unknown)}; it takes {sorted(known)}")
-        features = features or ("kaldi" if architecture == "campplus" else "speechbrain")
+        features = features or _FEATURES.get(architecture, "speechbrain")
+        _check_sizes({"embedding_dim": embedding_dim, "n_mels": n_mels, "sample_rate": sample_rate, **sizes})
         self.config = {
             "architecture": architecture,
             "embedding_dim": int(embedding_dim),
@@ -161,7 +175,14 @@ class SpeakerEmbedder(nn.Module, WaveformEmbedder):
             **{name: list(value) if isinstance(value, Sequence) else value for name, value in sizes.items()},
         }
         self.features = Features(sample_rate, n_mels, mean_norm=architecture != "mean_fbank", kind=features)
-        self.backbone = backbone(input_size=n_mels, lin_neurons=embedding_dim, **sizes)
+        arguments = {"input_size": n_mels, "lin_neurons": embedding_dim, **sizes}
+        with torch.device("meta"):  # shapes without memory
+            weights = sum(tensor.numel() for tensor in backbone(**arguments).state_dict().values())
+        if weights > _MOST_WEIGHTS:
+            raise ValueError(
+                f"{weights:.2g} weights, more than {_MOST_WEIGHTS:.0e}: make embedding_dim or sizes smaller"
+            )
+        self.backbone = backbone(**arguments)
 
     @property
     def embedding_dim(self) -> int:
@@ -219,8 +240,12 @@ class SpeakerEmbedder(nn.Module, WaveformEmbedder):
                 raise ValueError(f"no format {FORMAT!r}")
             _check_plain(config)
             embedder = cls(**config)
-        except (ValueError, TypeError, AttributeError) as error:
-            raise ValueError(f"{config_file} does not describe an embedder: {error}") from error
+        except Exception as error:  # each network complains in its own way of sizes that do not fit
+            raise ValueError(f"{config_file} does not describe an embedder: {error!r}") from error
+        if weights_file.stat().st_size > 1e6 + 2 * sum(
+            t.numel() * t.element_size() for t in embedder.state_dict().values()
+        ):
+            raise ValueError(f"{weights_file} does not fit {config_file.name}: it is far larger than its weights")
         try:
             weights = load(weights_file.read_bytes())
             embedder.load_state_dict(weights)
@@ -238,3 +263,12 @@ def _check_plain(config: dict) -> None:
                 raise ValueError(f"{name} must be one of {', '.join(sorted(_WORDS[name]))}, got {value!r}")
         elif not all(isinstance(v, (int, float, bool)) for v in (value if isinstance(value, list) else [value])):
             raise ValueError(f"{name} must be a number or a list of numbers, got {value!r}")
+
+
+def _check_sizes(sizes: dict) -> None:
+    for name, value in sizes.items():
+        values, largest = value if isinstance(value, Sequence) else [value], _LARGEST.get(name, _LARGEST_SIZE)
+        if len(values) > _LONGEST_LIST or not all(isinstance(v, (int, float)) and 0 <= v <= largest for v in values):
+            raise ValueError(
+                f"{name} must be numbers from 0 to {largest}, at most {_LONGEST_LIST} of them, got {str(value)[:60]}"
+            )

@@ -19,6 +19,7 @@ from alpha_sv.data.corpus.manifest import Utterance
 from alpha_sv.embedding.embedder import WaveformEmbedder
 from alpha_sv.embedding.features import fill, length_batches
 from alpha_sv.embedding.store import EmbeddingStore, StoreWriter
+from alpha_sv.files import folder_lock
 
 logger = logging.getLogger(__name__)
 
@@ -64,10 +65,17 @@ def extract(
 
     Raises
     ------
+    FolderInUse
+        Another process writes into the folder.
     AudioError
         For a file that is missing, truncated, silent, too short or has the wrong rate; what was extracted before is
         kept.
     """
+    with folder_lock(store):
+        return _extract(embedder, utterances, store, batch_size, device, workers, progress)
+
+
+def _extract(embedder, utterances, store, batch_size: int, device: str, workers: int, progress: bool) -> EmbeddingStore:
     ids = [utterance.utt_id for utterance in utterances]
     writer = StoreWriter(
         store,

@@ -117,14 +117,29 @@ class StoreWriter:
         self.finished = self._whole()
         if self.finished is not None:
             return
-        resumable = self._key_file.is_file() and self._key_file.read_text(encoding="utf-8") == key
-        if not (resumable and self._part.is_file() and self._done_file.is_file()):
+        if not self._resumes():
             for stale in ("meta.json", "embeddings.npy", "key.part"):
                 (self.path / stale).unlink(missing_ok=True)
             _allocate(self._part, np.float32, (len(self.ids), dim))
             _allocate(self._done_file, np.uint8, (len(self.ids),))
             with atomic_write(self._key_file) as file:
                 file.write(key)
+            self._open_part()
+
+    def _resumes(self) -> bool:
+        """Open a part of this very key that an earlier run left; False if there is none, or it is damaged."""
+        finished = self.path / "embeddings.npy"
+        try:
+            if self._key_file.read_text(encoding="utf-8") != self.key:
+                return False
+            if finished.is_file() and not self._part.exists():  # killed in `finish`, after the rename
+                os.replace(finished, self._part)
+            self._open_part()
+        except (OSError, ValueError):
+            return False
+        return self._matrix.shape == (len(self.ids), self.dim) and self._done.shape == (len(self.ids),)
+
+    def _open_part(self) -> None:
         self._matrix = np.load(self._part, mmap_mode="r+", allow_pickle=False)
         self._done = np.load(self._done_file, mmap_mode="r+", allow_pickle=False)
 

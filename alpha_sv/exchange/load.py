@@ -87,6 +87,6 @@ def _from_folder(path: Path) -> Loaded:
     if (path / "model" / "config.json").is_file():  # the output folder of a training
         return _from_folder(path / "model")
     raise ValueError(
-        f"{path} holds no model: neither config.json (ours) nor hyperparams.yaml (SpeechBrain's); `alpha-sv train` "
-        "leaves a model in <output_folder>/model"
+        f"{path} is not a saved embedder: config.json (ours) or hyperparams.yaml (SpeechBrain's) is missing; `alpha-sv "
+        "train` leaves a model in <output_folder>/model"
     )

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 PLACES = ("none", "cosine", "angle", "reference")
+_MAX_LOG_VERTEX = 80.0  # the vertex term grows as e^{(α−1)sm}; float32 ends at e^88
 
 
-def target_cosine(cosine: Tensor, place: str, margin: float) -> Tensor:
+def target_cosine(cosine: Tensor, *, margin: float, place: str) -> Tensor:
     """What stands for the target's cosine: c − m (CosFace, arXiv 1801.09414; AM-softmax, arXiv 1801.05599),
     cos(φ + m) (ArcFace, arXiv 1801.07698; m in radians), or the cosine itself.
     """
@@ -28,23 +29,33 @@ def target_cosine(cosine: Tensor, place: str, margin: float) -> Tensor:
     return add_angle(cosine, margin) if place == "angle" else cosine
 
 
-def target_slope(cosine: Tensor, place: str, margin: float) -> Tensor | None:
+def target_slope(cosine: Tensor, *, margin: float, place: str) -> Tensor | None:
     """Derivative of `target_cosine`; None where it is 1."""
     return add_angle_slope(cosine, margin) if place == "angle" else None
 
 
-def log_measure_of_target(place: str, margin: float, scale: float) -> float:
+def log_measure_of_target(*, scale: float, margin: float, place: str) -> float:
     """ln q_y: −s·m for Q-Margin (arXiv 2511.13621), else 0."""
     return -scale * margin if place == "reference" else 0.0
 
 
+def check_growth(alpha: float, *, scale: float, margin: float, place: str) -> None:
+    """Refuse a margin so large that the loss overflows float32."""
+    growth = (alpha - 1) * scale * margin
+    if place == "reference" and growth > _MAX_LOG_VERTEX:
+        raise ValueError(
+            f"(alpha−1)·scale·margin = {growth:.4g} makes the loss e^{growth:.4g}, beyond float32; "
+            f"keep it below {_MAX_LOG_VERTEX:g} by a smaller margin or scale"
+        )
+
+
 def margin_logits(
-    place: str, cosines: Tensor, target: Tensor, margin: float, scale: float
+    cosines: Tensor, target: Tensor, *, scale: float, margin: float, place: str
 ) -> tuple[Tensor, Tensor | None]:
     """Cosines [..., C] and target [...] → (logits, ln q) [..., C]; ln q is None where q = 1."""
     index = target.unsqueeze(-1)
-    value = target_cosine(cosines.gather(-1, index), place, margin)
-    log_q_target = log_measure_of_target(place, margin, scale)
+    value = target_cosine(cosines.gather(-1, index), margin=margin, place=place)
+    log_q_target = log_measure_of_target(scale=scale, margin=margin, place=place)
     log_q = torch.zeros_like(cosines).scatter(-1, index, log_q_target) if place == "reference" else None
     return scale * cosines.scatter(-1, index, value), log_q
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from alpha_sv.functional.checks import check_batch, check_third
 from alpha_sv.losses import MarginLoss, QMargin
+
+TINY = 1e-12
+"""Vectors shorter than this have no direction."""
 
 
 class CosineHead(nn.Module):
@@ -26,6 +33,11 @@ class CosineHead(nn.Module):
     weight : Parameter [C, D]
         Prototypes, not normalised; initialised with unit-norm rows in expectation.
 
+    Raises
+    ------
+    ValueError
+        For sizes below 1, or a `loss` that is a class and not an object of it.
+
     Example
     -------
     >>> head = CosineHead(embedding_dim=4, num_classes=3)
@@ -37,7 +49,7 @@ class CosineHead(nn.Module):
         super().__init__()
         if embedding_dim < 1 or num_classes < 1:
             raise ValueError(f"embedding_dim and num_classes must be >= 1, got {embedding_dim} and {num_classes}")
-        self.loss = QMargin() if loss is None else loss
+        self.loss = built(loss)
         self.weight = nn.Parameter(torch.randn(num_classes, embedding_dim) / embedding_dim**0.5)
 
     def cosines(self, embeddings: Tensor) -> Tensor:
@@ -46,17 +58,49 @@ class CosineHead(nn.Module):
         bfloat16 cosines would carry 0.12 of rounding in a logit at s = 30.
         """
         embeddings = embeddings.squeeze(1) if embeddings.ndim == 3 else embeddings
+        check_width(embeddings, self.weight)
+        dtype = working_dtype(self.weight)
         with torch.autocast(embeddings.device.type, enabled=False):
-            embeddings = embeddings.to(self.weight.dtype)
-            return F.linear(F.normalize(embeddings), F.normalize(self.weight))
+            return F.linear(unit(embeddings.to(dtype)), unit(self.weight.to(dtype)))
 
-    def forward(self, embeddings: Tensor, targets: Tensor) -> Tensor:
-        """Scalar mean loss of embeddings [N, D] (or [N, 1, D]) with labels [N] (or [N, 1])."""
+    def forward(self, embeddings: Tensor, targets: Tensor, length: Tensor | None = None) -> Tensor:
+        """Mean loss of embeddings [N, D] (or [N, 1, D]) with labels [N] (or [N, 1]); `length` as in the losses."""
+        check_third(length)
         return self.loss(self.cosines(embeddings), targets)
 
     @torch.no_grad()
     def statistics(self, embeddings: Tensor, targets: Tensor) -> dict[str, float]:
         """Accuracy (of the nearest prototype, no margin) and the loss's sparsity figures on one batch."""
-        cosines, targets = self.cosines(embeddings), targets.reshape(-1)
-        accuracy = (cosines.argmax(-1) == targets).double().mean().item()
+        cosines, targets = check_batch(self.cosines(embeddings), targets, "cosines")
+        accuracy = (cosines.argmax(-1) == targets).double().mean().item() if len(targets) else float("nan")
         return {"accuracy": accuracy, **self.loss.sparsity(cosines, targets)}
+
+
+def unit(rows: Tensor) -> Tensor:
+    """Rows of length 1. One of length 0 has no direction: it stays 0 and has no gradient, which would be 1/0."""
+    long = torch.linalg.vector_norm(rows.detach(), dim=-1, keepdim=True) > TINY
+    return F.normalize(rows, dim=-1, eps=TINY) * long
+
+
+def working_dtype(weight: Tensor) -> torch.dtype:
+    """Prototypes may be kept in half precision; cosines are computed in float32 or better."""
+    return torch.promote_types(weight.dtype, torch.float32)
+
+
+def built(loss: MarginLoss | None) -> MarginLoss:
+    """`loss`, or the default; refuses a class or a partial one, as `!name:` in a recipe gives it."""
+    if inspect.isclass(loss) or isinstance(loss, functools.partial):
+        raise ValueError(
+            f"loss must be an object, got {loss!r}: write QMargin(alpha=1.5) and not QMargin; in a recipe "
+            "!new:alpha_sv.losses.QMargin and not !name:"
+        )
+    return QMargin() if loss is None else loss
+
+
+def check_width(embeddings: Tensor, weight: Tensor) -> None:
+    """Refuse embeddings of another dimension than the prototypes'."""
+    if embeddings.ndim != 2 or embeddings.shape[1] != weight.shape[1]:
+        raise ValueError(
+            f"expected embeddings [N, {weight.shape[1]}] or [N, 1, {weight.shape[1]}], as the prototypes of this head "
+            f"have that dimension, got {tuple(embeddings.shape)}"
+        )

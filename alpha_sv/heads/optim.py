@@ -8,8 +8,11 @@ constant learning rate); in between it lags by less than lr·v·μ/(1 − μ). A
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 
 class PrototypeSGD(torch.optim.Optimizer):
@@ -45,17 +48,27 @@ class PrototypeSGD(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure=None):
-        """One step over the rows that have a gradient."""
+        """One step over the rows that have a gradient.
+
+        `closure`, if given, computes the loss and its gradients first; its loss is returned.
+        """
+        loss = None
         if closure is not None:
-            raise ValueError("PrototypeSGD takes no closure")
+            with torch.enable_grad():
+                loss = closure()
         for group in self.param_groups:
             for weight in group["params"]:
                 if weight.grad is not None:
                     self._update(weight, *_touched(weight.grad), group["lr"], group["momentum"])
+        return loss
 
     @torch.no_grad()
     def catch_up(self) -> None:
-        """Move every row to where dense SGD would have it by now."""
+        """Move every row to where dense SGD would have it by now.
+
+        Call it before the prototypes are read for anything but training: exported, or handed to other losses. In a
+        loop that is resumed, call it at fixed steps, such as the end of an epoch, and not whenever it saves.
+        """
         for group in self.param_groups:
             for weight in group["params"]:
                 if "velocity" in self.state[weight]:
@@ -105,3 +118,36 @@ def _touched(grad: Tensor) -> tuple[Tensor, Tensor]:
         return grad.indices()[0], grad.values()
     rows = grad.any(1).nonzero().squeeze(1)
     return rows, grad.index_select(0, rows)
+
+
+@functools.cache
+def explain_sparse_gradients() -> None:
+    """From now on, an optimizer of torch that cannot take the gradient of a sparse head is told so in plain words."""
+    register_optimizer_step_pre_hook(_refuse_unfit)
+    for backend in ("SparseCPU", "SparseCUDA"):  # where PyTorch has none: "Could not run 'aten::clamp_min_'"
+        _LIBRARY.impl("clamp_min_", _refuse_clamp, backend)
+
+
+_LIBRARY = torch.library.Library("aten", "IMPL")  # what it registers lasts as long as it does
+
+
+def _refuse_clamp(grad: Tensor, *_) -> Tensor:
+    raise ValueError(
+        "a sparse gradient (of SparseHead or ShardedHead) cannot be clipped by value: use "
+        "torch.nn.utils.clip_grad_norm_, or clip the parameters of the embedder only"
+    )
+
+
+def _refuse_unfit(optimizer: torch.optim.Optimizer, *_) -> None:
+    fit = (torch.optim.SGD, torch.optim.SparseAdam, torch.optim.Adagrad)
+    ours = not type(optimizer).__module__.startswith("torch.")  # somebody else's may well be able to
+    for group in optimizer.param_groups:
+        decay = group.get("weight_decay", 0)
+        if ours or isinstance(optimizer, fit) and not decay:
+            continue
+        if any(getattr(p, "row_sparse", False) and p.grad is not None and p.grad.is_sparse for p in group["params"]):
+            raise ValueError(
+                f"{type(optimizer).__name__}{' with weight_decay' if decay else ''} cannot take the sparse gradient of "
+                "SparseHead or ShardedHead: give head.parameters() to alpha_sv.heads.PrototypeSGD (or SparseAdam) of "
+                "their own. Prototypes need no weight decay: they are normalised before use"
+            )

@@ -15,11 +15,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from alpha_sv.functional.checks import check_labels
+from alpha_sv.heads.cosine import unit
 
 
 @torch.no_grad()
 def class_means(
-    batches: Iterable[tuple[Tensor, Tensor]], num_classes: int, combine: Callable[[Tensor], Tensor] | None = None
+    batches: Iterable[tuple[Tensor, Tensor]],
+    num_classes: int,
+    combine: Callable[[Tensor], Tensor] | None = None,
+    embedding_dim: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Mean directions, from batches of (embeddings [N, D], labels [N]).
 
@@ -30,7 +34,10 @@ def class_means(
     num_classes : int
         C.
     combine : callable, optional
-        From the sums over these batches to those over the batches of all processes: an all-reduce.
+        From the sums over these batches to those over the batches of all processes: an all-reduce. Every process
+        comes to it, also one without batches, or one that fails: then all of them raise.
+    embedding_dim : int, optional
+        D, needed with `combine`, where a process may have no batch to tell it.
 
     Returns
     -------
@@ -40,7 +47,7 @@ def class_means(
     Raises
     ------
     ValueError
-        There is no batch, a label outside [0, num_classes), or an embedding that is not finite.
+        There is no batch anywhere, a label outside [0, num_classes), or an embedding that is not finite.
 
     Example
     -------
@@ -48,22 +55,36 @@ def class_means(
     >>> classes.tolist(), [round(x, 4) for x in means[0].tolist()]
     ([3], [0.7071, 0.7071])
     """
-    sums = None
-    for embeddings, labels in batches:
-        if not embeddings.isfinite().all():
-            raise ValueError(
-                "class_means: an embedding is not finite; the network has diverged, lower the learning rate"
-            )
-        check_labels(labels, embeddings.shape[:1], num_classes)
-        if sums is None:
-            sums = torch.zeros(num_classes, embeddings.shape[1], dtype=torch.float64)
-        sums.index_add_(0, labels.cpu(), F.normalize(embeddings.double().cpu()))
-    if sums is None:
-        raise ValueError("class_means: there is no batch")
+    if combine is not None and embedding_dim is None:
+        raise ValueError("class_means: with `combine`, `embedding_dim` says what a process without batches sends")
+    sums, problem = None, None
+    try:
+        for embeddings, labels in batches:
+            sums = _added(sums, embeddings, labels, num_classes)
+    except Exception as error:
+        if combine is None:
+            raise
+        problem = error  # raised below: a process that stopped here would leave the others waiting in `combine`
     if combine is not None:
-        sums = combine(sums)
+        empty = torch.zeros(num_classes, embedding_dim, dtype=torch.float64)
+        sums = combine(empty.fill_(torch.nan) if problem else empty if sums is None else sums)
+        if problem:
+            raise problem
+        if sums.isnan().any():
+            raise ValueError("class_means: another process failed, see its message")
+    if sums is None or not sums.any():
+        raise ValueError("class_means: there is no batch, so no class has a mean")
     classes = (torch.linalg.vector_norm(sums, dim=1) > 1e-6).nonzero().squeeze(1)
     return F.normalize(sums[classes]), classes
+
+
+def _added(sums: Tensor | None, embeddings: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    if not embeddings.isfinite().all():
+        raise ValueError("class_means: an embedding is not finite; the network has diverged, lower the learning rate")
+    check_labels(labels, embeddings.shape[:1], num_classes)
+    if sums is None:
+        sums = torch.zeros(num_classes, embeddings.shape[1], dtype=torch.float64)
+    return sums.index_add_(0, labels.cpu().long(), unit(embeddings.double().cpu()))
 
 
 @torch.no_grad()

@@ -19,11 +19,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from alpha_sv.functional.active import COUNTS, Active, Candidates, find_active, finish, raise_bound, row_offsets
-from alpha_sv.functional.bounds import GROUP, group_maxima, lower_bound, survivors
+from alpha_sv.functional.candidates import GROUP, group_maxima, survivors
+from alpha_sv.functional.checks import asynchronous
+from alpha_sv.functional.climb import Candidates, lower_bound, raise_bound, rounded_down, row_offsets
+from alpha_sv.functional.solver import COUNTS, Active, fell_back, find_active, finish
+from alpha_sv.heads.cosine import TINY, unit
 from alpha_sv.losses import MarginLoss
 
-_CPU_CELLS, _CUDA_CELLS = 1 << 21, 1 << 24  # cosines in a chunk: 8 MB stay in a shared cache, 64 MB fill a GPU
+_CPU_CELLS, _GPU_CELLS = 1 << 21, 1 << 24  # cosines in a chunk: 8 MB stay in a shared cache, 64 MB fill a GPU
 _PLAIN_CELLS = 1 << 24
 _ROUGH_ERROR = 4 * 2.0**-8
 _BLOCK = 8192
@@ -35,9 +38,9 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and bool(known.get("avx512_bf16") or known.get("amx_bf16"))
 
 
-def chunk_size(rows: int, classes: int, device: torch.device) -> int:
+def chunk_size(rows: int, weight: Tensor) -> int:
     """Prototypes in a chunk for a batch of `rows`, a multiple of GROUP."""
-    cells = _CPU_CELLS if device.type == "cpu" else _CUDA_CELLS
+    cells, classes = _GPU_CELLS if asynchronous(weight) else _CPU_CELLS, len(weight)
     return min(max(cells // max(rows, 1) // GROUP, 4), -(-classes // GROUP)) * GROUP
 
 
@@ -55,33 +58,34 @@ def scan_prototypes(embeddings: Tensor, weight: Tensor, targets: Tensor, value: 
     """
     COUNTS["solves"] += 1
     pool = scan(embeddings, weight, targets, value, loss)
-    found = finish(pool.kept, pool.bound, loss.alpha, weight.dtype)
+    found = finish(pool.kept, pool.bound, loss.alpha, embeddings.dtype)
     if found is None:
-        COUNTS["fallbacks"] += 1
+        fell_back("a batch of a head, now against all prototypes at once,")
         found = _row_by_row(embeddings, weight, targets, value, loss)
     return found
 
 
 def scan(embeddings: Tensor, weight: Tensor, targets: Tensor, value: Tensor, loss: MarginLoss) -> Pool:
     """The classes that may be active. Targets outside [0, C) are of other prototypes, but count for the bound."""
-    if weight.dtype == torch.float32 and has_fast_bfloat16(weight.device):
+    if embeddings.dtype == torch.float32 and has_fast_bfloat16(weight.device):
         pool = _scan(embeddings, weight, targets, value, loss, embeddings.bfloat16())
         if pool.largest_error <= _ROUGH_ERROR:
             return pool
-        COUNTS["fallbacks"] += 1  # the processor does not round as it should
+        fell_back("the bfloat16 look at the prototypes, by rounding further off than it should,")
     return _scan(embeddings, weight, targets, value, loss)
 
 
 def _scan(embeddings, weight, targets, value, loss, rough: Tensor | None = None) -> Pool:
     pool, rows = Pool(targets, value, len(weight), loss), len(targets)
-    step = chunk_size(rows, len(weight), weight.device)
+    step = chunk_size(rows, weight)
     buffer = embeddings.new_empty(rows * step)
     product = None if rough is None else rough.new_empty(rows * step)
     chunks = range(0, len(weight), step)
     for number, start in enumerate(chunks, start=1):
-        block = weight[start : start + step]
+        block = weight[start : start + step].to(embeddings.dtype)
         cosines = buffer[: rows * len(block)].view(rows, -1)
-        inverse = torch.linalg.vector_norm(block, dim=1).clamp_(min=1e-12).reciprocal_()
+        norm = torch.linalg.vector_norm(block, dim=1)
+        inverse = norm.reciprocal().masked_fill_(norm <= TINY, 0)
         if rough is None:
             torch.mm(embeddings, block.T, out=cosines).mul_(inverse)
             pool.add(cosines, start)
@@ -136,8 +140,8 @@ class Pool:
             a[:, -1] = self.a_target
             subset = torch.cat([top - error, self.target_value], 1)
             self.shift, bound = lower_bound(subset, a, self.kappa, self.alpha, 1.0)
-            self.level = torch.add(self.shift, bound, alpha=1 / self.kappa)
-        level = self.level - error
+            self.level = rounded_down(torch.add(self.shift, bound, alpha=1 / self.kappa))
+        level = self.level - error  # what is further below than a rough cosine can be off is inactive for certain
         if grouped:
             row, flat, kept, _ = survivors(cosines, level, top)
         else:
@@ -163,8 +167,9 @@ class Pool:
         z = (value - shift.index_select(0, row)).mul_(self.kappa)
         a = None if self.a_target == 1.0 else torch.ones_like(z).index_fill_(0, at, self.a_target)
         self.kept = Candidates(row, row * self.classes + cls, offsets, z, a, at)
+        # the bound never falls, so one certificate at its last value is one for all that was dropped below earlier ones
         self.bound = raise_bound(self.kept, self.kappa * (self.level.view(-1) - shift), self.alpha)
-        self.level = (shift + self.bound / self.kappa).to(value.dtype).unsqueeze(1)
+        self.level = rounded_down((shift + self.bound / self.kappa).to(value.dtype).unsqueeze(1))
         # the targets first again
         rest = torch.ones_like(row, dtype=torch.bool).index_fill_(0, at, False).nonzero().squeeze(1)
         self._parts = [tuple(x.index_select(0, torch.cat([at, rest])) for x in (row, cls, value))]
@@ -172,12 +177,13 @@ class Pool:
 
 def _row_by_row(embeddings, weight, targets, value, loss) -> Active:
     """Over all classes, a few rows at a time; for batches with a row that has no solution (NaN)."""
-    unit, parts, entries = F.normalize(weight), [], 0
+    directions, parts, entries = unit(weight.to(embeddings.dtype)), [], 0
     count = max(_PLAIN_CELLS // len(weight), 1)
     for start in range(0, len(targets), count):
         part = slice(start, start + count)
-        cosines = embeddings[part] @ unit.T
-        found = find_active(cosines, loss.alpha, loss.scale, targets[part], value[part], loss.log_q_target)
+        cosines = embeddings[part] @ directions.T
+        how = {"alpha": loss.alpha, "scale": loss.scale, "log_q": loss.log_q_target}
+        found = find_active(cosines, targets[part], target_value=value[part], **how)
         shifted = (found.rows + start, found.flat + start * len(weight), found.offsets[1:] + entries)
         parts.append((*shifted, found.p, found.base, found.at + entries, found.target_gap))
         entries += len(found.p)

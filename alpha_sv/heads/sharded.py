@@ -12,19 +12,17 @@ import math
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from alpha_sv.functional.active import mass_tolerance, row_offsets, row_sums
-from alpha_sv.functional.bounds import distance, newton_step, powers
-from alpha_sv.functional.checks import check_labels
+from alpha_sv.functional.checks import check_batch, check_labels, check_third
+from alpha_sv.functional.climb import Convergence, climb, row_offsets, row_sums
 from alpha_sv.functional.fenchel_young import closed_form
-from alpha_sv.functional.reference import NEAR_ONE
-from alpha_sv.heads.gradient import prototype_gradients
+from alpha_sv.functional.margins import target_cosine, target_slope
+from alpha_sv.functional.plain import NEAR_ONE
+from alpha_sv.heads.cosine import built, check_width, unit, working_dtype
 from alpha_sv.heads.scan import scan
-from alpha_sv.losses import MarginLoss, QMargin
-
-_MAX_STEPS = 100
+from alpha_sv.heads.sparse import prototype_gradients, refuse_misuse, refuse_second_derivatives
+from alpha_sv.losses import MarginLoss
 
 
 def shard_range(num_classes: int, ranks: int, rank: int) -> range:
@@ -71,34 +69,39 @@ class ShardedHead(nn.Module):
         super().__init__()
         if not dist.is_initialized():
             raise ValueError("ShardedHead needs torch.distributed: start with torchrun and init_process_group first")
-        self.loss, self.group, self.num_classes = QMargin() if loss is None else loss, group, num_classes
+        self.loss, self.group, self.num_classes = built(loss), group, num_classes
         self.ranks, self.rank = dist.get_world_size(group), dist.get_rank(group)
         if num_classes < self.ranks:
             raise ValueError(f"{num_classes} classes cannot be split over {self.ranks} ranks; use SparseHead")
         self.classes = shard_range(num_classes, self.ranks, self.rank)
         self.weight = nn.Parameter(torch.randn(len(self.classes), embedding_dim) / embedding_dim**0.5)
 
-    def forward(self, embeddings: Tensor, targets: Tensor) -> Tensor:
+    @torch.compiler.disable  # the work depends on the data
+    def forward(self, embeddings: Tensor, targets: Tensor, length: Tensor | None = None) -> Tensor:
         """Mean loss of this rank's embeddings [n, D] with labels [n] in [0, C); every rank must call it."""
         if not NEAR_ONE <= self.loss.alpha <= 2:
             raise ValueError(f"ShardedHead solves for {NEAR_ONE} <= alpha <= 2, got {self.loss.alpha}; use CosineHead")
-        embeddings = (embeddings.squeeze(1) if embeddings.ndim == 3 else embeddings).to(self.weight.dtype)
-        targets = targets.reshape(-1)
-        self.loss.check_growth()
-        problem = None
+        problem, count = None, -1
         try:
+            check_third(length)
+            refuse_misuse(self, embeddings)
+            embeddings, targets = check_batch(embeddings, targets, "embeddings")
+            check_width(embeddings, self.weight)
             check_labels(targets.cpu(), embeddings.shape[:1], self.num_classes)
+            self.loss.with_margin()
+            count = len(targets)
         except ValueError as error:
             problem = error  # raised below: a rank that stopped alone would leave the others waiting for it
-        sizes = self.gather(torch.tensor([-1 if problem else len(targets)], device=embeddings.device)).tolist()
+        sizes = self.gather(torch.tensor([count], device=self.weight.device)).tolist()
         if problem:
             raise problem
         if -1 in sizes:
-            raise ValueError(f"rank {sizes.index(-1)} has labels that do not fit, see its message")
+            raise ValueError(f"rank {sizes.index(-1)} has labels or embeddings that do not fit, see its message")
         if len(set(sizes)) > 1 or 0 in sizes:
             raise ValueError(f"the ranks have batches of different size, or none, {sizes}: drop the last of an epoch")
+        embeddings = embeddings.to(working_dtype(self.weight))
         with torch.autocast(embeddings.device.type, enabled=False):
-            return _ShardedLoss.apply(F.normalize(embeddings), self.weight, targets.long(), self).mean()
+            return self.loss.reduce(_ShardedLoss.apply(unit(embeddings), self.weight, targets.long(), self))
 
     def gather(self, values: Tensor) -> Tensor:
         """[n, …] of every rank → [ranks·n, …]."""
@@ -117,9 +120,10 @@ class _ShardedLoss(torch.autograd.Function):
         loss, alpha, count = head.loss, head.loss.alpha, len(embeddings)
         embeddings, targets = head.gather(embeddings), head.gather(targets) - head.classes.start
         here = (targets >= 0) & (targets < len(weight))
-        own = F.normalize(weight.index_select(0, targets.clamp(0, len(weight) - 1)))
+        own = unit(weight.index_select(0, targets.clamp(0, len(weight) - 1)).to(embeddings.dtype))
         cosine = head.reduce(torch.where(here, (embeddings * own).sum(1), 0))
-        value, slope = loss.target_cosine(cosine), loss.target_slope(cosine)
+        where = {"margin": loss.margin, "place": loss.place}
+        value, slope = target_cosine(cosine, **where), target_slope(cosine, **where)
         pool = scan(embeddings, weight, targets, value, loss)
         level = pool.level.view(-1).double()
         level = head.reduce(torch.where(level.isnan(), torch.inf, level), dist.ReduceOp.MAX)
@@ -135,13 +139,13 @@ class _ShardedLoss(torch.autograd.Function):
         offsets = row_offsets(rows, len(targets))
         a = torch.ones_like(rows, dtype=torch.float64).masked_fill_(first, a_target)
         z = (pool.value[stay] - level.index_select(0, rows)).mul_(kappa)
-        t, d, p = _climb_together(z, a, rows, offsets, alpha, head, mass_tolerance(weight.dtype))
+        t, d, p = _climb_together(z, a, rows, offsets, alpha, head, embeddings.dtype)
 
         target_gap = ((value - level).mul_(kappa) - t - 1).div_(alpha - 1)
         spread = head.reduce(row_sums((d / a - 1).mul_(p), offsets))
-        losses = closed_form(spread, target_gap, alpha, loss.log_q_target).to(weight.dtype)
+        losses = closed_form(spread, target_gap, alpha, loss.log_q_target).to(embeddings.dtype)
 
-        residual = p.to(weight.dtype).sub(first.to(weight.dtype)).mul_(loss.scale)
+        residual = p.to(embeddings.dtype).sub(first.to(embeddings.dtype)).mul_(loss.scale)
         if slope is not None:
             residual = torch.where(first, residual * slope.index_select(0, rows), residual)
         kept = residual.nonzero().squeeze(1)
@@ -150,8 +154,8 @@ class _ShardedLoss(torch.autograd.Function):
         return losses[ctx.mine]
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, grad):
+        refuse_second_derivatives("ShardedHead")
         embeddings, weight, rows, classes, residual = ctx.saved_tensors
         residual = residual * ctx.head.gather(grad).index_select(0, rows)
         grad_embeddings, grad_weight = prototype_gradients(embeddings, weight, rows, classes, residual)
@@ -159,17 +163,17 @@ class _ShardedLoss(torch.autograd.Function):
         return ctx.head.reduce(grad_embeddings)[ctx.mine], grad_weight * (1 / ctx.head.ranks), None, None
 
 
-def _climb_together(z, a, rows, offsets, alpha, head, tolerance) -> tuple[Tensor, Tensor, Tensor]:
+def _climb_together(z, a, rows, offsets, alpha, head, dtype) -> tuple[Tensor, Tensor, Tensor]:
     """The common root t [N], from 0, and d, p of this rank's candidates; all ranks see the same sums and stop alike."""
-    t, previous, weighted = z.new_zeros(len(offsets) - 1), math.inf, z * a
-    for step in range(_MAX_STEPS):
-        d = distance(weighted, a, t.index_select(0, rows))
-        factor, p = powers(d, 1 / (alpha - 1))
-        mass, slope = head.reduce(torch.stack([row_sums(p, offsets), row_sums(factor * a, offsets)]))
-        high = float(torch.where(mass.isnan(), 1, mass).amax())  # a row that is NaN stops only itself
-        if step == 0 and bool((mass < 1).any()):
-            raise RuntimeError("a bound was above the root: please report this batch")
-        if not math.isfinite(high) or high <= 1 + tolerance or high >= previous:
-            break
-        previous, t = high, newton_step(t, mass, slope, alpha)
-    return t, d, p
+
+    def sums(mass: Tensor, slope: Tensor) -> tuple[Tensor, ...]:
+        return head.reduce(torch.stack([row_sums(mass, offsets), row_sums(slope, offsets)])).unbind()
+
+    def done(mass: Tensor) -> bool:
+        return converged(torch.where(mass.isfinite(), mass, 1))  # a row that is NaN stops only itself
+
+    converged, start = Convergence(dtype), z.new_zeros(len(offsets) - 1)
+    climbed = climb(z, a, start, 1 / (alpha - 1), lambda t: t.index_select(0, rows), sums, done)
+    if not converged.certified:
+        raise RuntimeError("a bound was above the root: please report this batch")
+    return climbed

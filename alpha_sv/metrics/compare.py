@@ -1,4 +1,4 @@
-"""Is one system better than another? Paired differences on the same trials and the same draws of speakers."""
+"""Is one system better than another? Paired differences on the same draws of speakers."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from alpha_sv.metrics.intervals import SpeakerBootstrap
 def compare_systems(bootstrap: SpeakerBootstrap, names: Sequence[str]) -> dict:
     """Differences of the systems of a bootstrap to the first of them, the baseline.
 
-    A hard speaker is hard for both systems. In the difference of one replicate that is common to them cancels,
-    so its interval is narrower than two intervals side by side suggest: two systems can differ clearly while
-    their intervals overlap.
+    A hard speaker is hard for both systems. In the difference of one replicate that is common to
+    them cancels, so its interval is narrower than two intervals side by side suggest: two systems
+    can differ clearly while their intervals overlap.
 
     Parameters
     ----------
@@ -26,10 +26,11 @@ def compare_systems(bootstrap: SpeakerBootstrap, names: Sequence[str]) -> dict:
     Returns
     -------
     dict
-        ``baseline``, its name; ``resampled``, ``speakers``, ``replicates``, ``level``, ``seed``; ``pairs``, one for
-        each other system: ``system``, its name, and ``metrics``, one for each metric that both systems support:
-        ``metric``, ``baseline``, ``system`` (the two values), ``difference`` (system - baseline: negative is better),
-        ``interval`` [low, high] of the difference, ``sign`` (fraction of replicates with a difference < 0).
+        ``baseline``, its name; ``resampled``, ``speakers``, ``replicates``, ``level``, ``seed``;
+        ``pairs``, one for each other system: ``system``, its name, and ``metrics``, one for each
+        metric that both systems support: ``metric``, ``baseline``, ``system`` (the two values),
+        ``difference`` (system - baseline: negative is better), ``interval`` [low, high] of the
+        difference, ``sign`` (fraction of replicates with a difference < 0).
 
     Raises
     ------

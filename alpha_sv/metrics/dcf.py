@@ -1,8 +1,10 @@
-"""Detection costs: minimum and actual DCF, always normalised by the better blind system, and SRE16's C_primary.
+"""Detection costs: minimum and actual DCF, always normalised, and SRE16's C_primary.
 
-    DCF(t) = (c_miss p_target p_miss(t) + c_fa (1 - p_target) p_fa(t)) / min(c_miss p_target, c_fa (1 - p_target))
+    DCF(t) = (c_miss p_target p_miss(t) + c_fa (1 - p_target) p_fa(t))
+             / min(c_miss p_target, c_fa (1 - p_target))
 
-As in `alpha_sv.metrics.errors`, a public function takes the scores and what ends in `_of` takes a curve.
+As in `alpha_sv.metrics.errors`, a public function takes the scores and what ends in `_of` takes a
+curve.
 """
 
 from __future__ import annotations
@@ -29,8 +31,8 @@ def min_dcf(
         DCF(t) = (c_miss * p_target * p_miss(t) + c_fa * (1 - p_target) * p_fa(t))
                  / min(c_miss * p_target, c_fa * (1 - p_target))
 
-    The normaliser is the cost of the better of the two blind systems, "reject all" and "accept all": 1 means
-    no better than not listening, and the value never exceeds 1.
+    The normaliser is the cost of the better of the two blind systems, "reject all" and "accept
+    all": 1 means no better than not listening, and the value never exceeds 1.
 
     Parameters
     ----------
@@ -78,7 +80,8 @@ def act_dcf(
 
         llr >= ln(c_fa (1 - p_target) / (c_miss p_target))
 
-    and is known without looking at a label. The excess over `min_dcf` is the price of bad calibration.
+    and is known without looking at a label. The excess over `min_dcf` is the price of bad
+    calibration.
 
     Parameters
     ----------
@@ -111,7 +114,7 @@ def act_dcf(
 
 
 def c_primary(target_scores: np.ndarray, nontarget_scores: np.ndarray, llr: bool = False) -> tuple[float, float | None]:
-    """Primary cost of NIST SRE16: the mean of two normalised DCFs, p_target = .01 and .005, c_miss = c_fa = 1.
+    """Primary cost of NIST SRE16: the mean of the normalised DCFs at p_target = .01 and .005.
 
     SRE16 also averages over partitions of its own list; here all trials count alike.
 
@@ -125,7 +128,8 @@ def c_primary(target_scores: np.ndarray, nontarget_scores: np.ndarray, llr: bool
     Returns
     -------
     (float, float or None)
-        Minimum cost (each prior with its own threshold) in [0, 1], and the actual cost, None unless `llr`.
+        Minimum cost (each prior with its own threshold) in [0, 1], and the actual cost, None unless
+        `llr`.
 
     Raises
     ------
@@ -173,7 +177,7 @@ def bayes_threshold(p_target: float, c_miss: float = 1.0, c_fa: float = 1.0) -> 
 
 
 def _normalised_costs(p_target: float, c_miss: float, c_fa: float) -> tuple[float, float]:
-    """Weights of p_miss and p_fa; each is divided first, so that the better blind system costs exactly 1."""
+    """Weights of p_miss and p_fa, divided first: the better blind system costs exactly 1."""
     if not 0 < p_target < 1:
         raise ValueError(f"p_target is a probability strictly between 0 and 1, got {p_target}")
     for name, cost in (("c_miss", c_miss), ("c_fa", c_fa)):

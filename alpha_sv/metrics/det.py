@@ -1,13 +1,14 @@
-"""The miss / false-acceptance curve: sort the scores once, and every error rate is read off the same object.
+"""The miss / false-acceptance curve: scores are sorted once, every error rate is read off it.
 
-A trial is accepted when score >= threshold. Moving the threshold up from the lowest score, the errors can
-change only at a score that occurs: between two neighbouring scores every threshold decides alike, and trials
-of equal score are accepted or rejected together. So the curve has one vertex for each *distinct* score
-(threshold = that score), and one more that rejects every trial. Ties are merged by construction; the order of
-the trials cannot matter.
+A trial is accepted when score >= threshold. Moving the threshold up from the lowest score, the
+errors can change only at a score that occurs: between two neighbouring scores every threshold
+decides alike, and trials of equal score are accepted or rejected together. So the curve has one
+vertex for each *distinct* score (threshold = that score), and one more that rejects every trial.
+Ties are merged by construction; the order of the trials cannot matter.
 
-Trials may carry weights (a trial of weight 2 counts as two): the sort, `RankedTrials`, is kept, and each set
-of weights costs one pass over the trials. That is what makes a bootstrap of a long list cheap.
+Trials may carry weights (a trial of weight 2 counts as two): the sort, `RankedTrials`, is kept, and
+each set of weights costs one pass over the trials. That is what makes a bootstrap of a long list
+cheap.
 """
 
 from __future__ import annotations
@@ -17,18 +18,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from alpha_sv.metrics.checks import checked_scores, checked_sides
+
 
 @dataclass(frozen=True, eq=False)
 class DetCurve:
-    """Errors at each of the K + 1 thresholds that decide differently, from "accept all" to "reject all".
+    """Errors at the K + 1 thresholds that decide differently, from "accept all" to "reject all".
 
     Parameters
     ----------
     thresholds : float64 [K + 1], strictly ascending
-        The K distinct scores; the last one is the float64 just above the highest score, which rejects every
-        trial (finite, so that it can be written as JSON; compare it in float64).
+        The K distinct scores; the last one is the float64 just above the highest score, which
+        rejects every trial (finite, so that it can be written as JSON; compare it in float64).
     misses : int64 [K + 1], non-decreasing
-        Target trials with score < threshold; from 0 to num_target. float64 sums of weights if there are any.
+        Target trials with score < threshold; from 0 to num_target. float64 sums of weights if there
+        are any.
     false_accepts : int64 [K + 1], non-increasing
         Nontarget trials with score >= threshold; from num_nontarget to 0. As misses if weighted.
     """
@@ -58,7 +62,7 @@ class DetCurve:
         return self.false_accepts / self.num_nontarget
 
     def vertex(self, threshold: float | np.ndarray) -> np.ndarray:
-        """Index of the vertex that decides every trial as `threshold` does, of the shape of `threshold`."""
+        """Index of the vertex that decides every trial as `threshold` does, in its shape."""
         return np.minimum(np.searchsorted(self.thresholds, threshold), self.thresholds.size - 1)
 
     def take(self, vertices: np.ndarray) -> DetCurve:
@@ -83,7 +87,7 @@ class RankedTrials:
     nontarget_steps: np.ndarray
 
     def curve(self, target_weights: np.ndarray | None = None, nontarget_weights: np.ndarray | None = None) -> DetCurve:
-        """The curve of these trials, each counted once or with its weight (>= 0, of positive sum a side)."""
+        """The curve of these trials, each counted once or with its weight (>= 0)."""
         steps = self.thresholds.size - 1
         targets = np.bincount(self.target_steps, target_weights, steps)
         nontargets = np.bincount(self.nontarget_steps, nontarget_weights, steps)
@@ -94,14 +98,14 @@ class RankedTrials:
         )
 
     def merged(self, keep: Sequence[float] = ()) -> RankedTrials:
-        """The same polyline with fewer vertices, whatever the weights: runs of one kind become one step.
+        """The same polyline with fewer vertices: runs of one kind of trials become one step.
 
-        Along a run of steps that hold target trials only p_fa stands still, along one of nontarget trials
-        p_miss does: the curve draws an axis-parallel segment, and vertices inside it lie on the segment
-        between its ends. What is read off the line stays: the EER; any minimum of a p_miss + b p_fa and the
-        convex hull (both live on the ends); the least p_miss with p_fa <= fpr (p_miss is constant where p_fa
-        falls). Thresholds and counts at a fixed p_fa do not stay, nor decisions at a given threshold
-        unless `keep` lists it.
+        Along a run of steps that hold target trials only p_fa stands still, along one of nontarget
+        trials p_miss does: the curve draws an axis-parallel segment, and vertices inside it lie on
+        the segment between its ends. What is read off the line stays: the EER; any minimum of a
+        p_miss + b p_fa and the convex hull (both live on the ends); the least p_miss with p_fa <=
+        fpr (p_miss is constant where p_fa falls). Thresholds and counts at a fixed p_fa do not
+        stay, nor decisions at a given threshold unless `keep` lists it.
         """
         steps = self.thresholds.size - 1
         has_target, has_nontarget = (
@@ -121,7 +125,7 @@ class RankedTrials:
 
 
 def rank_trials(target_scores: np.ndarray, nontarget_scores: np.ndarray) -> RankedTrials:
-    """Sort the trials, O(N log N) time and O(N) memory; arguments and errors as `det_curve`."""
+    """Sort the trials, O(N log N) time and O(N) memory; both sides are known to be scores."""
     target = checked_scores("target_scores", target_scores)
     nontarget = checked_scores("nontarget_scores", nontarget_scores)
     distinct, steps = np.unique(np.concatenate([target, nontarget]), return_inverse=True)
@@ -142,7 +146,8 @@ def det_curve(target_scores: np.ndarray, nontarget_scores: np.ndarray) -> DetCur
     Raises
     ------
     ValueError
-        A side is empty, not one-dimensional, not real numbers, or holds NaN or infinity.
+        A side is empty, not one-dimensional, not real numbers, or holds NaN or infinity; or it is
+        the labels of the other side, see `alpha_sv.metrics.checks.checked_sides`.
 
     Example
     -------
@@ -152,23 +157,4 @@ def det_curve(target_scores: np.ndarray, nontarget_scores: np.ndarray) -> DetCur
     >>> curve.p_fa.tolist()
     [1.0, 0.5, 0.0, 0.0]
     """
-    return rank_trials(target_scores, nontarget_scores).curve()
-
-
-def checked_scores(name: str, scores: np.ndarray) -> np.ndarray:
-    """The scores as float64 [N]; ValueError, with `name`, unless they are finite numbers, at least one."""
-    array = np.asarray(scores)
-    if array.ndim != 1:
-        raise ValueError(f"{name} must be one-dimensional, one score a trial, got shape {array.shape}; flatten it")
-    if array.size == 0:
-        raise ValueError(f"{name} is empty; error rates need at least one target and one nontarget trial")
-    if array.dtype.kind not in "fiu":
-        raise ValueError(f"{name} must be real numbers, got dtype {array.dtype}; convert the scores to float")
-    array = array.astype(np.float64) + 0.0  # -0.0 + 0.0 = 0.0: one spelling of zero, whichever comes first
-    bad = np.flatnonzero(~np.isfinite(array))
-    if bad.size:
-        raise ValueError(
-            f"{name}: {bad.size} of {array.size} scores are NaN or infinite (first at index {bad[0]}: "
-            f"{array[bad[0]]}); check the embeddings behind them, and score these trials again"
-        )
-    return array
+    return rank_trials(*checked_sides(target_scores, nontarget_scores)).curve()

@@ -1,8 +1,9 @@
 """Error rates of verification scores: EER, and misses at a fixed false-acceptance rate.
 
-All are read off one `DetCurve`, so they share its rule (accept when score >= threshold, ties together) and
-each function returns the value with the threshold that goes with it. docs/metrics.md lists the conventions.
-A public function takes the scores; what ends in `_of` takes a curve, so that many numbers share one sort.
+All are read off one `DetCurve`, so they share its rule (accept when score >= threshold, ties
+together) and each function returns the value with the threshold that goes with it. docs/metrics.md
+lists the conventions. A public function takes the scores; what ends in `_of` takes a curve, so that
+many numbers share one sort.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ def eer(target_scores: np.ndarray, nontarget_scores: np.ndarray) -> tuple[float,
     """Equal error rate: where the linearly interpolated curve (p_fa, p_miss) meets p_miss = p_fa.
 
     No threshold need make both errors equal when trials are few or tied; the point between the two
-    neighbouring vertices of the curve is then reached by tossing a biased coin between their thresholds. It
-    is symmetric: swapping the sides and negating the scores changes nothing, and scores that carry no
-    information (all tied) give 0.5.
+    neighbouring vertices of the curve is then reached by tossing a biased coin between their
+    thresholds. It is symmetric: swapping the sides and negating the scores changes nothing, and
+    scores that carry no information (all tied) give 0.5.
 
     Parameters
     ----------
@@ -31,7 +32,8 @@ def eer(target_scores: np.ndarray, nontarget_scores: np.ndarray) -> tuple[float,
     Returns
     -------
     (float, float)
-        The rate in [0, 1], and the threshold (a score that occurs) of the vertex nearest to p_miss = p_fa.
+        The rate in [0, 1], and the threshold (a score that occurs) of the vertex nearest to p_miss
+        = p_fa.
 
     Raises
     ------
@@ -53,8 +55,8 @@ def eer(target_scores: np.ndarray, nontarget_scores: np.ndarray) -> tuple[float,
 def fnr_at_fpr(target_scores: np.ndarray, nontarget_scores: np.ndarray, fpr: float) -> tuple[float, float]:
     """Smallest p_miss among the thresholds whose p_fa is at most `fpr`.
 
-    Nothing is interpolated: the point is a threshold one can set, and the false acceptances it rests on can
-    be counted.
+    Nothing is interpolated: the point is a threshold one can set, and the false acceptances it
+    rests on can be counted.
 
     Parameters
     ----------
@@ -96,7 +98,8 @@ def tar_at_far(target_scores: np.ndarray, nontarget_scores: np.ndarray, far: flo
 
 
 def eer_of(curve: DetCurve) -> tuple[float, float]:
-    # p_miss - p_fa never falls from -1 to 1 along the vertices, so it meets zero in (before, after], where it rises
+    # p_miss - p_fa never falls from -1 to 1 along the vertices, so it meets zero in (before,
+    # after], where it rises
     p_miss = curve.p_miss
     gap = p_miss - curve.p_fa
     after = int(np.searchsorted(gap, 0.0))
@@ -110,7 +113,8 @@ def eer_of(curve: DetCurve) -> tuple[float, float]:
 def fpr_vertex(curve: DetCurve, fpr: float) -> int:
     if not 0 <= fpr <= 1:
         raise ValueError(f"the false-acceptance limit is a fraction between 0 and 1, got {fpr}")
-    # p_fa falls and p_miss rises along the vertices: the first one within the limit misses least, and
-    # reject-all (0) always is within it. k / n is rounded like the literal 0.001, so a limit of exactly k
-    # false accepts allows k of them, which comparing k with fpr * n would not (0.29 * 100 = 28.999...).
+    # p_fa falls and p_miss rises along the vertices: the first one within the limit misses least,
+    # and reject-all (0) always is within it. k / n is rounded like the literal 0.001, so a limit of
+    # exactly k false accepts allows k of them, which comparing k with fpr * n would not (0.29 * 100
+    # = 28.999...).
     return int(np.argmax(curve.p_fa <= fpr))

@@ -1,11 +1,12 @@
 """The convex hull of the curve, and what is read off it: the ROCCH-EER and the minimum of Cllr.
 
-The hull and the best calibration are one object. Sort the trials by score and fit the non-decreasing step
-function of the score that is closest to the labels (isotonic regression; its pool-adjacent-violators (PAV)
-algorithm pools neighbours until the fraction of target trials rises from block to block). A block with t of
-the T target and n of the N nontarget trials is a segment of slope -(t / T) / (n / N) in the (p_fa, p_miss)
-plane, so rising fractions are a convex polyline, the lower left hull of the curve; and the block's
-log-likelihood ratio is ln((t / T) / (n / N)), the log of that slope.
+The hull and the best calibration are one object. Sort the trials by score and fit the
+non-decreasing step function of the score that is closest to the labels (isotonic regression; its
+pool-adjacent-violators (PAV) algorithm pools neighbours until the fraction of target trials rises
+from block to block). A block with t of the T target and n of the N nontarget trials is a segment of
+slope -(t / T) / (n / N) in the (p_fa, p_miss) plane, so rising fractions are a convex polyline, the
+lower left hull of the curve; and the block's log-likelihood ratio is ln((t / T) / (n / N)), the log
+of that slope.
 
 References
 ----------
@@ -26,10 +27,10 @@ from alpha_sv.metrics.errors import eer_of
 
 
 def min_cllr(target_scores: np.ndarray, nontarget_scores: np.ndarray) -> float:
-    """The least `cllr`, in bits, that any non-decreasing map of the scores to log-likelihood ratios attains here.
+    """The least `cllr`, in bits, of any non-decreasing map of these scores.
 
-    It measures discrimination alone, over all operating points at once; cllr - min_cllr is the calibration
-    loss.
+    It measures discrimination alone, over all operating points at once; cllr - min_cllr is the
+    calibration loss.
 
     Parameters
     ----------
@@ -59,7 +60,7 @@ def min_cllr(target_scores: np.ndarray, nontarget_scores: np.ndarray) -> float:
 
 
 def eer_rocch(target_scores: np.ndarray, nontarget_scores: np.ndarray) -> float:
-    """Equal error rate of the convex hull of the ROC, in [0, 1]; at most `eer`, and 0.5 without information.
+    """Equal error rate of the convex hull of the ROC; at most `eer`, and 0.5 without information.
 
     It is the error rate of the best thresholds at the least favourable prior:
 
@@ -80,18 +81,20 @@ def eer_rocch(target_scores: np.ndarray, nontarget_scores: np.ndarray) -> float:
 
 
 def convex_hull(curve: DetCurve) -> DetCurve:
-    """The vertices of a curve that minimise a p_miss + b p_fa for some a, b >= 0: its lower left convex hull."""
+    """The lower left hull: vertices that minimise a p_miss + b p_fa for some a, b >= 0."""
     targets, nontargets = np.diff(curve.misses), -np.diff(curve.false_accepts)
     trials = targets + nontargets
     used = np.flatnonzero(trials)  # a step all of whose weights are 0 is no step
     blocks = isotonic_regression(targets[used] / trials[used], weights=trials[used]).blocks
-    # block b begins at step used[blocks[b]]; the vertex of that step is where all trials below it are rejected
+    # block b begins at step used[blocks[b]]; the vertex of that step is where all trials below it
+    # are rejected
     return curve.take(np.append(used[blocks[:-1]], trials.size))
 
 
 def min_cllr_of(hull: DetCurve) -> float:
     """minCllr of a curve, given its `convex_hull`."""
     # With shares t, n of the target and nontarget trials in a block, whose llr is ln(t / n),
-    # t ln(1 + e^-llr) = t ln((t + n) / t) = -rel_entr(t, t + n), which is 0 at t = 0 where the llr is infinite.
+    #     t ln(1 + e^-llr) = t ln((t + n) / t) = -rel_entr(t, t + n),
+    # which is 0 at t = 0, where the llr is infinite.
     t, n = np.diff(hull.p_miss), -np.diff(hull.p_fa)
     return float(0.0 - (rel_entr(t, t + n).sum() + rel_entr(n, t + n).sum()) / (2 * math.log(2)))

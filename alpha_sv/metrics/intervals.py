@@ -7,21 +7,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from alpha_sv.metrics.dcf import P_TARGETS
-from alpha_sv.metrics.errors import FPRS
+from alpha_sv.metrics.checks import checked_labels, checked_speakers
+from alpha_sv.metrics.names import METRICS, field_keys
 
 MIN_SPEAKERS = 10  # with 5, a 95 % interval of the EER misses the truth about three times as often as it says
 
 
 @dataclass(frozen=True, eq=False)
 class SpeakerBootstrap:
-    """What `speaker_bootstrap` measured: M metrics of S systems, on the list and on R' usable replicates of it.
+    """What `speaker_bootstrap` measured: M metrics of S systems on R' usable replicates.
 
     Parameters
     ----------
     metrics : tuple of str, length M
-        "eer", "min_dcf 0.01", "min_dcf 0.05", "fnr at fpr 1e-2" (1e-3, 1e-4), "min_cllr", and for LLRs "cllr",
-        "act_dcf 0.01", "act_dcf 0.05".
+        Keys of `alpha_sv.metrics.names.METRICS`; those with ``llr`` for log-likelihood ratios only.
     observed : float64 [S, M]
         On the list itself.
     draws : float64 [R', S, M]
@@ -29,8 +28,8 @@ class SpeakerBootstrap:
     supported : bool [S, M]
         False for an FNR that rests on fewer than 10 false accepts of the list.
     speakers, replicates, undefined : int
-        Speakers of the list; replicates drawn; those of them without a target or without a nontarget trial
-        (R' = replicates - undefined).
+        Speakers of the list; replicates drawn; those of them without a target or without a
+        nontarget trial (R' = replicates - undefined).
     level, seed : float, int
         As given.
     """
@@ -71,48 +70,57 @@ class SpeakerBootstrap:
     def intervals(self, system: int = 0) -> dict:
         """The intervals of one system as in metrics.json: [low, high] for each metric.
 
-        ``fnr_at_fpr`` has None where the rate is not supported; ``cllr`` and ``act_dcf`` are None unless the scores
-        are LLRs.
+        ``fnr_at_fpr`` has None where the rate is not supported; ``cllr`` and ``act_dcf`` are None
+        unless the scores are LLRs.
         """
-        bounds = dict(zip(self.metrics, self.interval(self.draws[:, system]), strict=True))
-        known = dict(zip(self.metrics, self.supported[system].tolist(), strict=True))
-        return {
-            **self.settings(),
-            "eer": bounds["eer"],
-            "min_dcf": [bounds[dcf_name("min", p)] for p in P_TARGETS],
-            "fnr_at_fpr": [bounds[fnr_name(f)] if known[fnr_name(f)] else None for f in FPRS],
-            "min_cllr": bounds["min_cllr"],
-            "cllr": bounds.get("cllr"),
-            "act_dcf": [bounds[dcf_name("act", p)] for p in P_TARGETS] if "cllr" in bounds else None,
-            "undefined": self.undefined,
-        }
+        bounds = zip(self.metrics, self.interval(self.draws[:, system]), self.supported[system], strict=True)
+        known = {key: limits if supported else None for key, limits, supported in bounds}
+        found = self.settings()
+        for field in dict.fromkeys(metric.field for metric in METRICS.values()):
+            keys = field_keys(field)
+            if keys[0] not in known:
+                found[field] = None
+            elif METRICS[keys[0]].point is None:
+                found[field] = known[keys[0]]
+            else:
+                found[field] = [known[key] for key in keys]
+        return {**found, "undefined": self.undefined}
 
 
 def too_few_speakers(enroll_speakers: np.ndarray, test_speakers: np.ndarray, labels: np.ndarray) -> str:
     """Why the speakers of a trial list support no interval; "" if they do.
 
-    Both kinds of trials need `MIN_SPEAKERS` speakers: all draws of the one speaker of a kind are alike, and an interval
-    of no width would look like certainty.
+    Both kinds of trials need `MIN_SPEAKERS` speakers: all draws of the one speaker of a kind are
+    alike, and an interval of no width would look like certainty.
+
+    Parameters
+    ----------
+    enroll_speakers, test_speakers : array of str or int [N]
+        Who speaks on the two sides of each trial.
+    labels : array [N]
+        True for a target trial, or as `alpha_sv.metrics.checks.checked_labels`.
+
+    Raises
+    ------
+    ValueError
+        Arrays of different lengths, values that are no labels or no names.
 
     Example
     -------
-    >>> too_few_speakers(np.array(["a", "a"]), np.array(["a", "b"]), np.array([True, False]))
+    >>> too_few_speakers(["a", "a"], ["a", "b"], [1, 0])
     '1 speakers have target and 2 nontarget trials, and an interval needs 10 of either kind'
     """
-    target, nontarget = (
-        len({*enroll_speakers[side].tolist(), *test_speakers[side].tolist()}) for side in (labels, ~labels)
-    )
+    labels = checked_labels(labels)
+    _, left, right = checked_speakers(enroll_speakers, test_speakers, labels.size)
+    return few_speakers(left, right, labels)
+
+
+def few_speakers(left: np.ndarray, right: np.ndarray, labels: np.ndarray) -> str:
+    """`too_few_speakers` of speakers given as numbers and labels that are truth values."""
+    target, nontarget = (np.unique(np.concatenate([left[rows], right[rows]])).size for rows in (labels, ~labels))
     if min(target, nontarget) >= MIN_SPEAKERS:
         return ""
     return (
         f"{target} speakers have target and {nontarget} nontarget trials, and an interval needs {MIN_SPEAKERS} of "
         "either kind"
     )
-
-
-def dcf_name(kind: str, p_target: float) -> str:
-    return f"{kind}_dcf {p_target}"
-
-
-def fnr_name(fpr: float) -> str:
-    return f"fnr at fpr {fpr:.0e}".replace("e-0", "e-")

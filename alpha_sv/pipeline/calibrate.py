@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -12,7 +13,12 @@ from alpha_sv.data.corpus.manifest import read_manifest
 from alpha_sv.data.trials.tables import ScoreTable
 from alpha_sv.metrics import evaluate
 from alpha_sv.metrics.errors import MIN_FALSE_ACCEPTS
-from alpha_sv.scoring import Calibrator, cross_calibrate, duration_qualities, fit_calibration, with_points
+from alpha_sv.scoring import Calibrator, duration_qualities, fit_calibration, with_points
+from alpha_sv.scoring.llr_bounds import LEAST, limit
+from alpha_sv.scoring.operating_point import OperatingPoint
+from alpha_sv.scoring.speaker_folds import fold_llrs
+
+logger = logging.getLogger(__name__)
 
 _POINTS_HEAD = ("| accept at | LLR threshold (nats) | false accepts | misses |", "|:--|--:|--:|--:|")
 
@@ -24,6 +30,8 @@ def fit_calibrator(
     *,
     p_target: float = 0.01,
     folds: int = 5,
+    kind: str | None = None,
+    allow_inverted: bool = False,
     provenance: Mapping[str, object] | None = None,
 ) -> tuple[Calibrator, dict]:
     """Fit a calibrator to labelled scores, and judge it on speakers it has not heard.
@@ -34,7 +42,7 @@ def fit_calibrator(
         N labelled trials.
     speakers : (array of str [N], array of str [N])
         See `alpha_sv.pipeline.speakers.sides_speakers`.
-    qualities, p_target, provenance
+    qualities, p_target, kind, allow_inverted, provenance
         As `alpha_sv.scoring.fit_calibration`.
     folds : int
         As `alpha_sv.scoring.cross_calibrate`.
@@ -42,8 +50,9 @@ def fit_calibrator(
     Returns
     -------
     (Calibrator, dict)
-        The calibrator, fitted to all trials, with thresholds measured on the cross-calibrated LLRs; and what
-        `alpha_sv.metrics.evaluate` says of these. Its main numbers are in the provenance too.
+        The calibrator, fitted to all trials, with thresholds and errors measured on the cross-calibrated LLRs; and
+        what `alpha_sv.metrics.evaluate` says of these. Its main numbers are in the provenance too. If those LLRs
+        are worth less than none (Cllr of 1 bit or more), the calibrator holds all LLRs near 0 and warns.
 
     Raises
     ------
@@ -60,14 +69,72 @@ def fit_calibrator(
     (True, True)
     """
     fit = {"qualities": qualities, "p_target": p_target}
-    calibrator = fit_calibration(table.scores, table.labels, **fit, provenance=provenance)
-    llrs = cross_calibrate(table.scores, table.labels, *speakers, **fit, folds=folds)
-    unheard = evaluate(llrs[table.labels], llrs[~table.labels], llr=True)
+    calibrator = fit_calibration(
+        table.scores,
+        table.labels,
+        **fit,
+        speakers=speakers,
+        kind=kind,
+        allow_inverted=allow_inverted,
+        provenance=provenance,
+    )
+    raw, *bounds = fold_llrs(table.scores, table.labels, *speakers, **fit, folds=folds)
+    llrs, labels = limit(raw, bounds), table.labels
+    unheard = evaluate(llrs[labels], llrs[~labels], llr=True)
     numbers = {"folds": folds, "cllr": unheard["cllr"], "min_cllr": unheard["min_cllr"]}
     for key in ("act_dcf", "min_dcf"):
         numbers |= {f"{key} {entry['p_target']:g}": entry["value"] for entry in unheard[key]}
     calibrator = dataclasses.replace(calibrator, provenance={**calibrator.provenance, "cross_calibrated": numbers})
-    return with_points(calibrator, unheard), unheard
+    if unheard["cllr"] >= 1:
+        text = (
+            f"on speakers it has not heard its LLRs are worth nothing (Cllr {unheard['cllr']:.2f} bits, 1 for not "
+            "listening), so all are held near 0; calibrate on more speakers"
+        )
+        logger.warning("calibration: %s", text)
+        calibrator = dataclasses.replace(calibrator, bounds=(-LEAST, LEAST), warnings=(*calibrator.warnings, text))
+    # Thresholds come from the LLRs before the bounds, which differ between the folds.
+    calibrator = with_points(calibrator, evaluate(raw[labels], raw[~labels]))
+    return dataclasses.replace(calibrator, points=tuple(_counted(calibrator, raw, labels))), unheard
+
+
+def refuse_other_scores(calibrator: Calibrator, sources: Mapping, kind: str | None) -> None:
+    """A ValueError if scores are known to be of another kind or model than those that the calibrator was fitted to.
+
+    Parameters
+    ----------
+    calibrator : Calibrator
+    sources, kind
+        Of the scores, see `alpha_sv.pipeline.provenance`. What is not known is not compared.
+
+    Example
+    -------
+    >>> refuse_other_scores(Calibrator(1.0, 0.0, kind="cosine"), {}, "as-norm top 300")
+    Traceback (most recent call last):
+    ValueError: the calibrator was fitted to scores of the kind 'cosine', and these are 'as-norm top 300', ...
+    """
+    ours = calibrator.provenance.get("sources")
+    models = [(of.get("model") or {}).get("sha256") for of in (ours if isinstance(ours, Mapping) else {}, sources)]
+    for what, fitted, given in (("kind", calibrator.kind, kind), ("model", *models)):
+        if fitted is not None and given is not None and fitted != given:
+            raise ValueError(
+                f"the calibrator was fitted to scores of the {what} {fitted[:40]!r}, and these are {given[:40]!r}, so "
+                f"their log-likelihood ratios would be wrong; fit a calibrator to scores of this {what}, or apply it "
+                "all the same with --any-scores"
+            )
+
+
+def warn_of_other_range(calibrator: Calibrator, scores: np.ndarray) -> None:
+    """A warning if many scores are far from those that the calibrator was fitted to, whatever they are called."""
+    ends = calibrator.support.get("scores")
+    if ends is not None and len(scores):
+        room = (ends[1] - ends[0]) / 2
+        if (far := float(((scores < ends[0] - room) | (scores > ends[1] + room)).mean())) > 0.05:
+            logger.warning(
+                "%.0f %% of the scores are far from those that the calibrator was fitted to (%.4g to %.4g); are they "
+                "of the same kind and model?",
+                100 * far,
+                *ends,
+            )
 
 
 def manifest_durations(table: ScoreTable, manifests: Sequence[str | os.PathLike]) -> dict[str, np.ndarray]:
@@ -111,8 +178,24 @@ def calibration_markdown(calibrator: Calibrator, unheard: Mapping) -> str:
     ]
     for point in calibrator.points:
         counts = ["" if count is None else f"{count:,}" for count in (point.false_accepts, point.misses)]
+        counts[1] += "" if point.supported else " (not supported)"
         lines.append(f"| {point.name} | {point.threshold:.4f} | {' | '.join(counts)} |")
-    return "\n".join(lines)
+    if calibrator.bounds is not None:
+        low, high = calibrator.bounds
+        lines += ["", f"These trials support LLRs from {low:.2f} to {high:.2f} nats; LLRs are held there."]
+    return "\n".join([*lines, *(f"Warning: {text}." for text in calibrator.warnings)])
+
+
+def _counted(calibrator: Calibrator, llrs: np.ndarray, labels: np.ndarray) -> Iterator[OperatingPoint]:
+    for point in calibrator.points:
+        yield dataclasses.replace(
+            point,
+            false_accepts=int((llrs[~labels] >= point.threshold).sum()),
+            misses=int((llrs[labels] < point.threshold).sum()),
+            nontargets=int((~labels).sum()),
+            targets=int(labels.sum()),
+            speakers=calibrator.support["speakers"],
+        )
 
 
 def errors_at_points(calibrator: Calibrator, table: ScoreTable) -> list[dict]:
@@ -120,7 +203,7 @@ def errors_at_points(calibrator: Calibrator, table: ScoreTable) -> list[dict]:
 
     Example
     -------
-    >>> from alpha_sv.scoring.calibrator import OperatingPoint
+    >>> from alpha_sv.scoring import OperatingPoint
     >>> point = OperatingPoint("p_target 0.5", threshold=0.0)
     >>> llrs = ScoreTable(["a", "a", "b"], ["c", "d", "d"], [2.0, -1.0, -3.0], [True, True, False])
     >>> errors_at_points(Calibrator(weight=1.0, offset=0.0, points=(point,)), llrs)

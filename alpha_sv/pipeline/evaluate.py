@@ -14,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from alpha_sv.data.trials.files import count_duplicates, label_scores, read_scores, read_trials
+from alpha_sv.data.trials.names import Names
 from alpha_sv.data.trials.tables import ScoreTable, Trials
 from alpha_sv.files import atomic_write
 from alpha_sv.metrics import (
@@ -24,11 +25,10 @@ from alpha_sv.metrics import (
     speaker_bootstrap,
     too_few_speakers,
 )
+from alpha_sv.metrics.schema import COMPARISON_FORMAT, FORMAT
 from alpha_sv.pipeline.provenance import read_sources, source
-from alpha_sv.pipeline.speakers import sides_speakers
-from alpha_sv.report import FORMAT
+from alpha_sv.pipeline.speakers import numbered_speakers
 
-COMPARISON_FORMAT = "alpha_sv.comparison/1"
 HARDEST = 20
 logger = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ def load_systems(
     if trials is not None:
         reference, shared = read_trials(trials), {"trials": source(trials)}
     elif labelled is not None:
-        reference, shared = Trials(labelled.enroll, labelled.test, labelled.labels), {}
+        reference, shared = Trials(*labelled.sides, labelled.labels), {}
     else:
         raise ValueError(f"{files[0][1]} has no labels; give the labelled trial list with --trials")
     if reference.labels is not None and reference.labels.all() | ~reference.labels.any():
@@ -154,7 +154,7 @@ def evaluate_files(
     comparison = None
     if replicates:
         try:
-            sides = sides_speakers(systems.trials, speakers)
+            _, *sides = numbered_speakers(systems.trials, speakers)
             few = too_few_speakers(*sides, labels)
             found = [] if few else _bootstrap(systems, sides, replicates, progress)
             intervals = [bootstrap.intervals(row) for bootstrap, row in found]
@@ -184,7 +184,8 @@ def compare_files(
     if len(files) < 2:
         raise ValueError(f"{files[0][1]} alone has nothing to be compared with; give two or more scores files")
     baseline = _known(baseline or systems.names[0], systems.names, "baseline")
-    found = _bootstrap(systems, sides_speakers(systems.trials, speakers), replicates, progress)
+    _, *sides = numbered_speakers(systems.trials, speakers)
+    found = _bootstrap(systems, sides, replicates, progress)
     return {"format": COMPARISON_FORMAT, **_comparison(systems, found, baseline)}
 
 
@@ -201,12 +202,22 @@ def hardest_trials(scores: np.ndarray, trials: Trials, count: int = HARDEST) -> 
     found = {}
     for key, side, sign in (("misses", trials.labels, 1), ("false_accepts", ~trials.labels, -1)):
         rows = np.flatnonzero(side)
-        if rows.size > count:  # names are sorted only among those that can be shown
+        if rows.size > count:  # names are looked up only of those that can be shown
             rows = rows[sign * scores[rows] <= np.partition(sign * scores[rows], count - 1)[count - 1]]
-        rows = rows[np.lexsort([trials.test[rows], trials.enroll[rows], sign * scores[rows]])][:count]
-        columns = trials.enroll[rows].tolist(), trials.test[rows].tolist(), scores[rows].tolist()
+        names = [_ranks(names.take(rows)) for names in trials.sides]
+        rows = rows[np.lexsort([names[1], names[0], sign * scores[rows]])][:count]
+        columns = *(names.take(rows).array.tolist() for names in trials.sides), scores[rows].tolist()
         found[key] = [{"enroll": e, "test": t, "score": s} for e, t, s in zip(*columns, strict=True)]
     return found
+
+
+def _ranks(names: Names) -> np.ndarray:
+    """Where each name stands in the order of the names."""
+    used, place = np.unique(names.codes, return_inverse=True)
+    of = Names(used, names.table).array
+    ranks = np.empty(len(used), dtype=np.int64)
+    ranks[np.argsort(of, kind="stable")] = np.arange(len(used))
+    return ranks[place]
 
 
 def write_json(path: str | os.PathLike, content: Mapping) -> None:
@@ -224,7 +235,7 @@ def _aligned(file: str, table: ScoreTable, reference: Trials) -> np.ndarray:
 
 
 def _bootstrap(
-    systems: Systems, sides: tuple[np.ndarray, np.ndarray], replicates: int, progress: bool
+    systems: Systems, sides: Sequence[np.ndarray], replicates: int, progress: bool
 ) -> list[tuple[SpeakerBootstrap, int]]:
     """The bootstrap that each system is in, and its row there: LLRs have metrics of their own.
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from alpha_sv.data.trials.files import ScoreTable, write_scores
-from alpha_sv.files import atomic_write, sha256_file
+from alpha_sv.files import InputError, atomic_write, read_json, sha256_file
 
 FORMAT = "alpha_sv.sources/1"
 logger = logging.getLogger(__name__)
@@ -27,7 +27,9 @@ def source(path: str | os.PathLike, name: str | None = None) -> dict[str, str]:
     return {"file": name or Path(path).name, "sha256": sha256_file(path)}
 
 
-def write_sources(path: str | os.PathLike, sources: Mapping[str, object], commands: Sequence[str] = ()) -> None:
+def write_sources(
+    path: str | os.PathLike, sources: Mapping[str, object], commands: Sequence[str] = (), kind: str | None = None
+) -> None:
     """Write the note of the file `path`, which must be there already.
 
     Parameters
@@ -36,6 +38,8 @@ def write_sources(path: str | os.PathLike, sources: Mapping[str, object], comman
         Of "model", "trials", "cohort", ... to `source`.
     commands : sequence of str
         What was typed to get there, in order.
+    kind : str, optional
+        What scores are, see `scores_kind`.
 
     Example
     -------
@@ -48,6 +52,8 @@ def write_sources(path: str | os.PathLike, sources: Mapping[str, object], comman
     ('trials.txt', ['alpha-sv score'])
     """
     note = {"format": FORMAT, "sha256": sha256_file(path), "sources": dict(sources), "commands": list(commands)}
+    if kind is not None:
+        note["kind"] = kind
     with atomic_write(_note(path)) as file:
         json.dump(note, file, indent=1)
         file.write("\n")
@@ -63,28 +69,52 @@ def read_sources(path: str | os.PathLike) -> tuple[dict, list[str]]:
     ValueError
         The note is damaged.
     """
-    note = _note(path)
-    if not note.is_file():
-        return {}, []
-    try:
-        content = json.loads(note.read_text(encoding="utf-8"))
-        if content["format"] != FORMAT:
-            raise ValueError(f"its format is not {FORMAT!r}")
-        found = dict(content["sources"]), [str(command) for command in content["commands"]]
-        if content["sha256"] == sha256_file(path):
-            return found
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{note} is damaged ({error}); delete it, or make {path} again") from error
-    logger.warning("%s was written for another %s and is not used; delete it", note, Path(path).name)
-    return {}, []
+    sources, commands, _ = _read(path)
+    return sources, commands
+
+
+def scores_kind(path: str | os.PathLike) -> str | None:
+    """What the scores in a file are: "cosine", "s-norm", "as-norm top 300", "llr"; None if its note does not say.
+
+    Two kinds are on different scales, so what was learnt from one, a threshold or a calibrator, is wrong for the
+    other.
+
+    >>> scores_kind("/no/such/file") is None
+    True
+    """
+    return _read(path)[2]
 
 
 def save_scores(
-    path: str | os.PathLike, table: ScoreTable, sources: Mapping[str, object], commands: Sequence[str] = ()
+    path: str | os.PathLike,
+    table: ScoreTable,
+    sources: Mapping[str, object],
+    commands: Sequence[str] = (),
+    kind: str | None = None,
 ) -> None:
-    """Write a scores file and the note of what it was made from."""
+    """Write a scores file and the note of what it was made from, and of what kind its scores are."""
     write_scores(path, table)
-    write_sources(path, sources, commands)
+    write_sources(path, sources, commands, kind)
+
+
+def _read(path: str | os.PathLike) -> tuple[dict, list[str], str | None]:
+    note = _note(path)
+    if not note.is_file():
+        return {}, [], None
+    try:
+        content = read_json(note, like={"format": str, "sha256": str, "sources": dict, "commands": list})
+        if content["format"] != FORMAT:
+            raise ValueError(f"its format is not {FORMAT!r}")
+        kind = content.get("kind")
+        if not isinstance(kind, (str, type(None))):
+            raise ValueError(f"its kind is {kind!r} and not a text")
+        found = dict(content["sources"]), [str(command) for command in content["commands"]], kind
+        if content["sha256"] == sha256_file(path):
+            return found
+    except ValueError as error:
+        raise InputError(f"{note} is damaged ({error}); delete it, or make {path} again") from error
+    logger.warning("%s was written for another %s and is not used; delete it", note, Path(path).name)
+    return {}, [], None
 
 
 def _note(path: str | os.PathLike) -> Path:

@@ -100,7 +100,7 @@ def score_store(
     trials: Trials,
     cohort: np.ndarray | None = None,
     method: str = "as-norm",
-    top_n: int = 300,
+    top_n: int | None = None,
     *,
     models: Models | None = None,
     average: str = "mean",

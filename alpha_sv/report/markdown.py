@@ -1,4 +1,4 @@
-"""The report as Markdown, to be pasted into a paper or an issue: all of the page but its figures."""
+"""The report as Markdown, for a paper or an issue: all of the page but its figures."""
 
 from __future__ import annotations
 
@@ -8,15 +8,23 @@ from html import escape
 from pathlib import Path
 
 from alpha_sv.files import atomic_write
-from alpha_sv.report.comparison import comparison_basis, comparison_tables
-from alpha_sv.report.read import check_metrics
-from alpha_sv.report.sections import Section, comparison_section, table_sections
-from alpha_sv.report.summary import basis, exact, one_line, verdict
-from alpha_sv.report.tables import Cell, Table, error_table
+from alpha_sv.metrics.schema import check_metrics
+from alpha_sv.report.glossary import glossary
+from alpha_sv.report.tables import (
+    Cell,
+    Section,
+    Table,
+    comparison_section,
+    comparison_tables,
+    figures_table,
+    summary_table,
+    table_sections,
+)
+from alpha_sv.report.wording import basis, comparison_basis, exact, headline, hints, one_line, verdict
 
 
 def to_markdown(metrics: Mapping) -> str:
-    """The table of all systems in Markdown, a line a system.
+    """The table of all systems in Markdown, with Cllr and actDCF of likelihood ratios.
 
     Example
     -------
@@ -29,11 +37,11 @@ def to_markdown(metrics: Mapping) -> str:
     | cosine | 5.000 | 0.4000 | n/a (9 false accepts) |
     <BLANKLINE>
     """
-    return _table(error_table(metrics["systems"]))
+    return _table(summary_table(metrics["systems"]))
 
 
 def comparison_markdown(comparison: Mapping) -> str:
-    """The sentences and tables of a comparison (compare.json, or ``comparison`` of metrics.json) in Markdown."""
+    """The sentences and tables of compare.json, or ``comparison`` of metrics.json, in Markdown."""
     tables = "\n".join(f"{_text(table.title)}\n\n{_table(table)}" for table in comparison_tables(comparison))
     return f"{_text(comparison_basis(comparison))}\n\n{tables}"
 
@@ -44,17 +52,22 @@ def write_markdown(
     title: str = "Speaker verification report",
     facts: Mapping[str, str] | None = None,
     notes: Iterable[str] = (),
+    first: str | None = None,
 ) -> Path:
     """Write the report as one Markdown file; equal input, equal bytes.
 
-    Parameters and errors are those of `alpha_sv.report.write_report`, less the training log, which is all curves.
-    Folded tables use ``<details>``, which GitHub and GitLab fold and others show as they are.
+    Parameters and errors are those of `alpha_sv.report.write_report`, less the training log, which
+    is all curves. Folded tables use ``<details>``, which GitHub and GitLab fold and others show as
+    they are.
     """
     check_metrics(metrics, "metrics")
-    systems, system = metrics["systems"], metrics["systems"][0]
+    systems = metrics["systems"]
+    system, introduction = headline(systems, first)
     parts = [f"# {_text(title)}", f"**{_text(verdict(system))}**"]
-    parts.append(_text(f"System {system['name']}: {basis(system)}"))
-    sections = table_sections(systems)
+    parts.append(f"{introduction}: **{_text(system['name'])}**. {_text(basis(system))}")
+    parts += [f"> {_text(hint)}" for each in systems for hint in hints(each)]
+    parts.append(_table(figures_table(system)))
+    sections = table_sections(systems, system)
     if metrics.get("comparison"):
         sections.insert(0, comparison_section(metrics["comparison"]))
     parts += [_section(section) for section in sections]
@@ -62,6 +75,8 @@ def write_markdown(
         parts.append("## Facts\n\n" + "\n".join(f"* {_text(key)}: {_text(value)}" for key, value in facts.items()))
     if paragraphs := [_text(note) for note in notes]:
         parts.append("## Notes\n\n" + "\n\n".join(paragraphs))
+    terms = "\n".join(f"* {_text(term)}: {_text(meaning)}" for term, meaning in glossary(system))
+    parts.append(f"## How to read this\n\n{_unfold('What the terms mean', terms)}")
     with atomic_write(path) as file:
         file.write("\n\n".join(part.rstrip() for part in parts) + "\n")
     return Path(path)
@@ -69,16 +84,22 @@ def write_markdown(
 
 def _section(section: Section) -> str:
     parts = [f"## {section.heading}", _text(section.about)]
+    if section.more:
+        parts.append(_unfold("More", _text(section.more)))
     for table in section.tables:
         title, body = _text(table.title), _table(table)
         if table.folded:
-            parts.append(f"<details><summary>{title}</summary>\n\n{body}\n</details>")
+            parts.append(_unfold(title, body))
         else:
             parts.append(f"{title}\n\n{body}" if title else body)
     for of, command in section.commands:
         lines = exact(command).split("\n")
         parts.append(f"Command of {_text(of)}:\n\n" + "\n".join(f"    {line}" for line in lines))
     return "\n\n".join(part.rstrip() for part in parts)
+
+
+def _unfold(title: str, body: str) -> str:
+    return f"<details><summary>{title}</summary>\n\n{body}\n</details>"
 
 
 def _table(table: Table) -> str:

@@ -1,4 +1,6 @@
-"""The tables of the report, each one a function from metrics to words in cells; page and Markdown print them.
+"""The tables of the report, from metrics to words in cells, and the sections that hold them.
+
+Page, Markdown and terminal print these.
 
 A cell is a text, or a pair: a value and, in small print or behind it, its interval.
 """
@@ -8,8 +10,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from alpha_sv.report.schema import SOURCES
-from alpha_sv.report.summary import bracket, false_accepts, number, percent, power
+from alpha_sv.metrics.names import metric, metric_of, power
+from alpha_sv.metrics.schema import SOURCES
+from alpha_sv.report.wording import (
+    bracket,
+    comparison_basis,
+    difference,
+    false_accepts,
+    finding,
+    key_figures,
+    number,
+    pair_digits,
+    percent,
+    sentence,
+)
 
 Cell = str | tuple[str, str]
 NONE = "–"
@@ -29,33 +43,65 @@ class Table:
     folded: bool = False
 
 
+def figures_table(system: Mapping) -> Table:
+    """The key figures of one system, where there is no room for cards."""
+    rows = [[f.name, f.about, (f"{f.value} {f.unit}".strip(), f.interval)] for f in key_figures(system)]
+    return Table(["key figure", "about", "value"], rows, words=2)
+
+
 def error_table(systems: Sequence[Mapping]) -> Table:
-    """EER, minDCF and FNR at FPR, a row a system; a system without some column's entry gets a dash."""
+    """EER, minDCF and FNR at FPR, a row for each system; a dash where one has no entry."""
     keys = _columns(systems)
     rows = [[s["name"], *_errors(s, keys, s["intervals"] or {})] for s in systems]
     return Table(["system", *_error_header(keys)], rows)
 
 
+def summary_table(systems: Sequence[Mapping]) -> Table:
+    """The error table, with Cllr and actDCF if some scores are log-likelihood ratios."""
+    errors = error_table(systems)
+    if all(s.get("cllr") is None for s in systems):
+        return errors
+    priors = sorted({e["p_target"] for s in systems for e in s["act_dcf"] or ()})
+    rows = []
+    for row, s in zip(errors.rows, systems, strict=True):
+        actual, cllr = _actual_costs(s, priors)
+        rows.append([*row, *actual, cllr])
+    return Table([*errors.header, *(metric("act_dcf", p).label for p in priors), "Cllr (bits)"], rows)
+
+
 def cost_table(systems: Sequence[Mapping]) -> Table:
-    """Proper-scoring costs and, of scores declared to be log-likelihood ratios, how good that claim is."""
+    """Costs over many priors and, of log-likelihood ratios, how good that claim is."""
     priors = sorted({e["p_target"] for s in systems for e in s["act_dcf"] or ()})
     header = ["system", "EER % (convex hull)", "minCllr (bits)", "C_primary (least)"]
     if any(s["cllr"] is not None for s in systems):
-        header += ["Cllr (bits)", "C_primary (actual)", *(f"actDCF {p:g}" for p in priors)]
+        header += ["Cllr (bits)", "C_primary (actual)", *(metric("act_dcf", p).label for p in priors)]
     rows = []
     for s in systems:
-        limits = s["intervals"] or {}
-        act = zip(s["act_dcf"] or (), limits.get("act_dcf") or [None] * len(s["act_dcf"] or ()), strict=True)
-        dcf = {e["p_target"]: _value(e["value"], pair) for e, pair in act}
+        limits, (actual, cllr) = s["intervals"] or {}, _actual_costs(s, priors)
         cells = [s["name"], percent(s["eer"]["rocch"], 3), _value(s["min_cllr"], limits.get("min_cllr"))]
-        cells += [_value(s["c_primary"]["min"]), _value(s["cllr"], limits.get("cllr"))]
-        cells += [_value(s["c_primary"]["act"]), *(dcf.get(p, NONE) for p in priors)]
+        cells += [_value(s["c_primary"]["min"]), cllr, _value(s["c_primary"]["act"]), *actual]
         rows.append(cells[: len(header)])
     return Table(header, rows)
 
 
+def comparison_tables(comparison: Mapping) -> list[Table]:
+    """A table for each pair of systems, folded under its sentence."""
+    base, tables = comparison["baseline"], []
+    for pair in comparison["pairs"]:
+        rows = []
+        for entry in pair["metrics"]:
+            of = metric_of(entry["metric"])
+            sides = [number(of.factor * entry[side], pair_digits(of)) for side in ("baseline", "system")]
+            name = f"{of.label} %" if of.unit == "%" else of.label
+            share, said = f"{100 * entry['sign']:.1f} %", finding(entry["interval"])
+            rows.append([name, *sides, difference(of, entry), share, said])
+        header = ["metric", base, pair["system"], "difference", "lower in", "finding"]
+        tables.append(Table(header, rows, title=sentence(base, pair), folded=True))
+    return tables
+
+
 def condition_table(system: Mapping, folded: bool = False) -> Table:
-    """The errors of one system within each group of the trials; a group of one kind has nothing but its counts."""
+    """The errors of one system in each group; a group of one kind of trials has only its counts."""
     groups = system["conditions"]
     whole = [g for g in groups if g["eer"] is not None]
     keys, llr = _columns(whole), any(g["cllr"] is not None for g in whole)
@@ -72,7 +118,7 @@ def condition_table(system: Mapping, folded: bool = False) -> Table:
 
 
 def hardest_tables(system: Mapping, folded: bool = False) -> list[Table]:
-    """The lowest target and the highest nontarget trials, with what the EER threshold makes of each."""
+    """The lowest target and highest nontarget trials, and what the EER threshold makes of them."""
     threshold, tables = system["eer"]["threshold"], []
     for key, error, what in (
         ("misses", "miss", "lowest target scores"),
@@ -108,8 +154,77 @@ def commands(systems: Sequence[Mapping]) -> list[tuple[str, str]]:
     return [(_of(names, systems), command) for command, names in users.items()]
 
 
+@dataclass(frozen=True)
+class Section:
+    """A heading, a sentence about it and `more` to unfold, tables, and commands as (whose, text).
+
+    Narrow tables stand in `pairs`.
+    """
+
+    heading: str
+    about: str
+    more: str = ""
+    tables: Sequence[Table] = ()
+    commands: Sequence[tuple[str, str]] = ()
+    pairs: bool = False
+
+
+def comparison_section(comparison: Mapping) -> Section:
+    """Which system is better, and whether that can be told at all."""
+    about = f"Differences to {comparison['baseline']} on the same trials; negative is better."
+    return Section("Comparison", about, comparison_basis(comparison), comparison_tables(comparison))
+
+
+def table_sections(systems: Sequence[Mapping], first: Mapping) -> list[Section]:
+    """All systems, conditions, hardest trials and sources; the tables of `first` are open.
+
+    What there is nothing of is left out.
+    """
+    ordered = [first, *(system for system in systems if system is not first)]
+    conditions = [condition_table(s, folded=s is not first) for s in ordered if s["conditions"]]
+    hardest = [table for s in ordered for table in hardest_tables(s, folded=s is not first) if table.rows]
+    files = [table for table in [source_table(systems)] if table.rows]
+    parts = [
+        Section("All systems", *_ERRORS, [error_table(systems)]),
+        Section("Costs and calibration", *_COSTS, [cost_table(systems)]),
+        Section("Conditions", *_CONDITIONS, conditions),
+        Section("Hardest trials", *_HARDEST, hardest, pairs=True),
+        Section("Sources", "The files behind the numbers, by their SHA-256.", "", files, commands(systems)),
+    ]
+    return [part for part in parts if part.tables or part.commands]
+
+
+_ERRORS = (
+    "In square brackets the interval, in round brackets the false accepts that a rate rests on.",
+    "",
+)
+_COSTS = (
+    "What wrong decisions cost over many priors, and what of it is the fault of the calibration.",
+    "minCllr is the cost over all priors after the best monotone calibration, C_primary the mean of the DCFs at the "
+    "priors 0.01 and 0.005, both normalised. Cllr and the actual costs exist for scores declared to be natural-log "
+    "likelihood ratios only; their distance from the minimum is the price of the calibration.",
+)
+_CONDITIONS = (
+    "The same trials by group: mind the numbers of trials.",
+    "Each group has thresholds of its own, and no intervals. A group without both kinds of trials has no error rate.",
+)
+_HARDEST = (
+    "Listen to these first: wrong labels and damaged recordings are found among them.",
+    "The target trials with the lowest and the nontarget trials with the highest scores. In small print what the EER "
+    "threshold makes of each, and by how much of score.",
+)
+
+
 def _of(names: list[str], systems: Sequence[Mapping]) -> str:
     return "all systems" if len(names) == len(systems) > 1 else ", ".join(names)
+
+
+def _actual_costs(system: Mapping, priors: Sequence[float]) -> tuple[list[Cell], Cell]:
+    """actDCF at each prior, and Cllr; dashes where the scores are no likelihood ratios."""
+    limits, entries = system["intervals"] or {}, system["act_dcf"] or ()
+    pairs = zip(entries, limits.get("act_dcf") or [None] * len(entries), strict=True)
+    found = {entry["p_target"]: _value(entry["value"], pair) for entry, pair in pairs}
+    return [found.get(p, NONE) for p in priors], _value(system["cllr"], limits.get("cllr"))
 
 
 def _columns(groups: Sequence[Mapping]) -> tuple[list[float], list[float]]:
@@ -120,7 +235,7 @@ def _columns(groups: Sequence[Mapping]) -> tuple[list[float], list[float]]:
 def _error_header(keys: tuple[list[float], list[float]]) -> list[str]:
     priors, rates = keys
     fnr = [f"FNR % @ FPR {power(rate)} (false accepts)" for rate in rates]
-    return ["EER %", *(f"minDCF {p:g}" for p in priors), *fnr]
+    return [f"{metric('eer').label} %", *(metric("min_dcf", p).label for p in priors), *fnr]
 
 
 def _errors(group: Mapping, keys: tuple[list[float], list[float]], intervals: Mapping) -> list[Cell]:

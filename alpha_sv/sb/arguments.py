@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import ruamel.yaml
 from speechbrain.utils.run_opts import RunOptions
 
+from alpha_sv.sb.recipe_list import find_recipe
+
 # their values are names: 0012 stays 0012 there, and ~ is the home folder
 PATH_KEYS = {
     *("data_folder", "output_folder", "prepared", "warm_start", "noise_folder", "rir_folder"),
@@ -45,9 +47,9 @@ def read_command(argv: Sequence[str]) -> Command:
 
     Example
     -------
-    >>> command = read_command(["ecapa.yaml", "--exclude_speakers=0012", "--margin", "0.1", "--device=cpu"])
+    >>> command = read_command(["my/ecapa.yaml", "--exclude_speakers=0012", "--margin", "0.1", "--device=cpu"])
     >>> command.recipe, command.run_opts["device"]
-    ('ecapa.yaml', 'cpu')
+    ('my/ecapa.yaml', 'cpu')
     >>> print(command.yaml())
     exclude_speakers: "0012"
     margin: 0.1
@@ -56,7 +58,7 @@ def read_command(argv: Sequence[str]) -> Command:
     trust = [argument for argument in argv if argument.split("=")[0] == "--trust_yaml"]
     trusted = any(argument.lower() in ("--trust_yaml", "--trust_yaml=true") for argument in trust)
     if not argv or argv[0].startswith("-"):
-        raise ValueError("the first argument must be a recipe, such as hparams/ecapa.yaml")
+        raise ValueError("the first argument must be a recipe: its file, or a name that `alpha-sv recipes` lists")
     parser = RunOptions._create_parser()
     parser.exit_on_error = False
     own = {option for action in parser._actions for option in action.option_strings}
@@ -66,7 +68,7 @@ def read_command(argv: Sequence[str]) -> Command:
     # what SpeechBrain reads is only its own options, each as one word: it splits other values at every "="
     run_opts = _run_options([argv[0], *run_words])
     overrides = tuple((key, _as_typed(key, text) if key in PATH_KEYS else text) for key, text in _pairs(rest))
-    return Command(tuple(argv), argv[0], run_opts, overrides, trusted)
+    return Command(tuple(argv), os.fspath(find_recipe(argv[0])), run_opts, overrides, trusted)
 
 
 def unknown_keys(unknown: Iterable[str], known: Iterable[str]) -> str:

@@ -13,6 +13,7 @@ import speechbrain as sb
 import torch
 from speechbrain.utils.distributed import if_main_process
 
+from alpha_sv.heads import PrototypeSGD
 from alpha_sv.sb.checkpointer import ends_an_epoch
 from alpha_sv.sb.distributed import mean_over_processes, merged, rank, with_common_batch_norm
 from alpha_sv.sb.weights import save_trained
@@ -195,6 +196,8 @@ class SpeakerBrain(sb.Brain):
     def on_stage_end(self, stage, stage_loss, epoch):
         if stage == sb.Stage.TRAIN:
             self.train_loss = mean_over_processes({"loss": float(stage_loss)}, self.device)["loss"]
+            if isinstance(self.prototype_optimizer, PrototypeSGD):  # rows without a gradient lag behind their momentum
+                self.prototype_optimizer.catch_up()
         elif stage == sb.Stage.VALID:
             result = self.valid_result = self.hparams.valid_set.evaluate(merged(self.valid_embeddings))
             logger.info(

@@ -4,18 +4,30 @@ SpeechBrain 1.1 recognises a checkpoint by its metafile and writes that file fir
 save leaves a folder that passes for whole and breaks the resume; one killed half-way through a deletion does too; and
 of several processes one may wait for ever in a deletion. Here the metafile appears last, after everything else is on
 disk, and lists what must be there with sizes and hashes; a checkpoint that was damaged later is set aside and the one
-before it is used; and one process deletes for all.
+before it is used; one process deletes for all; and a file is read as weights, never as code.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import pickle
 import shutil
 from pathlib import Path
 
+import torch
 import yaml
-from speechbrain.utils.checkpoints import CKPT_PREFIX, METAFNAME, PARAMFILE_EXT, Checkpoint, Checkpointer, ckpt_recency
+from speechbrain.utils.checkpoints import (
+    CKPT_PREFIX,
+    DEFAULT_LOAD_HOOKS,
+    METAFNAME,
+    PARAMFILE_EXT,
+    Checkpoint,
+    Checkpointer,
+    ckpt_recency,
+    get_default_hook,
+    torch_recovery,
+)
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
 
 from alpha_sv.files import sha256_file
@@ -68,6 +80,13 @@ class SafeCheckpointer(Checkpointer):
                 shutil.rmtree(path)
                 logger.log(verbosity, "deleted checkpoint %s", path)
         ddp_barrier()
+
+    def load_checkpoint(self, checkpoint):
+        """As the original, whose `torch.load` leaves it to the environment whether a file may run code."""
+        for name, value in self.recoverables.items():
+            if get_default_hook(value, DEFAULT_LOAD_HOOKS) is torch_recovery:
+                self.custom_load_hooks.setdefault(name, load_weights)
+        super().load_checkpoint(checkpoint)
 
     def _save_checkpoint_metafile(self, fpath, meta_to_include=None, end_of_epoch=True):
         return super()._save_checkpoint_metafile(Path(fpath).with_name(_PENDING), meta_to_include or {}, end_of_epoch)
@@ -139,6 +158,21 @@ def _damaged_file(checkpoint: Checkpoint) -> str:
     if not isinstance(files, dict):
         return ""
     return next((n for n, found in files.items() if sha256_file(checkpoint.path / n) != found["sha256"]), "")
+
+
+def load_weights(module, path, end_of_epoch: bool = True) -> None:
+    """Read the state of a module or an optimizer, and nothing but tensors, numbers and containers of them.
+
+    Raises
+    ------
+    ValueError
+        The file holds something else, which could run code.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(f"{path} holds more than weights, or is damaged; delete that checkpoint") from error
+    module.load_state_dict(state)
 
 
 def ends_an_epoch(checkpoint) -> bool:

@@ -13,6 +13,7 @@ import numpy as np
 
 from alpha_sv.data.audio.augment import Augmenter
 from alpha_sv.data.audio.read import read_audio
+from alpha_sv.data.audio.recordings import Recordings
 from alpha_sv.data.audio.speed import change_speed, check_speeds, source_length
 from alpha_sv.data.corpus.manifest import Utterance
 
@@ -52,7 +53,8 @@ class RandomChunks:
         check_speeds(speeds)
         if len(speeds) > 1 and sorted(labels.values()) != list(range(len(labels))):
             raise ValueError(f"speeds make classes beside those of the {len(labels)} speakers: number them from 0 on")
-        self.utterances, self.labels = list(utterances), labels
+        self.utterances, self.num_speakers = Recordings(utterances), len(labels)
+        self.labels = np.fromiter((labels[u.speaker] for u in utterances), np.int32, len(utterances))
         self.num_samples, self.sample_rate = round(seconds * sample_rate), sample_rate
         self.augment, self.seed, self.speeds = augment, seed, tuple(speeds)
 
@@ -61,16 +63,16 @@ class RandomChunks:
 
     def __getitem__(self, index: tuple[int, int]) -> tuple[np.ndarray, int]:
         epoch, number = index
-        utterance = self.utterances[number]
+        recording = self.utterances[number]
         rng = np.random.default_rng((self.seed, epoch, number))
         which = int(rng.integers(len(self.speeds))) if len(self.speeds) > 1 else 0
         length = source_length(self.num_samples, self.speeds[which])
-        start = int(rng.integers(max(utterance.num_samples - length, 0) + 1))
-        waveform = read_audio(utterance.path, start, min(length, utterance.num_samples), self.sample_rate)
+        start = int(rng.integers(max(recording.num_samples - length, 0) + 1))
+        waveform = read_audio(recording.path, start, min(length, recording.num_samples), self.sample_rate)
         waveform = change_speed(np.resize(waveform, length), self.speeds[which], self.num_samples)
         if self.augment is not None:
             waveform = self.augment(waveform, rng)
-        return waveform.astype(np.float32), self.labels[utterance.speaker] + which * len(self.labels)
+        return waveform.astype(np.float32), int(self.labels[number]) + which * self.num_speakers
 
 
 class EpochSampler:
@@ -87,4 +89,5 @@ class EpochSampler:
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         order = np.random.default_rng((self.seed, self.epoch)).permutation(self.size)
-        return iter([(self.epoch, int(number)) for number in order])
+        epoch = self.epoch
+        return ((epoch, int(number)) for number in order)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
 
+from alpha_sv.data.audio.recordings import Recordings
 from alpha_sv.data.audio.speed import change_speed, source_length
 from alpha_sv.data.corpus.manifest import Utterance
 from alpha_sv.data.trials import Trials
@@ -22,7 +23,7 @@ class WholeUtterances(torch.utils.data.Dataset):
     """
 
     def __init__(self, utterances: Sequence[Utterance], sample_rate: int = 16000, speeds: Sequence[float] = (1.0,)):
-        self.utterances, self.sample_rate, self.speeds = list(utterances), sample_rate, tuple(speeds)
+        self.utterances, self.sample_rate, self.speeds = Recordings(utterances), sample_rate, tuple(speeds)
 
     def __len__(self) -> int:
         return len(self.utterances) * len(self.speeds)
@@ -47,34 +48,45 @@ class WholeUtterances(torch.utils.data.Dataset):
         )
 
 
-class ValidationSet(WholeUtterances):
-    """Development trials and the utterances they name.
+class DevelopmentSet(torch.utils.data.Dataset):
+    """Development trials and what they compare: map-style dataset of (input, number).
 
     Parameters
     ----------
-    utterances : sequence of Utterance
-        At least those that the trials name.
+    examples : mapping
+        Name → utterance or image; at least those that the trials name.
     trials : Trials
         With labels.
+    whole : callable
+        Examples → dataset of (input, number) with `batches`, such as `WholeUtterances`.
     """
 
-    def __init__(self, utterances: Sequence[Utterance], trials: Trials, sample_rate: int = 16000):
+    def __init__(self, examples: Mapping, trials: Trials, whole: Callable[[list], torch.utils.data.Dataset]):
         if trials.labels is None or trials.labels.all() or not trials.labels.any():
             raise ValueError("development trials need labels, with at least one target and one nontarget trial")
         used = sorted(set(trials.enroll.tolist()) | set(trials.test.tolist()))
-        by_id = {utterance.utt_id: utterance for utterance in utterances}
-        if missing := [utt_id for utt_id in used if utt_id not in by_id]:
+        if missing := [name for name in used if name not in examples]:
             raise ValueError(
-                f"{len(missing)} utterances of the development trials are not in the manifest: {', '.join(missing[:5])}"
+                f"{len(missing)} names of the development trials are not in the corpus: {', '.join(missing[:5])}"
             )
-        super().__init__([by_id[utt_id] for utt_id in used], sample_rate)
-        number = {utt_id: i for i, utt_id in enumerate(used)}
-        self.enroll = np.array([number[utt_id] for utt_id in trials.enroll.tolist()])
-        self.test = np.array([number[utt_id] for utt_id in trials.test.tolist()])
+        self.whole = whole([examples[name] for name in used])
+        number = {name: i for i, name in enumerate(used)}
+        self.enroll = np.array([number[name] for name in trials.enroll.tolist()])
+        self.test = np.array([number[name] for name in trials.test.tolist()])
         self.labels = np.asarray(trials.labels, dtype=bool)
 
+    def __len__(self) -> int:
+        return len(self.whole)
+
+    def __getitem__(self, number: int) -> tuple[np.ndarray, int]:
+        return self.whole[number]
+
+    def batches(self, batch_size: int) -> list[list[int]]:
+        """Numbers of what may be embedded together, at most `batch_size`."""
+        return self.whole.batches(batch_size)
+
     def evaluate(self, embeddings: dict[int, np.ndarray]) -> dict[str, float]:
-        """EER, minDCF(0.01) and FNR at FPR 1 % of cosine scores, from utterance number → embedding."""
+        """EER, minDCF(0.01) and FNR at FPR 1 % of cosine scores, from number → embedding."""
         there = np.isin(self.enroll, list(embeddings)) & np.isin(self.test, list(embeddings))  # few with --debug
         rows = [np.stack([embeddings[i] for i in side[there]]) for side in (self.enroll, self.test)]
         scores, labels = cosine_scores(*rows), self.labels[there]
@@ -84,3 +96,11 @@ class ValidationSet(WholeUtterances):
             "min_dcf": float(min_dcf(target, nontarget)[0]),
             "fnr_at_fpr_1e-2": float(fnr_at_fpr(target, nontarget, 1e-2)[0]),
         }
+
+
+class ValidationSet(DevelopmentSet):
+    """Development trials of speech, and the utterances they name."""
+
+    def __init__(self, utterances: Sequence[Utterance], trials: Trials, sample_rate: int = 16000):
+        examples = {utterance.utt_id: utterance for utterance in utterances}
+        super().__init__(examples, trials, lambda chosen: WholeUtterances(chosen, sample_rate))

@@ -17,23 +17,23 @@ from pathlib import Path
 
 import speechbrain as sb
 import torch
-from hyperpyyaml import load_hyperpyyaml
 from speechbrain.utils.distributed import ddp_init_group, if_main_process
 from speechbrain.utils.epoch_loop import EpochCounter
 
-from alpha_sv.data.corpus.manifest import manifest_hash, read_manifest
+from alpha_sv.data.audio.augment import Augmenter
+from alpha_sv.data.corpus.augmentation import audit_augmentation
 from alpha_sv.data.corpus.prepare import prepare_tree
 from alpha_sv.device import pick_device
-from alpha_sv.files import folder_lock
+from alpha_sv.files import clear_parts, folder_lock
 from alpha_sv.heads.scan import has_fast_bfloat16
 from alpha_sv.sb.arguments import read_command
 from alpha_sv.sb.brain import SpeakerBrain
+from alpha_sv.sb.brain_parts import development_of, head_of, loader_options, speech_data, state_of, steps_per_epoch
+from alpha_sv.sb.check_hparams import check_hparams
 from alpha_sv.sb.checkpointer import SafeCheckpointer
-from alpha_sv.sb.checks import check_hparams
 from alpha_sv.sb.chunks import EpochSampler
 from alpha_sv.sb.distributed import local_batch_size, main_first, rank, world_size
-from alpha_sv.sb.parts import classes_of, head_of, loader_options, state_of, steps_per_epoch, validation_of
-from alpha_sv.sb.recipe_yaml import compose_recipe
+from alpha_sv.sb.recipe_yaml import build_recipe, compose_recipe
 from alpha_sv.sb.run_folder import RunFolder
 from alpha_sv.sb.weights import save_trained, warm_start
 
@@ -55,10 +55,7 @@ def read_arguments(argv: Sequence[str]) -> tuple[dict, dict]:
         return compose_recipe(command.recipe, command.yaml(**instead), trust_yaml=command.trust_yaml)
 
     resolved = resolve()
-    try:
-        hparams = load_hyperpyyaml(resolved)
-    except TypeError as error:  # an argument that the class named in the recipe does not have
-        raise ValueError(f"{command.recipe}: {'; '.join(map(str, error.args))}") from error
+    hparams = build_recipe(resolved, command.recipe, command.yaml(), command.trust_yaml)
     device = pick_device(run_opts.get("device"))
     run_opts = dataclasses.replace(run_opts, device=device, overridden_args={*run_opts.overridden_args, "device"})
     if device.startswith("cuda"):
@@ -68,9 +65,9 @@ def read_arguments(argv: Sequence[str]) -> tuple[dict, dict]:
         atexit.register(torch.distributed.destroy_process_group)  # else its threads may abort the process at exit
     if not if_main_process():
         logging.getLogger().setLevel(logging.WARNING)  # the others would only say the same
-    check_hparams(hparams, run_opts)
     hparams["output_folder"] = hparams.get("output_folder") or default_output_folder(command.recipe, hparams)
     folder = RunFolder(hparams["output_folder"])
+    check_hparams(hparams, run_opts, begun=folder.has_checkpoints)
     if if_main_process():
         _hold(folder.path)
     folder.refuse_other_settings(resolve, run_opts)
@@ -85,6 +82,7 @@ def _hold(folder: Path) -> None:
     if name not in _held:
         _held[name] = contextlib.ExitStack()
         _held[name].enter_context(folder_lock(folder))
+        clear_parts(folder, older_than=60)  # nobody else trains here; another verb may be writing a file just now
 
 
 def _release(folder: Path) -> None:
@@ -130,28 +128,31 @@ def prepare(hparams: dict) -> Path:
         sample_rate=hparams["sample_rate"],
         audit=hparams["audit"],
         seed=hparams["seed"],
+        resample=bool(hparams.get("resample")),
         check=folder.refuse_other_data,
     )
     main_first(task, folder.path / ".prepared")
     return folder.path / "manifest.csv"
 
 
-def build_brain(hparams: dict, run_opts: dict, manifest: Path) -> SpeakerBrain:
-    """Label the training speakers, build the head for them, put all that must survive a kill in checkpoints."""
+def build_brain(hparams: dict, run_opts: dict, manifest: Path | None = None) -> SpeakerBrain:
+    """Label the training speakers, build the head for them, put all that must survive a kill in checkpoints.
+
+    Without a manifest the examples are those of the recipe's `corpus` (`alpha_sv.face.corpus.FaceCorpus`).
+    """
     folder: RunFolder = hparams["run_folder"]
-    utterances = read_manifest(manifest)
-    train = [utterance for utterance in utterances if utterance.split == "train"]
-    labels, rows = classes_of(train, hparams.get("speeds") or [1.0])
-    valid_set, trials_hash = validation_of(manifest, utterances, hparams)
-    folder.refuse_other_data(manifest_hash(utterances), trials_hash)
-    steps = steps_per_epoch(len(train), hparams["batch_size"], run_opts, manifest)
+    data = hparams["corpus"].read(hparams["seed"]) if manifest is None else speech_data(hparams, manifest)
+    rows, valid_set = data.classes, development_of(data, hparams)
+    hashes = (data.digest, data.trials_digest, audited_augmentation(hparams, folder))
+    folder.refuse_other_data(*hashes)
+    steps = steps_per_epoch(len(data.train_set), hparams["batch_size"], run_opts, data.source)
     head = head_of(hparams, len(rows))
-    state = state_of(hparams, train, labels, valid_set, steps, folder)
+    state = state_of(hparams, data, valid_set, steps, folder)
     # every check is done: from here on the folder is this run's
     if if_main_process():
         sb.create_experiment_directory(folder.path)
         argv, resolved = hparams["command"].argv, hparams["resolved_recipe"]
-        folder.begin(argv, resolved, run_opts, manifest_hash(utterances), trials_hash, rows)
+        folder.begin(argv, resolved, run_opts, hashes, rows)
     modules = {"embedder": hparams["embedder"], "head": head}
     counter = hparams.get("epoch_counter") or EpochCounter(limit=hparams["number_of_epochs"])
     checkpointer = SafeCheckpointer(folder.save)
@@ -162,11 +163,24 @@ def build_brain(hparams: dict, run_opts: dict, manifest: Path) -> SpeakerBrain:
         policy = hparams.get("warm_start_head") or "keep"
         warm_start(hparams["warm_start"], policy, hparams["embedder"], head, rows)
     logger.info(
-        "%d training speakers, %d classes, %d utterances, %d steps per epoch; %d development trials",
-        *(len(labels), len(rows), len(train), steps, 0 if valid_set is None else len(valid_set.labels)),
+        "%d people to train on, %d classes, %d examples, %d steps per epoch; %d development trials",
+        *(data.people, len(rows), len(data.train_set), steps, 0 if valid_set is None else len(valid_set.labels)),
     )
     state = {**hparams, **state, "epoch_counter": counter}
     return SpeakerBrain(modules, hparams["opt_class"], state, run_opts, checkpointer)
+
+
+def audited_augmentation(hparams: Mapping, folder: RunFolder) -> str:
+    """Decode every noise and impulse response once, so that none stops the training later; a hash of those in use."""
+    augmenter = hparams.get("augment")
+    if not isinstance(augmenter, Augmenter):
+        return ""
+    journal = folder.path / "augment.journal"
+    task = functools.partial(audit_augmentation, augmenter, journal, progress=if_main_process())
+    main_first(task, folder.path / ".audited")
+    if not if_main_process():
+        task()
+    return augmenter.content_hash()
 
 
 def fit(brain: SpeakerBrain) -> None:
@@ -196,11 +210,14 @@ def save_best(brain: SpeakerBrain) -> Path:
     """
     hparams = brain.hparams
     folder = save_trained(brain, hparams.run_folder, getattr(hparams, "average", 0) or 0)
-    manifest = "MANIFEST" if getattr(hparams, "prepared", None) else hparams.run_folder.path / "manifest.csv"
-    logger.info(
-        "embedder saved to %s. Next: alpha-sv extract %s %s -o %s",
-        *(folder, folder, manifest, hparams.run_folder.path / "embeddings"),
-    )
+    if getattr(hparams, "corpus", None) is not None:
+        logger.info("embedder saved to %s. Next: alpha-sv face pairs %s PAIRS -o scores.txt", folder, folder)
+    else:
+        manifest = "MANIFEST" if getattr(hparams, "prepared", None) else hparams.run_folder.path / "manifest.csv"
+        logger.info(
+            "embedder saved to %s. Next: alpha-sv extract %s %s -o %s",
+            *(folder, folder, manifest, hparams.run_folder.path / "embeddings"),
+        )
     _release(hparams.run_folder.path)
     return folder
 
@@ -208,7 +225,10 @@ def save_best(brain: SpeakerBrain) -> Path:
 def run(argv: Sequence[str]) -> Path:
     """The whole experiment; returns the folder of the saved embedder."""
     hparams, run_opts = read_arguments(argv)
-    manifest = prepare(hparams)
+    if hparams.get("corpus") is not None:
+        manifest = None
+    else:
+        manifest = prepared_manifest(hparams) if hparams.get("prepared") else prepare(hparams)
     brain = build_brain(hparams, run_opts, manifest)
     fit(brain)
     return save_best(brain)

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from speechbrain.utils.checkpoints import mark_as_loader, mark_as_saver, register_checkpoint_hooks
 from speechbrain.utils.distributed import if_main_process
 
-from alpha_sv.data.corpus.manifest import Utterance
 from alpha_sv.heads import class_means, reinitialise
 from alpha_sv.sb.brain import SpeakerBrain
-from alpha_sv.sb.datasets import WholeUtterances
 from alpha_sv.sb.distributed import rank, summed, world_size
 
 logger = logging.getLogger(__name__)
@@ -26,12 +23,10 @@ class Reinitialiser:
 
     Parameters
     ----------
-    utterances : sequence of Utterance
-        The training utterances; they are embedded whole, without augmentation.
-    labels : mapping
-        Speaker → class at the first speed.
-    speeds : sequence of float
-        Of the training; each makes classes of its own (`alpha_sv.data.audio.speed`).
+    dataset : dataset of (input, number) with `batches`
+        The training examples, whole and without augmentation, such as `WholeUtterances`.
+    labels : int64 [N]
+        The class of each.
     epoch : int
         Before which epoch, from 1; with `zero_target` the earliest.
     zero_target : float
@@ -41,21 +36,16 @@ class Reinitialiser:
 
     def __init__(
         self,
-        utterances: Sequence[Utterance],
-        labels: Mapping[str, int],
+        dataset: torch.utils.data.Dataset,
+        labels: torch.Tensor,
         batch_size: int,
-        sample_rate: int = 16000,
-        speeds: Sequence[float] = (1.0,),
         epoch: int = 1,
         zero_target: float = 0.0,
     ):
         if not 0 <= zero_target < 1:
             raise ValueError(f"reinit_zero_target is a fraction in [0, 1), got {zero_target}")
         self.epoch, self.zero_target, self.done = epoch, zero_target, False
-        self.dataset = WholeUtterances(utterances, sample_rate, speeds)
-        speakers = torch.tensor([labels[utterance.speaker] for utterance in utterances])
-        self.labels = torch.cat([speakers + number * len(labels) for number in range(len(speeds))])
-        self.batch_size = batch_size
+        self.dataset, self.labels, self.batch_size = dataset, labels, batch_size
         self._zero_targets: list[float] = []
 
     def observe(self, zero_target: float) -> None:
@@ -70,8 +60,12 @@ class Reinitialiser:
         fraction = sum(seen) / max(len(seen), 1)
         if fraction <= self.zero_target if self.zero_target else epoch != self.epoch:
             return
+        weight = brain.head.weight
         means, classes = class_means(
-            self._embeddings(brain), len(brain.head.weight), combine=lambda sums: summed(sums, brain.device)
+            self._embeddings(brain),
+            len(weight),
+            combine=lambda sums: summed(sums, brain.device),
+            embedding_dim=weight.shape[1],
         )
         reinitialise(brain.head, brain.prototype_optimizer, means, classes)
         self.done = True

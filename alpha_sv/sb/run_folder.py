@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ import ruamel.yaml
 
 from alpha_sv.files import atomic_write
 from alpha_sv.moved import new_name
+from alpha_sv.sb.recipe_yaml import read_saved
 
 # SpeechBrain's options that change the steps of a training
 _STEP_OPTIONS = {
@@ -71,7 +73,7 @@ class RunFolder:
         """
         if not (self.hyperparams.is_file() and self.has_checkpoints):
             return
-        old, new = _settings(self.hyperparams.read_text(encoding="utf-8")), _settings(resolve(None))
+        old, new = _plain(read_saved(self.hyperparams))[1], _settings(resolve(None))
         before, now = (_number_of_epochs(settings) for settings in (old, new))
         if before is not None and now is not None and now > before:
             new = _settings(resolve(before))
@@ -87,34 +89,38 @@ class RunFolder:
                 f"{self.hyperparams} as the recipe"
             )
 
-    def refuse_other_data(self, manifest: str, trials: str) -> None:
+    def refuse_other_data(self, manifest: str, trials: str, augmentation: str | None = None) -> None:
         """With other files or speakers a prototype would change its speaker, or a test speaker turn up in training.
 
         Parameters
         ----------
-        manifest, trials : str
-            Hashes of the manifest and of the development trials of the present command.
+        manifest, trials, augmentation : str
+            Hashes of the manifest, the development trials and the noises and rooms of the present command; the last is
+            not compared if it is None, or unknown of the run, as of those of version 0.1.
         """
         now, before = {"manifest": manifest, "development trials": trials}, self._begun()
+        if augmentation is not None and "noises and rooms" in before:
+            now["noises and rooms"] = augmentation
         if not (before and self.has_checkpoints):
             return
         if changed := [name for name in now if now[name] != before.get(name)]:
             raise ValueError(
-                f"{self.path} holds a run on other data (changed: {', '.join(changed)}): its prototypes belong to "
-                "other speakers. Choose another output_folder, or delete this one"
+                f"{self.path} holds a run on other data (changed: {', '.join(changed)}): continuing it would mix "
+                "the two. Choose another output_folder, or delete this one"
             )
 
-    def begin(self, argv, resolved: str, run_opts: Mapping, manifest: str, trials: str, labels: Mapping) -> None:
-        """Write down what the run is; after every check, because from here on the folder is its own."""
+    def begin(self, argv, resolved: str, run_opts: Mapping, hashes: tuple[str, str, str], labels: Mapping) -> None:
+        """Write down what the run is; after every check, because from here on the folder is its own.
+
+        `hashes` are those of `refuse_other_data`.
+        """
+        data = dict(zip(("manifest", "development trials", "noises and rooms"), hashes, strict=True))
         for path, content in (
-            (self.hyperparams, f"# {' '.join(argv)}\n{resolved}"),
+            (self.hyperparams, f"# {_one_line(argv)}\n{resolved}"),
             (self.labels, json.dumps(labels, indent=0)),
             (
                 self.save / "run.json",
-                json.dumps(
-                    {"manifest": manifest, "development trials": trials, "run options": step_options(run_opts)},
-                    indent=1,
-                ),
+                json.dumps({**data, "run options": step_options(run_opts)}, indent=1),
             ),
         ):
             with atomic_write(path) as file:
@@ -128,6 +134,11 @@ class RunFolder:
                 except (ValueError, TypeError) as error:
                     raise ValueError(f"{file} is damaged ({error}); choose another output_folder") from error
         return {}
+
+
+def _one_line(argv) -> str:
+    """A command in a comment; a line break in an argument must not end it."""
+    return " ".join(shlex.join(argv).splitlines())
 
 
 def step_options(run_opts: Mapping) -> dict[str, object]:
@@ -206,10 +217,10 @@ def read_run(folder: str | os.PathLike) -> TrainedRun:
         if not file.is_file():
             raise ValueError(f"{folder} is not the folder of a training run: {file.name} is missing; check the path")
     try:
-        recipe = ruamel.yaml.YAML().load(recipe_file.read_text(encoding="utf-8"))
+        recipe = read_saved(recipe_file)
         margin = _margin(recipe)
         loss, start = _loss(recipe["loss"], margin), recipe.get("warm_start")
-    except (ruamel.yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"{recipe_file} is not the resolved recipe that training writes: {error!r}") from error
     try:
         classes = list(json.loads(labels_file.read_text(encoding="utf-8")).keys())

@@ -95,7 +95,7 @@ def warm_start(folder: str | Path, policy: str, embedder: SpeakerEmbedder, head,
     run = RunFolder(folder)
     if not run.model.is_dir():
         raise ValueError(f"warm_start: {folder} holds no trained run (no model/ in it); give the output_folder of one")
-    earlier = SpeakerEmbedder.load(run.model)
+    earlier = type(embedder).load(run.model)
     one, other = earlier.config, embedder.config
     if changed := sorted(key for key in one.keys() | other.keys() if one.get(key) != other.get(key)):
         raise ValueError(

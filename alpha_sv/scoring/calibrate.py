@@ -16,8 +16,8 @@ promising what it does not know:
   slope by a few parts in a thousand; where they do not, the slope would otherwise be infinite.
 * LLRs end where the errors counted in the list stop supporting them (`alpha_sv.scoring.llr_bounds`).
 
-With the speakers given, n in the second and third point are speakers and pairs of speakers instead of trials: ten
-trials of one speaker are not ten speakers.
+With the speakers given, n in the second and third point is the geometric mean of the numbers of trials and speakers:
+ten trials of one speaker are less than ten speakers (`alpha_sv.scoring.support`).
 
 References
 ----------
@@ -36,7 +36,6 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
-from scipy.stats import rankdata
 
 from alpha_sv.scoring.calibrator import Calibrator, OperatingPoint, Quality
 from alpha_sv.scoring.checks import as_labels, finite_column
@@ -109,13 +108,15 @@ def fit_calibration(
     """
     calibrator = fit_line(scores, labels, qualities, p_target=p_target, speakers=speakers)
     if calibrator.weight <= 0 and not allow_inverted:
-        ranks, labels = rankdata(scores), as_labels(labels)
-        above = (ranks[labels].mean() - (labels.sum() + 1) / 2) / (~labels).sum()
+        labels, scores = as_labels(labels), finite_column("scores", scores)
+        strangers = np.sort(scores[~labels])
+        below = [np.searchsorted(strangers, scores[labels], side).mean() for side in ("left", "right")]
+        above = sum(below) / 2 / len(strangers)
         raise ValueError(
-            f"fit_calibration: the higher the score, the less probable the same speaker (weight "
-            f"{calibrator.weight:.3g}; a target trial outscores a nontarget trial in {100 * above:.0f} % of the "
-            "pairs). If the scores are distances, negate them; if the labels are exchanged, correct them; if there "
-            "are too few trials to tell, give more. allow_inverted=True fits them as they are"
+            f"fit_calibration: a higher score would mean different speakers (weight {calibrator.weight:.3g}; a target "
+            f"trial outscores a nontarget trial in {100 * above:.0f} % of the pairs). If the scores are distances, "
+            "negate them; if the labels are exchanged, correct them; if there are too few trials to tell, give more. "
+            "allow_inverted=True (--allow-inverted) fits them as they are"
         )
     for warning in calibrator.warnings:
         logger.warning("calibration: %s", warning)
@@ -143,7 +144,7 @@ def fit_line(
     support = count_trials(labels, speakers)
     units = support["independent_targets"], support["independent_nontargets"]
     for name, values in columns.items():
-        if values.max() - values.min() <= 1e-12 * np.abs(values).max():
+        if values.max() / 2 - values.min() / 2 <= 5e-13 * np.abs(values).max():
             raise ValueError(f"{name} is {values[0]} in every trial, so nothing can be learnt from it; leave it out")
     odd = {n: odd_qualities(v) if n != "scores" else odd_scores(v, labels) for n, v in columns.items()}
     kept = ~np.logical_or.reduce(list(odd.values()))
@@ -152,8 +153,11 @@ def fit_line(
             "fit_calibration: the values of all target or of all nontarget trials lie far outside of the others "
             f"(scores or measures: {', '.join(name for name in odd if odd[name].any())}); correct them"
         )
+    for name, values in columns.items():
+        if not 1e-300 < np.abs(values[kept]).max() < 1e300:
+            raise ValueError(f"{name} are as large as {np.abs(values[kept]).max():.3g}; give them in another unit")
     # over the largest value first, so that squares stay in the range of numbers
-    peaks = np.array([np.abs(values[kept]).max() or 1.0 for values in columns.values()])
+    peaks = np.array([np.abs(values[kept]).max() for values in columns.values()])
     means, scales = (
         peaks * [getattr(values[kept] / peak, what)() for values, peak in zip(columns.values(), peaks, strict=True)]
         for what in ("mean", "std")
@@ -163,9 +167,9 @@ def fit_line(
     for index, values in enumerate(columns.values()):
         design[:, index] = (values[kept] - means[index]) / scales[index]
     *slopes, intercept = minimise(design, labels[kept], p_target, units).tolist()
-    ends = [(float(values[kept].min()), float(values[kept].max())) for values in columns.values()]
+    ends = [[float(values[kept].min()), float(values[kept].max())] for values in columns.values()]
     rows = zip(columns, means.tolist(), scales.tolist(), slopes, ends, strict=True)
-    _, mean, scale, slope, _ = next(rows)
+    _, mean, scale, slope, support["scores"] = next(rows)
     line = Calibrator(
         weight=slope / scale,
         offset=intercept - slope * mean / scale,

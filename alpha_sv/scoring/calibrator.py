@@ -94,7 +94,8 @@ class Calibrator:
             len(self.bounds) == 2 and all(map(is_number, self.bounds)) and self.bounds[0] < 0 < self.bounds[1]
         ):
             raise ValueError(f"the field 'bounds' must be a negative and a positive number, got {self.bounds}")
-        if not isinstance(self.kind, (str, type(None))) or not all(isinstance(text, str) for text in self.warnings):
+        texts = [*self.warnings] if isinstance(self.warnings, tuple) else [None]
+        if not isinstance(self.kind, (str, type(None))) or not all(isinstance(text, str) for text in texts):
             raise ValueError("the fields 'kind' and 'warnings' must be texts")
         for kind in ("qualities", "points"):
             names = [entry.name for entry in getattr(self, kind)]
@@ -235,7 +236,8 @@ def _times(weight: float, values: np.ndarray) -> np.ndarray:
 
 
 def _build(kind: type, content: object, where: str) -> object:
-    known = {entry.name: entry.default is dataclasses.MISSING for entry in dataclasses.fields(kind)}
+    nothing = dataclasses.MISSING
+    known = {e.name: e.default is nothing and e.default_factory is nothing for e in dataclasses.fields(kind)}
     given = set(content) if isinstance(content, dict) else set()
     if wrong := sorted({name for name, required in known.items() if required} - given | given - known.keys()):
         raise ValueError(f"{where}fields {', '.join(map(repr, wrong))} missing or unknown (known: {', '.join(known)})")

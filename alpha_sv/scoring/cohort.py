@@ -7,16 +7,20 @@ few hundred speaker means to every training utterance.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from alpha_sv.scoring.checks import as_numbers
 from alpha_sv.scoring.cosine import unit_rows
 
 # Utterances and cohort rows in one float64 GEMM. Nothing larger than one or two [_ROWS, _COLUMNS + top_n] blocks
 # (34 MB each) is ever held, whatever the number of either. numpy's vectorised partition takes a third of the time
 # of the product; float32 would halve the sum of both at errors of 1e-7, and scores would then depend on the blocks.
 _ROWS, _COLUMNS = 1024, 4096
+TOP_N = 300  # the usual choice for AS-norm with thousands of cohort speakers
+logger = logging.getLogger(__name__)
 _TINY_STD = 1e-7  # a float32 embedding does not define its cosines any better than this
 
 
@@ -56,7 +60,7 @@ def cohort_statistics(
     >>> mean.round(6).tolist(), std.round(6).tolist()
     ([0.8], [0.2])
     """
-    embeddings, cohort = np.asarray(embeddings), np.asarray(cohort)
+    embeddings, cohort = as_numbers("embeddings", embeddings), as_numbers("cohort", cohort)
     if embeddings.ndim != 2 or cohort.ndim != 2 or embeddings.shape[1] != cohort.shape[1]:
         raise ValueError(
             f"embeddings [N, D] and cohort [C, D] must share D, got {embeddings.shape} and {cohort.shape}; "
@@ -87,6 +91,17 @@ def cohort_statistics(
     return mean, std
 
 
+def default_top_n(cohort_size: int) -> int:
+    """300, or the whole cohort if it is smaller, which is logged: it is another system, to be reported as such.
+
+    >>> default_top_n(5994)
+    300
+    """
+    if cohort_size < TOP_N:
+        logger.warning("the cohort has %d rows, so top_n is %d instead of %d", cohort_size, cohort_size, TOP_N)
+    return min(TOP_N, cohort_size)
+
+
 def speaker_means(matrix: np.ndarray, speakers: Sequence[str]) -> tuple[np.ndarray, list[str]]:
     """One cohort row a speaker: the mean of the speaker's normalised embeddings, normalised again.
 
@@ -113,6 +128,7 @@ def speaker_means(matrix: np.ndarray, speakers: Sequence[str]) -> tuple[np.ndarr
     >>> names, means.round(4).tolist()
     (['a', 'b'], [[0.0, 1.0], [0.7071, 0.7071]])
     """
+    matrix = as_numbers("speaker_means", matrix)
     if len(speakers) != len(matrix) or len(matrix) == 0:
         raise ValueError(
             f"speaker_means: {len(matrix)} embeddings and {len(speakers)} speakers; give one speaker a row"

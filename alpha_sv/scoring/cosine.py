@@ -13,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from alpha_sv.data.trials.files import ScoreTable, Trials
+from alpha_sv.scoring.checks import as_numbers
 
 _BLOCK = 4096  # rows in float64 at a time: a few MB, whatever the number of pairs
 
@@ -32,7 +33,8 @@ def cosine_scores(enroll: np.ndarray, test: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     enroll, test : array [N, D]
-        Embeddings of the two sides, of any length (they are normalised here); row n of each makes pair n.
+        Embeddings of the two sides (arrays, lists of rows or tensors), of any length (they are normalised
+        here); row n of each makes pair n.
 
     Returns
     -------
@@ -50,11 +52,11 @@ def cosine_scores(enroll: np.ndarray, test: np.ndarray) -> np.ndarray:
     >>> cosine_scores(enroll, test).round(4).tolist()
     [1.0, 0.7071]
     """
-    enroll, test = np.asarray(enroll), np.asarray(test)
+    enroll, test = as_numbers("enroll", enroll), as_numbers("test", test)
     if enroll.shape != test.shape or enroll.ndim != 2:
         raise ValueError(
             f"cosine_scores: enroll and test must both be [N, D], got {enroll.shape} and {test.shape}; "
-            "row n of one is compared with row n of the other"
+            "row n of one is compared with row n of the other (a single pair is [a], [b])"
         )
     return _paired_cosines(enroll, test)
 
@@ -129,7 +131,7 @@ def unit_rows(matrix: np.ndarray, what: str, ids: Sequence[str] | None = None, f
     `what` and the row (`ids` of the rows, or their number counted from `first`) name the culprit in the
     ValueError for a row that is zero or not finite.
     """
-    matrix = np.asarray(matrix)
+    matrix = as_numbers(what, matrix)
     if matrix.ndim != 2 or matrix.shape[1] == 0 or matrix.dtype.kind not in "fiu":
         raise ValueError(f"{what}: embeddings must be real numbers [N, D], got {matrix.dtype} {matrix.shape}")
     matrix = matrix.astype(np.float64)

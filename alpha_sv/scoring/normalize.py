@@ -26,6 +26,8 @@ import os
 import numpy as np
 
 from alpha_sv.data.trials.files import ScoreTable, Trials
+from alpha_sv.scoring.checks import as_numbers, finite_column
+from alpha_sv.scoring.cohort import default_top_n
 from alpha_sv.scoring.cohort_cache import Stats, trial_statistics
 from alpha_sv.scoring.cosine import Store, score_trials
 
@@ -92,7 +94,7 @@ def normalize_table(
     store: Store,
     cohort: np.ndarray,
     method: str = "as-norm",
-    top_n: int = 300,
+    top_n: int | None = None,
     cache: str | os.PathLike | None = None,
     progress: bool = True,
 ) -> ScoreTable:
@@ -108,8 +110,8 @@ def normalize_table(
         Cohort embeddings, see `speaker_means`.
     method : {"as-norm", "s-norm", "z-norm", "t-norm"}
         Only AS-norm uses `top_n`; the others use the whole cohort.
-    top_n : int
-        Cohort entries for each utterance.
+    top_n : int, optional
+        Cohort entries for each utterance; by default 300, or the whole cohort if it is smaller (`default_top_n`).
     cache, progress
         As `trial_statistics`: with a cache folder, a run that was killed continues.
 
@@ -138,7 +140,9 @@ def normalize_table(
         raise ValueError(f"normalize_table: unknown method {method!r}; choose as-norm, s-norm, z-norm or t-norm")
     _check_cosines(table, store)
     sides = {"z-norm": ["enroll"], "t-norm": ["test"]}.get(method, ["enroll", "test"])
-    top = top_n if method == "as-norm" else None
+    top = None
+    if method == "as-norm":
+        top = default_top_n(len(cohort)) if top_n is None else top_n
     stats = trial_statistics(table, store, cohort, top, sides, cache, progress)
     normalise = {"z-norm": z_norm, "t-norm": t_norm, "s-norm": s_norm, "as-norm": as_norm}[method]
     return ScoreTable(table.enroll, table.test, normalise(table.scores, *stats), table.labels)
@@ -158,12 +162,18 @@ def _check_cosines(table: ScoreTable, store: Store) -> None:
 
 
 def _standardise(scores: np.ndarray, stats: Stats, what: str) -> np.ndarray:
-    scores = np.asarray(scores, dtype=np.float64)
-    mean, std = (np.asarray(values, dtype=np.float64) for values in stats)
+    scores = finite_column("scores", scores)
+    if len(stats) != 2:
+        raise ValueError(f"{what} must be (mean, std), got {len(stats)} values; they come from trial_statistics")
+    mean, std = (as_numbers(what, values).astype(np.float64) for values in stats)
     if not scores.shape == mean.shape == std.shape:
         raise ValueError(
             f"{what} must be (mean, std) with one value a trial, got shapes {mean.shape} and {std.shape} for "
             f"scores {scores.shape}; gather the statistics of the utterance of each trial first"
+        )
+    if not np.isfinite(mean).all():
+        raise ValueError(
+            f"{what}: the mean of trial {np.flatnonzero(~np.isfinite(mean))[0]} is not finite; find it again"
         )
     if not ((std > 0) & (std < np.inf)).all():
         raise ValueError(f"{what}: standard deviations must be positive and finite; use a cohort of distinct speakers")

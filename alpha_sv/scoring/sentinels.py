@@ -28,6 +28,7 @@ def odd_scores(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     >>> odd_scores(scores, np.arange(7) < 3).nonzero()[0].tolist()
     [6]
     """
+    scores = scores / 1e10  # a sentinel may be the largest number there is, and differences of it overflow
     medians = sorted(float(np.median(scores[side])) for side in (labels, ~labels))
     # scores that are tied in both classes: the distance of the classes is the only unit there is
     spread = max(_spread(scores[side]) for side in (labels, ~labels)) or medians[1] - medians[0] or np.inf
@@ -40,6 +41,7 @@ def odd_qualities(values: np.ndarray) -> np.ndarray:
     >>> odd_qualities(np.append(np.arange(100.0), 1e6)).nonzero()[0].tolist()
     [100]
     """
+    values = values / 1e10
     return np.abs(values - np.median(values)) > SPREADS * (_quantile_spread(values, (5, 1)) or np.inf)
 
 

@@ -62,8 +62,8 @@ def cross_calibrate(
     >>> enroll, test = rng.integers(30, size=(2, 5000))
     >>> scores = rng.normal(np.where(enroll == test, 1, -1))
     >>> llrs = cross_calibrate(scores, enroll == test, enroll.astype(str), test.astype(str), p_target=0.5)
-    >>> bool(np.corrcoef(llrs, scores)[0, 1] > 0.95)
-    True
+    >>> bool(np.corrcoef(llrs, scores)[0, 1] > 0.8), bool(abs(llrs).max() < 6)
+    (True, True)
     """
     raw, lower, upper = fold_llrs(
         scores, labels, enroll_speakers, test_speakers, qualities, p_target=p_target, folds=folds, seed=seed

@@ -31,7 +31,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import beta
+from scipy.special import betaincinv
 
 from alpha_sv.scoring.calibrator import Calibrator
 from alpha_sv.verify.decision import choose_point, describe_point
@@ -231,8 +231,8 @@ def clopper_pearson(errors: float, trials: float, level: float = 0.95) -> tuple[
     if not 0 <= errors <= trials or trials <= 0:
         raise ValueError(f"{errors} errors in {trials} trials make no rate")
     tail = (1 - level) / 2
-    low = beta.ppf(tail, errors, trials - errors + 1) if errors > 0 else 0.0
-    high = beta.ppf(1 - tail, errors + 1, trials - errors) if errors < trials else 1.0
+    low = betaincinv(errors, trials - errors + 1, tail) if errors > 0 else 0.0
+    high = betaincinv(errors + 1, trials - errors, 1 - tail) if errors < trials else 1.0
     return float(low), float(high)
 
 
@@ -275,6 +275,6 @@ def supported_threshold(
     values = np.asarray(tops, dtype=np.float64)[order]
     # if everything down to and with place i passes, so many people err
     errors = np.cumsum(1 / counts[index][order])
-    bound = beta.ppf(confidence, errors + 1, np.maximum(len(who) - errors, 1e-9))
+    bound = betaincinv(errors + 1, np.maximum(len(who) - errors, 1e-9), confidence)
     passing = int(np.argmax(bound > fpir))  # the first that may not pass; those before it may
     return float(np.nextafter(values[passing], np.inf)), 0

@@ -12,10 +12,12 @@ Run the same command again after an interruption: it continues from the last che
 
 import sys
 
+from alpha_sv.cli.guard import guarded
 from alpha_sv.sb.experiment import build_brain, fit, prepare, read_arguments, save_best
 
-if __name__ == "__main__":
-    hparams, run_opts = read_arguments(sys.argv[1:])
+
+def main(argv: list[str]) -> None:
+    hparams, run_opts = read_arguments(argv)
 
     # Scan and check the files; trial speakers stay out of training, some training speakers become development trials.
     manifest = prepare(hparams)
@@ -28,3 +30,7 @@ if __name__ == "__main__":
 
     # Weights and a JSON configuration for `alpha-sv extract`.
     save_best(brain)
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(lambda: main(sys.argv[1:])))

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from alpha_sv.metrics import SpeakerBootstrap, evaluate, speaker_bootstrap, too_few_speakers
+from alpha_sv.metrics.names import values_by_key
 from alpha_sv.pipeline.evaluate import load_systems
 from alpha_sv.pipeline.speakers import sides_speakers
 
@@ -108,15 +109,6 @@ def estimates(runs: list, done: dict, corpus: str, kind: str, output, replicates
     labels, sides = systems.trials.labels, sides_speakers(systems.trials)
     few = too_few_speakers(*sides, labels)
     boot = None if few else speaker_bootstrap(systems.scores, *sides, labels, replicates=replicates)
-    found = [_values(evaluate(scores[labels], scores[~labels])) for scores in systems.scores]
+    found = [values_by_key(evaluate(scores[labels], scores[~labels])) for scores in systems.scores]
     observed, supported = ({m: np.array([of[m][place] for of in found]) for m in METRICS} for place in (0, 1))
     return Estimates(runs, observed, supported, boot)
-
-
-def _values(result: dict) -> dict[str, tuple[float, bool]]:
-    """Metric → its value and whether it rests on enough errors, from `alpha_sv.metrics.evaluate`."""
-    found = {"eer": (result["eer"]["value"], True)}
-    found |= {f"min_dcf {entry['p_target']}": (entry["value"], True) for entry in result["min_dcf"]}
-    for entry in result["fnr_at_fpr"]:
-        found[f"fnr at fpr {entry['fpr']:.0e}".replace("e-0", "e-")] = entry["fnr"], entry["supported"]
-    return found

@@ -21,7 +21,7 @@ from questions import heads, kappa, starvation
 from study import reported
 
 from alpha_sv.files import atomic_write
-from alpha_sv.report.canvas import style
+from alpha_sv.report.figures.canvas import style
 
 FIGURES = {
     "verdict": verdict,

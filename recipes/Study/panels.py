@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from outcome import KINDS
 
-from alpha_sv.report.canvas import INK, MUTED, PALETTE
+from alpha_sv.report.figures.canvas import INK, MUTED, PALETTE
 
 WIDTH = 12.8
 _CURVES = {

@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from panels import grid_of_axes
 from scipy.stats import t as student
 
-from alpha_sv.report.canvas import INK, MUTED, PALETTE
+from alpha_sv.report.figures.canvas import INK, MUTED, PALETTE
 
 _MARKERS, _LINES = "osDv^P*X", ("-", (0, (4, 2)), (0, (1, 1)), (0, (4, 1, 1, 1)))
 

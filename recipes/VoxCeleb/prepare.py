@@ -25,6 +25,7 @@ import sys
 
 from alpha_sv.data.corpus.convert import CODECS
 from alpha_sv.data.corpus.voxceleb import TRAINING, prepare_voxceleb
+from alpha_sv.files import folder_lock
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -48,7 +49,8 @@ def main(argv: list[str] | None = None) -> None:
     options = vars(parser.parse_args(argv))
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        print(prepare_voxceleb(options.pop("output"), **options))
+        with folder_lock(options["output"]):
+            print(prepare_voxceleb(options.pop("output"), **options))
     except ValueError as error:
         sys.exit(f"prepare.py: {error}")
 

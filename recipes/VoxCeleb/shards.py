@@ -17,10 +17,9 @@ import logging
 import shutil
 from pathlib import Path
 
-from alpha_sv.stamp_ import input_key, is_fresh, write_stamp
-
 from alpha_sv.data.corpus.manifest import read_manifest, write_manifest
 from alpha_sv.data.corpus.tar_shards import FORMAT, write_shards
+from alpha_sv.files import folder_lock, input_key, is_fresh, write_stamp
 
 
 def main() -> None:
@@ -32,7 +31,8 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=8, help="threads that read (default: %(default)s)")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    print(shard_prepared(**vars(arguments)))
+    with folder_lock(arguments.output):
+        print(shard_prepared(**vars(arguments)))
 
 
 def shard_prepared(prepared: Path, output: Path, samples_per_shard: int, seed: int, workers: int) -> Path:

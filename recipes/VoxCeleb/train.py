@@ -14,10 +14,12 @@ after an interruption: it continues from the last checkpoint.
 
 import sys
 
+from alpha_sv.cli.guard import guarded
 from alpha_sv.sb.experiment import build_brain, fit, prepared_manifest, read_arguments, save_best
 
-if __name__ == "__main__":
-    hparams, run_opts = read_arguments(sys.argv[1:])
+
+def main(argv: list[str]) -> None:
+    hparams, run_opts = read_arguments(argv)
 
     # What prepare.py found and split; nothing is scanned here.
     manifest = prepared_manifest(hparams)
@@ -30,3 +32,7 @@ if __name__ == "__main__":
 
     # Weights and a JSON configuration for verify.py and `alpha-sv extract`.
     save_best(brain)
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(lambda: main(sys.argv[1:])))

@@ -43,7 +43,7 @@ from alpha_sv.pipeline.provenance import save_scores, source
 from alpha_sv.pipeline.score import cohort_matrix, cohort_source, cohort_utterances, embedder_source
 from alpha_sv.pipeline.speakers import sides_speakers
 from alpha_sv.report import load_log, to_markdown, write_report
-from alpha_sv.report.summary import percent
+from alpha_sv.report.wording import percent
 from alpha_sv.sb.run_folder import read_run
 from alpha_sv.scoring import as_norm, cohort_qualities, duration_qualities, score_trials, trial_statistics
 from alpha_sv.scoring.cohort_cache import Stats

@@ -8,8 +8,8 @@ import math
 
 import torch
 
-from alpha_sv.functional.active import COUNTS
-from alpha_sv.functional.reference import plain_loss
+from alpha_sv.functional.plain import plain_loss
+from alpha_sv.functional.solver import COUNTS
 from alpha_sv.heads import CosineHead, SparseHead
 
 ORDERS = [1.02, 1.05, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0]

@@ -73,11 +73,63 @@ def test_a_calibrator_knows_what_it_is_worth(run, world):
     calibrator = Calibrator.load(world / "calibrator.json")
     found = calibrator.provenance["cross_calibrated"]
     assert found["min_cllr"] <= found["cllr"] < 0.5 and found["min_dcf 0.01"] <= found["act_dcf 0.01"]
-    named = [point.name for point in calibrator.points]
-    assert named == ["p_target 0.01", "p_target 0.05", "eer"], "720 nontarget trials support no rate of 1e-2"
+    rates = ["fpr 1e-2", "fpr 1e-3", "fpr 1e-4"]
+    assert [p.name for p in calibrator.points] == ["p_target 0.01", "p_target 0.05", "eer", *rates]
+    assert not any(map(calibrator.supports, rates)), "720 nontarget trials support no rate of 1e-2"
+    assert calibrator.point("fpr 1e-2").nontargets == 720 and calibrator.point("eer").speakers == 10
+    assert "of 10 speakers support LLRs from" in " ".join(calibrator.warnings)
     assert calibrator.provenance["sources"]["scores"]["file"] == "dev_as_norm.txt"
     output, _, _ = run("calibrate dev_as_norm.txt --json -o again.json")
     assert json.loads(output.splitlines()[1]) == found
+
+
+def test_a_calibrator_of_one_kind_of_scores_refuses_another(run, world):
+    """Cosines and AS-normed scores are on different scales; the notes beside the files tell them apart."""
+    assert Calibrator.load(world / "calibrator.json").kind == "as-norm top 10"
+    for file, kind in (("cosine.txt", "cosine"), ("llrs.txt", "llr")):
+        _, error, status = run(f"calibrate {file} --calibrator calibrator.json -o other.txt")
+        assert status == 2 and f"'as-norm top 10', and these are '{kind}'" in error and "--any-scores" in error
+        assert not (world / "other.txt").exists()
+    run("normalize cosine.txt --embeddings emb --method s-norm -o s_norm.txt")
+    assert "'s-norm'" in run("calibrate s_norm.txt --calibrator calibrator.json -o other.txt")[1]
+    assert run("calibrate cosine.txt --calibrator calibrator.json --any-scores -o any.txt")[2] == 0
+    (world / "bare.txt").write_bytes((world / "as_norm.txt").read_bytes())  # no note: nothing to compare
+    assert run("calibrate bare.txt --calibrator calibrator.json -o other.txt")[2] == 0
+    assert run("calibrate bare.txt --calibrator calibrator.json --kind cosine -o other.txt")[2] == 2
+
+
+def test_scores_of_another_model_are_refused(run, world):
+    content = json.loads((world / "calibrator.json").read_text())
+    content["provenance"]["sources"]["model"] = {"file": "a/embedder.safetensors", "sha256": "a" * 64}
+    (world / "of_a.json").write_text(json.dumps(content))
+    note = json.loads((world / "as_norm.txt.sources.json").read_text())
+    note["sources"]["model"] = {"file": "b/embedder.safetensors", "sha256": "b" * 64}
+    (world / "of_b.txt").write_bytes((world / "as_norm.txt").read_bytes())
+    (world / "of_b.txt.sources.json").write_text(json.dumps(note))
+    _, error, status = run("calibrate of_b.txt --calibrator of_a.json -o other.txt")
+    assert status == 2 and "of the model 'aaa" in error and "--any-scores" in error
+
+
+def test_distances_are_not_calibrated_as_scores(run, world):
+    lines = [line.split() for line in (world / "dev_as_norm.txt").read_text().splitlines()]
+    (world / "distances.txt").write_text("".join(f"{e} {t} {-float(s)} {label}\n" for e, t, s, label in lines))
+    _, error, status = run("calibrate distances.txt -o inverted.json")
+    assert (
+        status == 2 and "If the scores are distances, negate them" in error and not (world / "inverted.json").exists()
+    )
+    assert run("calibrate distances.txt --allow-inverted -o inverted.json")[2] == 0
+    assert Calibrator.load(world / "inverted.json").weight < 0
+
+
+def test_as_norm_fits_a_small_cohort_unless_a_number_is_asked_for(run, world, caplog):
+    assert run("normalize cosine.txt --embeddings emb -o small.txt")[2] == 0
+    assert "the cohort has 30 rows, so top_n is 30 instead of 300" in caplog.text
+    note = json.loads((world / "small.txt.sources.json").read_text())
+    assert note["kind"] == "as-norm top 30"
+    assert run("score emb trials.txt --norm as-norm -o small2.txt")[2] == 0
+    assert (world / "small2.txt").read_bytes() == (world / "small.txt").read_bytes()
+    _, error, status = run("normalize cosine.txt --embeddings emb --top-n 31 -o small3.txt")
+    assert status == 2 and "top_n = 31 but the cohort has 30 rows" in error
 
 
 def test_an_increasing_map_keeps_the_intervals(world):
@@ -183,6 +235,7 @@ def test_only_a_file_is_replaced_by_a_file(run, world):
 
 def test_a_calibrator_judged_on_its_own_scores_is_told_on(run, world, caplog):
     run("calibrate dev_as_norm.txt -o own.json")
+    caplog.clear()
     assert run("calibrate as_norm.txt --calibrator own.json -o others.txt")[2] == 0 and caplog.text == ""
     assert run("calibrate dev_as_norm.txt --calibrator own.json -o own.txt")[2] == 0
     assert "own.json was fitted to these very scores" in caplog.text
@@ -310,7 +363,7 @@ def test_no_torch_where_nothing_is_embedded(world):
         "compare cosine.txt as_norm.txt --replicates 40",
         "report metrics.json -o r.html",
         "calibrate dev_as_norm.txt -o c.json",
-        "calibrate cosine.txt --calibrator c.json -o c.txt",
+        "calibrate as_norm.txt --calibrator c.json -o c.txt",
     ]
     code = f"""import sys; from alpha_sv.cli import main
 for command in {commands}:

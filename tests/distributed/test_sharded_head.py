@@ -32,7 +32,7 @@ def run(work, ranks, folder):
     finally:
         for process in context.processes:
             process.kill()
-    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(ranks)]
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(ranks)]
 
 
 @pytest.fixture(scope="module")
@@ -63,10 +63,9 @@ def test_loss_and_gradients_are_those_of_all_samples_on_one_machine(first, numbe
 
 def test_each_step_reduces_two_numbers_a_row_and_there_are_few(first):
     for seen in first:
-        for *_, shapes, steps in seen["cases"]:
+        for *_, shapes in seen["cases"]:
             rows = EACH * RANKS
-            assert shapes.count((2, rows)) == steps + 1, "one for each step, and one that sees that it is done"
-            assert 1 <= steps <= 8
+            assert 2 <= shapes.count((2, rows)) <= 9, "one for each step, and one that sees that it is done"
             # beside them: the targets' cosines, the level, the spread, and ∂embeddings
             assert sorted(set(shapes)) == [(2, rows), (rows,), (rows, DIM)] and shapes.count((rows,)) == 3
 
@@ -86,7 +85,20 @@ def test_bad_batches_are_refused_on_every_rank(first, kind, message):
     """A label out of range on one rank once left the others waiting for it."""
     for rank, seen in enumerate(first):
         elsewhere = kind in ("label", "shape") and rank != 1
-        assert re.search("rank 1 has labels that do not fit" if elsewhere else message, seen["refusals"][kind])
+        assert re.search(
+            "rank 1 has labels or embeddings that do not fit" if elsewhere else message, seen["refusals"][kind]
+        )
+
+
+def test_a_steep_loss_keeps_its_certificate(first):
+    """A level rounded up by float32 was above the root: "please report this batch" at κ = 1000."""
+    full, embeddings, labels = one_machine(RANKS, loss=at_rank.A3M(2.0, 1000.0, 0.2), dtype=torch.float32, noise=0.1)
+    mean = sum(seen["steep"] for seen in first) / RANKS
+    torch.testing.assert_close(mean, full(embeddings, labels).detach(), rtol=1e-4, atol=1e-3)
+
+
+def test_second_derivatives_are_refused(first):
+    assert all("ShardedHead has first derivatives only" in seen["second derivative"] for seen in first)
 
 
 def test_nan_on_one_rank_is_nan_there_and_right_elsewhere(first):

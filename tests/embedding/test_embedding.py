@@ -1,6 +1,7 @@
 """Facts about embeddings: nothing depends on the batch, the run or the caller; a saved model is data."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -247,3 +248,72 @@ def test_full_disk_is_an_error_before_the_first_embedding(tmp_path, monkeypatch)
     monkeypatch.undo()
     writer = StoreWriter(tmp_path / "s", ["a"], ["x"], ["test"], 2, "key")
     assert writer.missing().tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"embedding_dim": 10**12},
+        {"embedding_dim": 10**400},
+        {"n_mels": 10**9},
+        {"n_mels": 0},
+        {"sample_rate": 10**15},
+        {"sample_rate": -16000},
+        {"channels": [16384] * 5},
+        {"channels": [8] * 10**5},
+        {"channels": [8]},
+        {"channels": [-8, 8, 8, 8, 24]},
+        {"res2net_scale": 0},
+        {"dilations": [float("nan")] * 5},
+    ],
+    ids=str,
+)
+def test_sizes_from_elsewhere_cannot_fill_the_memory(change, tmp_path):
+    """10^12 dimensions would ask for terabytes, and 16,384 channels for 21 GB, before any weight is read."""
+    small_embedder().save(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "architecture": "ecapa_tdnn", **change}))
+    with pytest.raises(ValueError, match="config.json"):
+        SpeakerEmbedder.load(tmp_path)
+
+
+def test_weights_far_larger_than_the_network_are_not_read(tmp_path):
+    small_embedder().save(tmp_path)
+    with open(tmp_path / "embedder.safetensors", "r+b") as file:
+        file.truncate(2**40)  # sparse
+    with pytest.raises(ValueError, match="embedder.safetensors does not fit config.json"):
+        SpeakerEmbedder.load(tmp_path)
+
+
+@pytest.mark.parametrize("killed_before", ["os.replace", "meta.json"])
+def test_a_store_killed_while_it_is_finished_is_not_extracted_again(tmp_path, monkeypatch, killed_before):
+    def writer():
+        return StoreWriter(tmp_path, ["a", "b"], ["s", "t"], ["test", "test"], 3, "key")
+
+    first = writer()
+    first.write([0, 1], np.ones((2, 3), np.float32))
+    replace = os.replace
+
+    def kill(source, target):
+        if killed_before == "os.replace" or str(target).endswith(killed_before):
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("os.replace", kill)
+        first.finish()
+    again = writer()
+    assert again.finished is None and len(again.missing()) == 0
+    assert (again.finish().matrix == 1).all()
+
+
+@pytest.mark.parametrize("file", ["embeddings.part.npy", "done.part.npy", "key.part"])
+def test_a_damaged_part_of_a_store_is_made_again(tmp_path, file):
+    def writer():
+        return StoreWriter(tmp_path, ["a", "b"], ["s", "t"], ["test", "test"], 3, "key")
+
+    writer().write([0], np.ones((1, 3), np.float32))
+    assert writer().missing().tolist() == [1]
+    path = tmp_path / file
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert writer().missing().tolist() == [0, 1]

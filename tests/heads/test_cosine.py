@@ -1,14 +1,16 @@
+import functools
+
 import pytest
 import torch
 import torch.nn.functional as F
 
-from alpha_sv.heads import CosineHead
+from alpha_sv.heads import CosineHead, SparseHead
 from alpha_sv.losses import AAMSoftmax, QMargin
 
 
-def test_head_is_loss_of_cosines_and_trains_both_sides():
-    head = CosineHead(8, 5, QMargin())
-    x, y = torch.randn(3, 8, requires_grad=True), torch.tensor([0, 4, 2])
+def test_head_is_loss_of_cosines_and_trains_both_sides(device):
+    head = CosineHead(8, 5, QMargin()).to(device)
+    x, y = torch.randn(3, 8, device=device, requires_grad=True), torch.tensor([0, 4, 2], device=device)
     cosines = F.normalize(x) @ F.normalize(head.weight).T
     loss = head(x, y)
     torch.testing.assert_close(loss, QMargin()(cosines, y))
@@ -33,3 +35,77 @@ def test_sizes_are_checked():
         CosineHead(8, 0)
     with pytest.raises(ValueError, match=r"\[0, 5\)"):
         CosineHead(8, 5)(torch.randn(2, 8), torch.tensor([0, 5]))
+
+
+@pytest.mark.parametrize("kind", [CosineHead, SparseHead])
+@pytest.mark.parametrize("length", [0.0, 1e-30])
+def test_an_embedding_or_prototype_without_direction_has_no_gradient(kind, length):
+    """Divided by the 1e-12 that kept its cosine finite, the gradient was 5e12."""
+    head = kind(8, 5)
+    head.weight.data[3] *= length
+    embeddings = torch.randn(4, 8)
+    embeddings[1] *= length
+    embeddings.requires_grad_()
+    loss = head(embeddings, torch.tensor([0, 1, 2, 3]))
+    loss.backward()
+    weight = head.weight.grad.to_dense()
+    assert loss.isfinite() and not embeddings.grad[1].any() and not weight[3].any()
+    assert embeddings.grad[[0, 2, 3]].any(1).all() and weight.isfinite().all() and weight.abs().max() < 1e3
+
+
+def test_a_zero_embedding_has_a_second_derivative_of_zero():
+    embeddings, head = torch.zeros(1, 4, requires_grad=True), CosineHead(4, 3)
+    (first,) = torch.autograd.grad(head(embeddings, torch.tensor([0])), embeddings, create_graph=True)
+    (second,) = torch.autograd.grad(first.sum(), head.weight)
+    assert not first.any() and not second.any()
+
+
+@pytest.mark.parametrize("kind", [CosineHead, SparseHead])
+@pytest.mark.parametrize("alpha", [1.0, 1.5, 3.0])
+def test_an_empty_batch_has_no_mean_but_a_sum_and_rows(kind, alpha):
+    empty, labels = torch.zeros(0, 8, requires_grad=True), torch.zeros(0, dtype=torch.long)
+    with pytest.raises(ValueError, match="batch is empty.*drop"):
+        kind(8, 5, QMargin(alpha))(empty, labels)
+    for reduction, shape in (("none", (0,)), ("sum", ())):
+        value = kind(8, 5, QMargin(alpha, reduction=reduction))(empty, labels)
+        value.sum().backward()
+        assert value.shape == shape and value.sum() == 0 and empty.grad.shape == (0, 8)
+
+
+@pytest.mark.parametrize("kind", [CosineHead, SparseHead])
+def test_arguments_of_other_toolkits_and_wrong_ones(kind):
+    head, x, y = kind(8, 5), torch.randn(3, 8), torch.tensor([0, 1, 2])
+    assert head(x, y, None) == head(x, y, torch.ones(3)) == head(x, y)  # pytorch-metric-learning, SpeechBrain
+    with pytest.raises(ValueError, match="miner"):
+        head(x, y, (y, y, y))
+    with pytest.raises(ValueError, match=r"embeddings \[N, 8\].*got \(3, 7\)"):
+        head(x[:, :7], y)
+    for loss in (QMargin, functools.partial(QMargin, alpha=1.5)):
+        with pytest.raises(ValueError, match="!new:.*!name:"):
+            kind(8, 5, loss)
+    per_example = kind(8, 5, QMargin(reduction="none"))(x, y)
+    assert per_example.shape == (3,)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: CosineHead(8, 300), lambda: SparseHead(8, 300), lambda: SparseHead(8, 300, AAMSoftmax())]
+)
+def test_compiled_model_with_a_head_gives_the_same_numbers(make):
+    """The default compiler did not come to an end with SparseHead."""
+
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedder, self.head = torch.nn.Linear(6, 8), make()
+
+        def forward(self, x, y):
+            return self.head(torch.tanh(self.embedder(x)), y)
+
+    model, x, y = Model(), torch.randn(4, 6), torch.tensor([0, 299, 7, 7])
+    found = []
+    for run in (model, torch.compile(model, backend="eager")):
+        model.zero_grad()
+        loss = run(x, y)
+        loss.backward()
+        found.append((loss.detach(), model.embedder.weight.grad, model.head.weight.grad.to_dense()))
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(*found, strict=True))

@@ -1,5 +1,7 @@
 """A3M-I: prototypes at the mean directions of their speakers."""
 
+import contextlib
+
 import pytest
 import torch
 
@@ -84,3 +86,50 @@ def test_bad_batches_are_refused(embeddings, labels, message):
 def test_no_batch_is_refused():
     with pytest.raises(ValueError, match="no batch"):
         class_means([], 3)
+
+
+def processes(*of_each):
+    """What `combine` sends and receives when these processes meet: each a callable that takes its `combine`."""
+    sent, found = [], []
+    for work in of_each:  # first what each of them sends
+
+        def note(sums):
+            sent.append(sums.clone())
+            raise StopIteration
+
+        with contextlib.suppress(StopIteration):
+            work(note)
+    for work in of_each:
+        try:
+            found.append(work(lambda sums: torch.stack(sent).sum(0)))
+        except ValueError as error:
+            found.append(error)
+    assert len(sent) == len(of_each), "a process that does not come to the all-reduce leaves the others waiting"
+    return found
+
+
+def of(given):
+    return lambda combine: class_means(given, 9, combine, embedding_dim=6)
+
+
+def test_a_process_without_a_batch_takes_part():
+    """It raised before the all-reduce, and the others waited for ever."""
+    alone = class_means(batches(), 9)
+    for means, classes in processes(of(batches()), of([])):
+        torch.testing.assert_close(means, alone[0])
+        assert torch.equal(classes, alone[1])
+    for error in processes(of([]), of([])):
+        assert "no batch" in str(error)
+
+
+@pytest.mark.parametrize("bad", ["nan", "label", "file"])
+def test_a_process_that_fails_takes_part_and_all_of_them_raise(bad):
+    def broken():
+        yield batches()[0]
+        if bad == "file":
+            raise ValueError("cannot be read")
+        yield torch.full((1, 6), torch.nan if bad == "nan" else 1.0), torch.tensor([9 if bad == "label" else 0])
+
+    first, second = processes(of(batches()), lambda combine: class_means(broken(), 9, combine, embedding_dim=6))
+    assert "another process failed" in str(first)
+    assert {"nan": "not finite", "label": "[0, 9)", "file": "cannot be read"}[bad] in str(second)

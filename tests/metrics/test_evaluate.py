@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import tracemalloc
 
 import numpy as np
@@ -159,3 +161,18 @@ def test_a_column_of_another_length_is_refused_by_name(labels, column):
     name = "labels" if len(labels) == 1 else "room"
     with pytest.raises(ValueError, match=f"'{name}' needs one value for each"):
         evaluate_conditions([1.0, 0.0], labels, {"room": column})
+
+
+def test_the_names_evaluate_and_cllr_are_functions_and_their_modules_are_imported_by_path():
+    code = """if True:
+        from alpha_sv.metrics.evaluate import DET_POINTS, evaluate_conditions
+        from alpha_sv.metrics.cllr import mean_cost
+        import alpha_sv.metrics.evaluate, alpha_sv.metrics.cllr, importlib
+        from alpha_sv.metrics import cllr, evaluate
+        import alpha_sv
+        assert importlib.import_module("alpha_sv.metrics.evaluate").DET_POINTS == DET_POINTS
+        for of in (alpha_sv.metrics, importlib.import_module("alpha_sv.metrics")):
+            assert of.evaluate is evaluate and evaluate([1.0], [0.0])["eer"]["value"] == 0
+            assert of.cllr is cllr and cllr([0.0], [0.0]) == 1
+    """
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -5,9 +5,9 @@ import pytest
 
 from alpha_sv.data.trials.files import write_scores, write_trials
 from alpha_sv.data.trials.tables import ScoreTable, Trials
+from alpha_sv.metrics.schema import check_metrics
 from alpha_sv.pipeline.evaluate import compare_files, evaluate_files, hardest_trials, load_systems
 from alpha_sv.report import write_markdown, write_report
-from alpha_sv.report.read import check_metrics
 
 
 @pytest.fixture

@@ -1,16 +1,19 @@
-"""Training examples: a function of (seed, epoch, utterance); augmentation does what its decibels say."""
+"""Training examples: a function of (seed, epoch, utterance)."""
 
 import dataclasses
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import soundfile
 
-from alpha_sv.data.audio.augment import Augmenter, add_noise, reverberate
-from alpha_sv.data.audio.read import AudioError
+from alpha_sv.data.audio.read import read_audio
 from alpha_sv.data.audio.speed import change_speed, class_names, source_length
 from alpha_sv.data.corpus.manifest import Utterance
+from alpha_sv.embedding.extract import read_whole
 from alpha_sv.sb.chunks import EpochSampler, RandomChunks
+from alpha_sv.sb.datasets import WholeUtterances
 
 
 def utterances(folder, seconds=(0.4, 1.0, 2.0)):
@@ -53,53 +56,6 @@ def test_sampler_gives_each_utterance_once_in_a_new_order_each_epoch():
     assert orders[0] != orders[1]
     sampler.set_epoch(1)
     assert tuple(n for _, n in sampler) == orders[0]
-
-
-@pytest.mark.parametrize("snr", [-5.0, 0.0, 20.0])
-def test_noise_is_added_at_the_asked_ratio(snr):
-    rng = np.random.default_rng(0)
-    signal, noise = 0.1 * rng.standard_normal(16000), 3 * rng.standard_normal(16000)
-    added = add_noise(signal, noise, snr) - signal
-    assert 10 * np.log10(np.mean(signal**2) / np.mean(added**2)) == pytest.approx(snr, abs=1e-6)
-
-
-def test_silence_gets_no_noise_and_no_nan():
-    signal = np.ones(100)
-    assert np.array_equal(add_noise(signal, np.zeros(100), 0), signal)
-    assert np.array_equal(add_noise(np.zeros(100), signal, 0), np.zeros(100))
-    assert np.array_equal(reverberate(np.zeros(100), signal), np.zeros(100))
-
-
-def test_reverberation_keeps_time_power_and_length():
-    rng = np.random.default_rng(0)
-    signal = rng.standard_normal(8000)
-    rir = np.zeros(500)
-    rir[40] = 0.5  # a pure delay: aligned at its direct sound it changes nothing
-    np.testing.assert_allclose(reverberate(signal, rir), signal, atol=1e-9)
-    rir[40:] += 0.2 * rng.standard_normal(460) * np.exp(-np.arange(460) / 100)
-    wet = reverberate(signal, rir)
-    assert len(wet) == 8000 and np.mean(wet**2) == pytest.approx(np.mean(signal**2))
-    assert 0.3 < np.corrcoef(wet, signal)[0, 1] < 0.999
-
-
-def test_augmenter_takes_any_folder_and_says_what_is_wrong(tmp_path):
-    deep = tmp_path / "noise" / "a" / "b"
-    deep.mkdir(parents=True)
-    soundfile.write(deep / "n.flac", 0.1 * np.random.default_rng(0).standard_normal(4000), 16000)
-    augment = Augmenter(tmp_path / "noise", noise_probability=1.0, snr_low=10, snr_high=10)
-    wave = np.sin(np.arange(8000) / 5)
-    noisy = augment(wave, np.random.default_rng(1))
-    assert 10 * np.log10(np.mean(wave**2) / np.mean((noisy - wave) ** 2)) == pytest.approx(10, abs=1e-3)
-    assert np.array_equal(Augmenter()(wave, np.random.default_rng(1)), wave)
-    (tmp_path / "empty").mkdir()
-    for folder, message in ((tmp_path / "none", "does not exist"), (tmp_path / "empty", "holds no audio")):
-        with pytest.raises(ValueError, match=message):
-            Augmenter(folder)
-    soundfile.write(deep / "m.wav", np.ones(100), 8000)
-    with pytest.raises(AudioError, match="m.wav has 8000 Hz"):
-        Augmenter(tmp_path / "noise")
-    with pytest.raises(ValueError, match="noise_probability"):
-        Augmenter(noise_probability=2)
 
 
 def test_unknown_speaker_is_named(tmp_path):
@@ -186,3 +142,63 @@ def test_labels_with_gaps_leave_no_room_for_speeds(tmp_path):
     RandomChunks(rows, {"s0": 0, "s1": 5}, 0.5)
     with pytest.raises(ValueError, match="number them from 0"):
         RandomChunks(rows, {"s0": 0, "s1": 5}, 0.5, speeds=(1.0, 0.9))
+
+
+def test_examples_are_those_of_a_plain_list_of_utterances(tmp_path):
+    rows, labels = utterances(tmp_path), {"s1": 5, "s0": 2}
+    chunks = RandomChunks(rows, labels, 0.5, seed=3)
+    for epoch, number in EpochSampler(3, seed=3):
+        row, rng = rows[number], np.random.default_rng((3, epoch, number))
+        start = int(rng.integers(max(row.num_samples - 8000, 0) + 1))
+        plain = np.resize(read_audio(row.path, start, min(8000, row.num_samples)), 8000)
+        wave, label = chunks[epoch, number]
+        np.testing.assert_array_equal(wave, plain)
+        assert (label, type(label)) == (labels[row.speaker], int)
+    whole = WholeUtterances(rows, speeds=(1.0, 0.8))
+    for number in range(3):
+        plain, filled = read_whole(rows[number], 16000), whole[number][0]
+        np.testing.assert_array_equal(filled[: len(plain)], plain)
+        assert not filled[len(plain) :].any(), "filled with zeros to the length of its batch"
+        assert whole[number][1] == number and whole[number + 3][1] == number + 3
+        assert len(whole[number + 3][0]) == pytest.approx(len(whole[number][0]) / 0.8, abs=1000)
+    assert sorted(n for batch in whole.batches(2) for n in batch) == list(range(6))
+
+
+GROWTH = """
+import os, sys
+import numpy as np
+from alpha_sv.data.corpus.manifest import Utterance
+from alpha_sv.sb import chunks
+
+def private():
+    with open("/proc/self/smaps_rollup") as file:
+        return sum(int(line.split()[1]) for line in file if line.startswith("Private")) * 1024
+
+size = int(sys.argv[1])
+rows = [
+    Utterance(f"id{i // 50:05}/{i // 8:011}/{i % 8:05}.wav", f"/corpora/voxceleb2/dev/wav/id{i // 50:05}/{i // 8:011}/"
+              f"{i % 8:05}.wav", f"id{i // 50:05}", "", 128000, 16000, 1, "train")
+    for i in range(size)
+]
+speakers = sorted({row.speaker for row in rows})
+examples = chunks.RandomChunks(rows, {name: label for label, name in enumerate(speakers)}, 0.001)
+first, speakers = rows[0], None
+del rows
+chunks.read_audio = lambda path, start, count, rate: np.zeros(count, np.float32)
+if os.fork() == 0:
+    examples[1, 0]
+    before = private()
+    total = sum(examples[1, number][1] for number in range(size))
+    assert total == sum(i // 50 for i in range(size)), total
+    print((private() - before) / size)
+    os._exit(sys.stdout.flush() or 0)
+sys.exit(os.wait()[1])
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="smaps_rollup is Linux's")
+@pytest.mark.parametrize("size", [30_000, pytest.param(300_000, marks=pytest.mark.slow)])
+def test_a_worker_copies_little_of_the_corpus(size):
+    """Objects are copied page by page when they are looked at: a list took 275 bytes per utterance and worker here."""
+    run = subprocess.run([sys.executable, "-c", GROWTH, str(size)], capture_output=True, text=True, check=True)
+    assert float(run.stdout) < 100

@@ -14,8 +14,9 @@ from alpha_sv.embedding import SpeakerEmbedder
 from alpha_sv.sb.datasets import ValidationSet
 from alpha_sv.sb.experiment import run
 from alpha_sv.sb.training_log import TrainingLog
+from alpha_sv.schedule import ExponentialRate
 from tests.fixtures.speech_tree import make_tree, voice
-from tests.fixtures.training_runs import RECIPE, TINY, arguments, finish, log_of, start_command
+from tests.fixtures.training_runs import RECIPE, TINY, arguments, column, finish, log_of, run_killed, start_command
 
 
 def start(tree, output, **overrides):
@@ -166,7 +167,7 @@ def test_validation_set_needs_labels_and_its_utterances():
 
     with pytest.raises(ValueError, match="one target and one nontarget"):
         ValidationSet([], Trials(np.array(["a"]), np.array(["b"]), np.array([True])))
-    with pytest.raises(ValueError, match="2 utterances .* not in the manifest: a, b"):
+    with pytest.raises(ValueError, match="2 names .* not in the corpus: a, b"):
         ValidationSet([], Trials(np.array(["a", "a"]), np.array(["b", "a"]), np.array([True, False])))
 
 
@@ -196,3 +197,32 @@ def test_training_log_drops_lines_after_the_checkpoint_and_a_torn_last_line(tmp_
         2,
         3,
     ]
+
+
+def test_a_second_training_in_a_folder_is_refused_while_the_first_runs(tree, tmp_path, monkeypatch):
+    monkeypatch.chdir(RECIPE)
+    first = start_command(["train.py", *arguments(tree, tmp_path, number_of_epochs=200)])
+    try:
+        while not (tmp_path / "train_log.jsonl").exists():
+            assert first.poll() is None
+            time.sleep(0.05)
+        with pytest.raises(ValueError, match=f"in use by process {first.pid} on .* give another folder"):
+            run(arguments(tree, tmp_path, number_of_epochs=200))
+    finally:
+        first.kill()
+        first.communicate()
+    before = log_of(tmp_path)
+    run_killed(arguments(tree, tmp_path, number_of_epochs=200), len(before) + 20)
+    steps = column(tmp_path, "step")
+    assert steps == list(range(1, len(steps) + 1)), "the log has each step once"
+
+
+def test_a_negative_learning_rate_stops_the_run(tree, tmp_path, monkeypatch):
+    monkeypatch.chdir(RECIPE)
+    schedule = (
+        "--lr_schedule=!new:alpha_sv.schedule.ExponentialRate {initial_lr: 0.1, final_lr: 0.01, "
+        "warmup_epochs: 0, number_of_epochs: 2}"
+    )
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(ValueError, match="learning rate of step 3 is -1"):
+        patch.setattr(ExponentialRate, "__call__", lambda rate, epoch: -1.0 if epoch > 0.3 else 0.01)
+        run([*arguments(tree, tmp_path), schedule])

@@ -4,6 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from alpha_sv.embedding import SpeakerEmbedder
@@ -233,6 +234,22 @@ def test_a_refused_command_leaves_the_folder_as_it_was(tree, tmp_path):
         with pytest.raises(ValueError):
             run(arguments(tree, tmp_path / "out", **{"number_of_epochs": 1, **other}))
         assert content() == before, other
+
+
+def test_noises_are_part_of_the_run_and_are_decoded_before_it_begins(tree, tmp_path):
+    noise = tmp_path / "noise"
+    shutil.copytree(tree / "noise", noise)
+    run_killed(arguments(tree, tmp_path / "out", noise_folder=noise, **OFTEN), 2)
+    whole = soundfile.read(noise / "0.wav")[0]
+    soundfile.write(noise / "1.wav", whole, 16000)
+    with pytest.raises(ValueError, match="run on other data .*noises and rooms"):
+        run(arguments(tree, tmp_path / "out", noise_folder=noise, **OFTEN))
+    whole[5] = np.nan
+    for name in ("0.wav", "1.wav"):
+        soundfile.write(noise / name, whole, 16000, subtype="FLOAT")
+    with pytest.raises(ValueError, match="none of its 2 files is usable"):
+        run(arguments(tree, tmp_path / "nan", noise_folder=noise))
+    assert not (tmp_path / "nan" / "save").exists()
 
 
 def test_there_is_a_model_as_soon_as_there_is_a_best_epoch(tree, tmp_path):

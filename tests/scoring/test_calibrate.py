@@ -176,13 +176,19 @@ def test_thresholds_of_named_points(crowd):
     full = with_points(calibrator, evaluate(llrs[labels], llrs[~labels]))
     named = {point.name: point for point in full.points}
     # 10,875 nontarget trials: 1e-3 allows 10 false accepts, 1e-4 fewer than the 10 it takes
-    assert set(named) == {"p_target 0.01", "p_target 0.05", "eer", "fpr 1e-2", "fpr 1e-3"}
+    supported = {"p_target 0.01", "p_target 0.05", "eer", "fpr 1e-2", "fpr 1e-3"}
+    assert {name for name, point in named.items() if point.supported} == supported
+    assert set(named) == supported | {"fpr 1e-4"}
     for name, fpr in (("fpr 1e-2", 1e-2), ("fpr 1e-3", 1e-3)):
         accepts = (llrs[~labels] >= full.threshold(name)).sum()
         assert named[name].false_accepts == accepts <= fpr * (~labels).sum()
         assert named[name].misses == (llrs[labels] < full.threshold(name)).sum()
-    with pytest.raises(ValueError, match="no operating point 'fpr 1e-4'.*'eer'"):
+    with pytest.raises(ValueError, match="'fpr 1e-4' is not supported: it rests on 1 false accepts in 10875 .*'eer'"):
         full.threshold("fpr 1e-4")
+    assert not full.supports("fpr 1e-4") and full.supports("fpr 0.001") and not full.supports("fpr 1e-5")
+    assert full.point("fpr 0.0001").misses == (llrs[labels] < full.point("fpr 1e-4").threshold).sum()
+    with pytest.raises(ValueError, match="no operating point 'fpr 1e-5'.*'eer'"):
+        full.threshold("fpr 1e-5")
 
 
 def test_a_calibrator_comes_back_from_its_file(crowd, tmp_path):
@@ -193,7 +199,7 @@ def test_a_calibrator_comes_back_from_its_file(crowd, tmp_path):
     calibrator.save(tmp_path / "calibration.json")
     back = Calibrator.load(tmp_path / "calibration.json")
     assert back == calibrator
-    assert json.loads((tmp_path / "calibration.json").read_text())["format"] == "alpha_sv.calibration/1"
+    assert json.loads((tmp_path / "calibration.json").read_text())["format"] == "alpha_sv.calibration/2"
     assert back.provenance == {"targets": 300, "nontargets": 10875, "p_target": 0.01, "scores": "abc"}
     assert back.llrs(scores, durations).tobytes() == calibrator.llrs(scores, durations).tobytes()
 
@@ -207,7 +213,7 @@ def test_a_calibrator_is_never_unpickled(tmp_path):
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        (["format"], "alpha_sv.calibration/2", "'format' is not 'alpha_sv.calibration/1'"),
+        (["format"], "alpha_sv.calibration/3", "'format' is not 'alpha_sv.calibration/2'"),
         (["weight"], "3", "'weight' must be a finite number, got '3'"),
         (["weight"], float("nan"), "'weight' must be a finite number, got nan"),
         (["offset"], None, "'offset'"),
@@ -218,6 +224,11 @@ def test_a_calibrator_is_never_unpickled(tmp_path):
         (["points", 1, "threshold"], True, r"points\[1\]: the field 'threshold' must be a finite number"),
         (["points", 1, "treshold"], 1.0, r"points\[1\]: fields 'treshold' missing or unknown"),
         (["points", 1, "name"], "eer", "'points' has a name twice"),
+        (["points", 1, "supported"], 1, r"points\[1\]: the field 'supported' must be true or false"),
+        (["bounds"], 3.0, "'bounds' is not a list"),
+        (["bounds"], [1.0, 2.0], "'bounds' must be a negative and a positive number"),
+        (["kind"], 3, "'kind' and 'warnings' must be texts"),
+        (["warnings"], "few", "'warnings'"),
         (["provenance"], "me", "'provenance' is not there or not a dict"),
         (["surprise"], 1, "'surprise' missing or unknown"),
     ],
@@ -279,7 +290,7 @@ def test_folds_need_speakers_who_fit_the_labels(crowd):
             cross_calibrate(scores, labels, enroll, test, folds=folds)
     with pytest.raises(ValueError, match="trial 0 is labelled 0 but its speakers are 's0' and 's0'"):
         cross_calibrate(scores, ~labels, enroll, test)
-    with pytest.raises(ValueError, match="one a trial"):
+    with pytest.raises(ValueError, match="one per trial"):
         cross_calibrate(scores, labels, enroll[1:], test[1:])
     few = np.isin(enroll, ["s0", "s1", "s2"]) & np.isin(test, ["s0", "s1", "s2"])
     with pytest.raises(ValueError, match="without the speakers of groups 0 and 1 of 3: .*more speakers"):

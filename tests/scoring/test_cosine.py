@@ -70,6 +70,31 @@ def test_only_row_with_row_is_compared(left, right):
         cosine_scores(np.ones(left), np.ones(right))
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "float16"])
+def test_tensors_and_lists_are_scored_like_arrays(dtype):
+    torch = pytest.importorskip("torch")
+    tensors = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0)).to(getattr(torch, dtype))
+    expected = cosine_scores(*tensors.double().numpy())
+    np.testing.assert_allclose(cosine_scores(*tensors.requires_grad_()), expected, atol=1e-15)
+    np.testing.assert_allclose(cosine_scores(*tensors.tolist()), expected, atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([[1.0], [1.0, 2.0]], "rows of one length"),
+        ([["a", "b"]], "real numbers are needed"),
+        (np.ones((1, 2), dtype=complex), "real numbers are needed"),
+        (None, "real numbers are needed"),
+        ([1.0, 2.0], r"a single pair is \[a\], \[b\]"),
+        (np.ones((2, 0)), "must be real numbers"),
+    ],
+)
+def test_what_is_no_matrix_is_refused(rows, message):
+    with pytest.raises(ValueError, match=message):
+        cosine_scores(rows, rows)
+
+
 def test_trials_are_scored_in_order_with_their_labels(store):
     trials = random_trials(store)
     table = score_trials(trials, store, progress=False)

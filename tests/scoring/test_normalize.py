@@ -14,6 +14,7 @@ from alpha_sv.scoring import (
     cohort_cache,
     cohort_statistics,
     cosine_scores,
+    default_top_n,
     normalize_table,
     s_norm,
     speaker_means,
@@ -154,13 +155,39 @@ def test_each_utterance_meets_the_cohort_once(world, monkeypatch):
     assert sorted(seen) == sorted({*table.enroll.tolist(), *table.test.tolist()})
 
 
-def test_a_cohort_smaller_than_top_n_is_refused(world):
-    # peers: topk raised without saying why; shrinking top_n silently would be worse
+def test_a_top_n_larger_than_the_cohort_is_refused(world):
+    # peers: topk raised without saying why; shrinking a top_n that was asked for would be worse
     store, cohort_rows, table = world
     with pytest.raises(ValueError, match="top_n = 300 but the cohort has 40 rows.*top_n <= 40"):
-        normalize_table(table, store, cohort_rows)
+        normalize_table(table, store, cohort_rows, top_n=300)
     with pytest.raises(ValueError, match="top_n = 41 but the cohort has 40 rows"):
         cohort_statistics(store.matrix, cohort_rows, 41)
+
+
+def test_a_top_n_that_nobody_asked_for_fits_the_cohort(world, caplog):
+    store, cohort_rows, table = world
+    whole = normalize_table(table, store, cohort_rows, top_n=40)
+    assert caplog.text == ""
+    assert (normalize_table(table, store, cohort_rows).scores == whole.scores).all()
+    assert "the cohort has 40 rows, so top_n is 40 instead of 300" in caplog.text
+    assert [default_top_n(size) for size in (1, 299, 300, 6000)] == [1, 299, 300, 300]
+
+
+def test_lists_and_tensors_are_arrays_and_the_rest_is_refused():
+    torch = pytest.importorskip("torch")
+    stats = ([0.1, 0.2], [0.2, 0.1])
+    expected = as_norm(np.array([0.5, 0.2]), stats, stats)
+    for given in ([0.5, 0.2], torch.tensor([0.5, 0.2], dtype=torch.float64, requires_grad=True)):
+        np.testing.assert_allclose(as_norm(given, stats, tuple(map(torch.tensor, stats))), expected, atol=1e-6)
+    for scores, statistics, message in (
+        ([0.5, np.nan], stats, "scores of trial 1 is nan"),
+        ([0.5, 0.2], ([0.1, np.inf], [0.2, 0.1]), "mean of trial 1 is not finite"),
+        ([0.5, 0.2], ([0.1, 0.2],), r"must be \(mean, std\), got 1 values"),
+        (["a", "b"], stats, "real numbers are needed"),
+        ([[0.5], [0.2, 0.1]], stats, "rows of one length"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            as_norm(scores, statistics, stats)
 
 
 def test_zero_variance_is_refused_by_name(world):

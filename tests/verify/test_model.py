@@ -175,5 +175,5 @@ def test_a_device_that_is_not_there_is_said(tmp_path):
 def test_the_output_folder_of_a_training_will_do(tmp_path):
     small_embedder().save(tmp_path / "model")
     np.testing.assert_array_equal(load_model(tmp_path).embed(GOOD), load_model(tmp_path / "model").embed(GOOD))
-    with pytest.raises(ValueError, match="holds no model"):
+    with pytest.raises(ValueError, match="not a saved embedder"):
         load_model(tmp_path / "..")

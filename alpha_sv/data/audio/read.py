@@ -1,12 +1,14 @@
 """Reading audio: the wanted samples of one file, or an error that names the file, the problem and the remedy.
 
-Files are read through libsndfile, block by block and by seeking, so a crop costs its own length. Several
-channels become one by their mean. Nothing is resampled, padded or repaired on the way: a file that is not
-what its header says is an error here rather than a silent difference in a result.
+Files are read through libsndfile, block by block. Several channels become one by their mean. Nothing is
+resampled, padded or repaired on the way: a file that is not what its header says is an error here rather than a
+silent difference in a result.
 
-Seeking in wav, flac and Vorbis gives the very samples of a full read. In Opus it gives the right position,
-but the decoder reconverges from there: in 600 crops of speech at 50 kbit/s, half equal a full read bit by bit
-and the others differ from it by at most 1.1 % of their RMS.
+A crop is the slice of a full read. Where every sample stands for itself or in a block of its own (PCM, FLAC,
+A-law, µ-law, ADPCM), libsndfile seeks to it. The other codecs carry a state, and some cannot seek (GSM 6.10,
+G.721). libsndfile's seek in the last page of Vorbis lands beside the sample asked for, and that of mp3 starts
+without the bits that earlier frames hold. They are decoded from the beginning, or from 30 s ahead of the crop
+where they can seek, which is beyond the longest page of Vorbis at 16 kHz.
 
 A path may also name a file inside a tar (see `alpha_sv.data.audio.tar_member`); it gives the very
 samples of the loose file.
@@ -17,20 +19,21 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-import struct
 from collections.abc import Iterator
-from typing import BinaryIO
 
 import numpy as np
 import soundfile
 
+from alpha_sv.data.audio.containers import missing_bytes
 from alpha_sv.data.audio.tar_member import file_on_disk, open_bytes, parse_member
 
-AUDIO_EXTENSIONS = (".wav", ".flac", ".ogg", ".opus")
+AUDIO_EXTENSIONS = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 
-_BLOCK = 1 << 18  # frames decoded at a time: 16 s at 16 kHz, so most files are one block
+_BLOCK = 1 << 18  # samples decoded at a time: 16 s at 16 kHz, so most files are one block
 _UNKNOWN_FRAMES = 1 << 60  # libsndfile's count for a FLAC whose header gives none is 2^63 - 1
-_UNKNOWN_BYTES = 0x7FFFF000  # at and above: what wav writers put as the size when they write to a pipe
+_STATELESS = ("FLOAT", "DOUBLE", "ULAW", "ALAW", "IMA_ADPCM", "MS_ADPCM")  # and PCM: seeking is exact
+_LEAD = 30  # s
+_LONGEST_NAME = 500  # bytes that libsndfile surely takes
 
 
 class AudioError(ValueError):
@@ -58,7 +61,8 @@ def read_header(path: str | os.PathLike) -> tuple[int, int, int]:
     Raises
     ------
     AudioError
-        The file is missing, not audio, without samples, or shorter than its own header says (wav, Ogg).
+        The file is missing, no audio, not to be opened, without samples, or shorter than its own header says (wav,
+        Ogg, mp3).
     """
     with _opened(path) as file:
         return file.frames, file.samplerate, file.channels
@@ -72,7 +76,7 @@ def read_audio(
     Parameters
     ----------
     path : path-like
-        wav, flac, ogg or opus; anything else that libsndfile knows is read too.
+        wav, flac, ogg, opus or mp3; anything else that libsndfile knows is read too.
     start : int
         First sample, at least 0.
     num_samples : int, optional
@@ -122,21 +126,27 @@ def read_blocks(
                 "changed since the manifest was written, prepare the data again",
                 "truncated",
             )
-        position, reason = start, ""
+        position, reason = 0, ""
         try:
-            if start:
-                file.seek(start)
+            position = _approach(file, start)
+            longest = max(1, _BLOCK // file.channels)
             while position < stop:
-                block = file.read(min(_BLOCK, stop - position), dtype="float32", always_2d=True)
+                wanted = (start if position < start else stop) - position
+                block = file.read(min(longest, wanted), dtype="float32", always_2d=True)
                 if not len(block):
                     break
+                if position < start:
+                    position += len(block)
+                    continue
                 if not np.isfinite(block).all():
                     first = position + int(np.argmin(np.isfinite(block).all(axis=1)))
                     raise AudioError(f"{path}: sample {first} is NaN or infinite; make the file again", "nan")
                 yield block
                 position += len(block)
-        except soundfile.LibsndfileError as error:
-            reason = f" ({error.error_string})"
+        except (RuntimeError, ValueError) as error:
+            if isinstance(error, AudioError):
+                raise
+            reason = f" ({getattr(error, 'error_string', error)})"
         if position < stop:
             raise AudioError(
                 f"{path}: truncated or damaged: decoding stops near sample {position} of the {file.frames} "
@@ -164,11 +174,25 @@ def check_signal(signal: np.ndarray, path: str | os.PathLike) -> None:
         raise AudioError(f"{path}: silent: all {np.size(signal)} samples are zero; leave the file out", "silent")
 
 
+class _InOrder(soundfile.SoundFile):
+    """soundfile seeks to the end of every block that it has read, unless the file says that it cannot: a codec with a
+    state would begin each block anew.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+    def can_seek(self) -> bool:
+        return super().seekable()
+
+
 @contextlib.contextmanager
-def _opened(path: str | os.PathLike) -> Iterator[soundfile.SoundFile]:
+def _opened(path: str | os.PathLike) -> Iterator[_InOrder]:
     """The opened file, once what can be told without decoding has been checked."""
     member, disk = parse_member(path), file_on_disk(path)
     if not os.path.isfile(disk):
+        if os.path.exists(disk):
+            raise AudioError(f"{path}: a folder, pipe or device, not a file; leave it out")
         raise AudioError(f"{path}: no such file; check the path, or prepare the data again")
     size = os.path.getsize(disk)
     if member:
@@ -181,8 +205,12 @@ def _opened(path: str | os.PathLike) -> Iterator[soundfile.SoundFile]:
         size = member.size
     if size == 0:
         raise AudioError(f"{path}: empty file (0 bytes); copy or download it again", "empty")
-    with open_bytes(path) as raw:
-        missing = _missing_bytes(raw, size)
+    with contextlib.ExitStack() as stack:
+        try:
+            raw = stack.enter_context(open_bytes(path))
+            missing = missing_bytes(raw, size)
+        except OSError as error:
+            raise AudioError(f"{path}: unreadable: {error.strerror}; mend its permissions, or leave it out") from error
         if missing:
             raise AudioError(
                 f"{path}: truncated: at least {missing} bytes are missing at the end; copy or download it again",
@@ -190,11 +218,12 @@ def _opened(path: str | os.PathLike) -> Iterator[soundfile.SoundFile]:
             )
         raw.seek(0)
         try:
-            file = soundfile.SoundFile(raw if member else os.fspath(path))  # by name: without calls back to Python
-        except soundfile.LibsndfileError as error:
-            raise AudioError(
-                f"{path}: unreadable: {error.error_string.strip()}; known extensions: {' '.join(AUDIO_EXTENSIONS)}"
-            ) from error
+            # by name: without calls back to Python; as bytes, for a name need not be Unicode
+            name = os.fsencode(path)
+            file = _InOrder(raw if member or len(name) > _LONGEST_NAME else name)
+        except (RuntimeError, TypeError, ValueError, OverflowError) as error:  # TypeError: an extension without header
+            reason = getattr(error, "error_string", str(error)).strip()
+            raise AudioError(f"{path}: unreadable: {reason}; known extensions: {' '.join(AUDIO_EXTENSIONS)}") from error
         with file:
             if file.frames == 0:
                 raise AudioError(f"{path}: empty: the header counts no samples; record or convert it again", "empty")
@@ -205,37 +234,13 @@ def _opened(path: str | os.PathLike) -> Iterator[soundfile.SoundFile]:
             yield file
 
 
-def _missing_bytes(file: BinaryIO, size: int) -> int:
-    """How many bytes a wav or Ogg file lacks of what its last header announces; 0 for other formats.
-
-    libsndfile shortens such files without a word, so a download that broke off would pass for a shorter
-    recording.
-    """
-    magic = file.read(12)
-    if magic[:4] == b"RIFF":
-        # RIFF: chunks of a 4-byte name, a little-endian length and that many bytes, padded to an even
-        # count
-        while len(header := file.read(8)) == 8:
-            length = struct.unpack("<I", header[4:])[0]
-            if header[:4] == b"data":
-                known = length < _UNKNOWN_BYTES
-                return max(0, file.tell() + length - size) if known else 0
-            file.seek(length + length % 2, os.SEEK_CUR)
-    elif magic[:4] == b"OggS":
-        # RFC 3533: a page is 27 bytes, the last of them a count n, then n segment lengths, then the
-        # segments. A page holds at most 65,307 bytes, so the last one starts within that distance of the
-        # end.
-        file.seek(max(0, size - 65307))
-        tail = file.read()
-        start = tail.rfind(b"OggS\0")
-        if start < 0:
-            return 0
-        page = tail[start:]
-        if len(page) < 27:
-            return 27 - len(page)
-        lengths = page[27 : 27 + page[26]]
-        return max(0, 27 + page[26] + sum(lengths) - len(page))
-    return 0
+def _approach(file: _InOrder, start: int) -> int:
+    """Where to decode from, so that the samples from `start` on are those of a full read; the file is put there."""
+    if file.subtype.startswith("PCM_") or file.subtype in _STATELESS:
+        position = start
+    else:
+        position = max(0, start - _LEAD * file.samplerate)
+    return file.seek(position) if position and file.can_seek() else 0
 
 
 def _wrong_rate(path: str | os.PathLike, rate: int, wanted: int) -> AudioError:

@@ -10,14 +10,16 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from alpha_sv.data.corpus.names import as_word, one_form, some
 from alpha_sv.data.corpus.tree import AudioFile
 from alpha_sv.data.trials.files import Trials
 
 logger = logging.getLogger(__name__)
+
+_HEADER = ("speaker", "speaker_id", "spk", "spk_id", "id")  # a first line that begins so is a header
 
 
 def assign_roles(
@@ -25,7 +27,7 @@ def assign_roles(
     lists: Sequence[tuple[str, Trials]],
     exclusions: Sequence[str],
     valid_lists: Sequence[tuple[str, Trials]] = (),
-) -> tuple[dict[str, str], dict[str, int]]:
+) -> tuple[dict[str, str], dict[str, list[AudioFile]]]:
     """Decide what every file is for.
 
     Parameters
@@ -33,10 +35,9 @@ def assign_roles(
     files : sequence of AudioFile
         Of all pooled trees.
     lists : sequence of (path, Trials)
-        The trial lists, with the paths they were read from.
+        The trial lists, with the paths they were read from; names in the form of `alpha_sv.data.corpus.names`.
     exclusions : sequence of str
-        Speakers of the trees, or files with one in the first column of each line; such a file may name absent
-        ones.
+        Speakers of the trees, or files with one in the first column of each line.
     valid_lists : sequence of (path, Trials)
         Development trial lists; their speakers do not train either.
 
@@ -45,13 +46,13 @@ def assign_roles(
     split_of : dict
         ID → "train", "valid" or "test", of the files in use, in the order of `files`.
     left_out : dict
-        Reason → number of files.
+        Reason → files.
 
     Raises
     ------
     ValueError
-        A trial names a file that is not there, an exclusion is neither a speaker nor a file, or test and development
-        trials share speakers.
+        A trial names a file that is not there, an exclusion, or a line of its file, is no speaker of the trees, or
+        test and development trials share speakers.
 
     Example
     -------
@@ -78,17 +79,17 @@ def assign_roles(
     trial_speakers = speakers["test"] | speakers["valid"]
     excluded = _excluded(exclusions, set(speaker_of.values()))
     split_of: dict[str, str] = {}
-    left_out: Counter[str] = Counter({"other files of trial speakers": 0, "excluded speakers": 0})
+    left_out: dict[str, list[AudioFile]] = {"other files of trial speakers": [], "excluded speakers": []}
     for file in files:
         if file.utt_id in listed:
             split_of[file.utt_id] = listed[file.utt_id]
         elif file.speaker in trial_speakers:
-            left_out["other files of trial speakers"] += 1
+            left_out["other files of trial speakers"].append(file)
         elif file.speaker in excluded:
-            left_out["excluded speakers"] += 1
+            left_out["excluded speakers"].append(file)
         else:
             split_of[file.utt_id] = "train"
-    return split_of, dict(left_out)
+    return split_of, left_out
 
 
 def _check_listed(path: str, named: set[str], speaker_of: dict[str, str]) -> None:
@@ -106,11 +107,17 @@ def _check_listed(path: str, named: set[str], speaker_of: dict[str, str]) -> Non
             break
     raise ValueError(
         f"{path}: {len(missing)} of the {len(named)} files it names are not in the data folders "
-        f"({', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}); {hint}"
+        f"({some(missing)}); {hint}"
     )
 
 
 def _check_labels(path: str, trials: Trials, speaker_of: dict[str, str]) -> None:
+    same = [a for a, b in zip(trials.enroll.tolist(), trials.test.tolist(), strict=True) if a == b]
+    if same:
+        logger.warning(
+            "%s: %d of %d trials compare a file with itself (such as %s), which is no test; take them out",
+            *(path, len(same), len(trials), same[0]),
+        )
     if trials.labels is None:
         return
     rows = zip(trials.enroll.tolist(), trials.test.tolist(), trials.labels.tolist(), strict=True)
@@ -126,17 +133,39 @@ def _check_labels(path: str, trials: Trials, speaker_of: dict[str, str]) -> None
 def _excluded(exclusions: Sequence[str], speakers: set[str]) -> set[str]:
     excluded: set[str] = set()
     for item in exclusions:
-        if item in speakers:
-            excluded.add(item)
-        elif os.path.isfile(item):
-            text = Path(item).read_text(encoding="utf-8-sig")
-            names = {re.split(r"[\s,]", line.strip(), maxsplit=1)[0] for line in text.splitlines() if line.strip()}
-            if not names & speakers:
-                logger.warning("%s: none of its %d speakers are in the data folders", item, len(names))
-            excluded |= names
+        path = os.path.expanduser(item)
+        if as_word(item) in speakers:
+            excluded.add(as_word(item))
+        elif os.path.isfile(path):
+            excluded |= _listed(path, speakers)
         else:
             raise ValueError(
-                f"exclude_speakers: {item!r} is neither a speaker of the data folders (such as "
-                f"{min(speakers)!r}) nor a file; correct the name, or list absent speakers in a file"
+                f"exclude_speakers: {item!r} is neither a speaker of the data folders (such as {min(speakers)!r}) nor "
+                "a file; correct the name"
             )
     return excluded
+
+
+def _listed(path: str, speakers: set[str]) -> set[str]:
+    """The speakers that a file names. All must be there: a name that is misspelt would train."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: a list of speakers must be text in UTF-8 ({error}); convert it") from error
+    named, unknown = set(), []
+    for number, line in enumerate(lines, 1):
+        line = line.strip()
+        word = one_form(re.split(r"[\s,]", line, maxsplit=1)[0])
+        if as_word(line) in speakers:  # a speaker whose name has a space
+            named.add(as_word(line))
+        elif word in speakers:
+            named.add(word)
+        elif line and not (number == 1 and word.lower() in _HEADER):
+            unknown.append(f"{path}:{number}: {word!r}")
+    if unknown:
+        raise ValueError(
+            f"exclude_speakers: {len(unknown)} of the {len(named) + len(unknown)} speakers of the list are not in the "
+            f"data folders ({'; '.join(unknown[:3])}{'; ...' if len(unknown) > 3 else ''}): correct the names (such as "
+            f"{min(speakers)!r}), or take those lines out"
+        )
+    return named

@@ -1,12 +1,13 @@
 """The audit: what is wrong with the files of a corpus, found before training rather than in the middle of it.
 
-    left out     unreadable, empty, truncated, nan, silent, wrong-rate, too-short
-    reported     multichannel, clipped, duplicate, duplicate-across-speakers
+    left out     unreadable, empty, truncated, nan, silent, wrong-rate, too-short, no-impulse-response
+    reported     multichannel, resampled, uncounted, clipped, twin, duplicate, duplicate-across-speakers
 
 `silent`: no sample reaches 1e-4 of full scale (-80 dB); all zeros included. `clipped`: at least 0.1 % of the
 samples reach 0.999 of full scale in some channel; clean speech touches its peak a few times a second, clipped
 speech sits there. `duplicate`: exactly the samples of an earlier file, so a target pair of the two is no test
-at all; across two speakers, one of the labels is wrong.
+at all; across two speakers, one of the labels is wrong. `twin`: the name of an earlier file in another format.
+`uncounted`: more lies behind the samples that the header counts, so that the rest of the recording is not used.
 """
 
 from __future__ import annotations
@@ -21,12 +22,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from alpha_sv.data.audio.augment import read_first_channel
+from alpha_sv.data.audio.containers import uncounted
+from alpha_sv.data.audio.impulse import LONGEST, named_noise, why_no_impulse_response
 from alpha_sv.data.audio.read import AudioError, mix, read_blocks, read_header
+from alpha_sv.data.audio.resample import HIGHEST, LOWEST
+from alpha_sv.data.audio.tar_member import open_bytes, parse_member
+from alpha_sv.data.corpus.names import is_unicode
 from alpha_sv.data.corpus.threads import on_threads
 from alpha_sv.files import atomic_write
 
-LEFT_OUT = ("unreadable", "empty", "truncated", "nan", "silent", "wrong-rate", "too-short")
-REPORTED = ("multichannel", "clipped", "duplicate", "duplicate-across-speakers")
+LEFT_OUT = ("unreadable", "empty", "truncated", "nan", "silent", "wrong-rate", "too-short", "no-impulse-response")
+REPORTED = ("multichannel", "resampled", "uncounted", "clipped", "twin", "duplicate", "duplicate-across-speakers")
 SILENCE_PEAK = 1e-4
 CLIP_LEVEL, CLIP_FRACTION = 0.999, 1e-3
 
@@ -55,7 +62,14 @@ class Examined:
     digest: str | None = None
 
 
-def examine(path: str | os.PathLike, sample_rate: int, min_duration: float, decode: bool = True) -> Examined:
+def examine(
+    path: str | os.PathLike,
+    sample_rate: int,
+    min_duration: float,
+    decode: bool = True,
+    resample: bool = False,
+    rir: bool = False,
+) -> Examined:
     """Examine one file.
 
     Parameters
@@ -68,6 +82,10 @@ def examine(path: str | os.PathLike, sample_rate: int, min_duration: float, deco
         Seconds, wanted.
     decode : bool
         Read every sample, block by block; only the header if False.
+    resample : bool
+        Another rate is no reason to leave the file out.
+    rir : bool
+        The file must be an impulse response, in its first channel.
 
     Returns
     -------
@@ -77,18 +95,42 @@ def examine(path: str | os.PathLike, sample_rate: int, min_duration: float, deco
     header, digest = (0, 0, 0), None
     problems: list[tuple[str, str]] = []
     try:
+        if not is_unicode(os.fspath(path)):
+            raise AudioError(f"{path}: its name is not Unicode (UTF-8), so no list can name it; rename it")
         header = num_samples, rate, channels = read_header(path)
-        if channels > 1:
+        if channels > 1 and not rir:
             problems.append(("multichannel", f"{channels} channels, read as their mean"))
+        if rate != sample_rate and not (resample and LOWEST <= rate <= HIGHEST):
+            way = f"ffmpeg -i IN -ar {sample_rate} OUT.wav"
+            problems.append(("wrong-rate", f"{rate} Hz, {sample_rate} Hz wanted: resample (--resample), or {way}"))
+            return Examined(*header, tuple(problems))
         if rate != sample_rate:
-            problems.append(("wrong-rate", f"{rate} Hz, {sample_rate} Hz wanted"))
-        elif num_samples < min_duration * rate:
+            bound = f"; nothing above {rate // 2} Hz" if rate < sample_rate else ""
+            problems.append(("resampled", f"from {rate} Hz{bound}"))
+        if num_samples < min_duration * rate:
             problems.append(("too-short", f"{num_samples / rate:.3f} s, at least {min_duration:g} s wanted"))
+        elif rir:
+            problems += _as_rir(path, header)
         elif decode:
+            with open_bytes(path) as file:
+                member = parse_member(path)
+                more = uncounted(file, member.size if member else os.path.getsize(path))
+            if more:
+                problems.append(("uncounted", f"{more} behind the {num_samples} samples of its header; write it again"))
             digest = _listen(path, header, problems)
     except AudioError as error:
         problems.append((error.problem, str(error).removeprefix(f"{path}: ")))
+    except OSError as error:  # it vanished, or its disk fails
+        problems.append(("unreadable", str(error.strerror)))
     return Examined(*header, tuple(problems), digest)
+
+
+def _as_rir(path: str | os.PathLike, header: tuple[int, int, int]) -> list[tuple[str, str]]:
+    reason = "it is called a noise" if named_noise(path) else ""
+    if header[0] > LONGEST * header[1]:
+        reason = f"longer than {LONGEST} s"
+    reason = reason or why_no_impulse_response(read_first_channel(path, header[1]), header[1])
+    return [("no-impulse-response", reason)] if reason else []
 
 
 def _listen(path, header: tuple[int, int, int], problems: list[tuple[str, str]]) -> str | None:
@@ -114,9 +156,13 @@ def examine_all(
     decode: bool = True,
     workers: int | None = None,
     progress: bool = True,
+    resample: bool = False,
+    rir: bool = False,
 ) -> Iterator[Examined]:
     """`examine` on threads (libsndfile reads and decodes outside Python's lock); results in the order of `paths`."""
-    task = functools.partial(examine, sample_rate=sample_rate, min_duration=min_duration, decode=decode)
+    task = functools.partial(
+        examine, sample_rate=sample_rate, min_duration=min_duration, decode=decode, resample=resample, rir=rir
+    )
     return on_threads(task, paths, workers, "audit" if decode else "headers", progress=progress)
 
 
@@ -132,9 +178,15 @@ def findings(utt_ids: Sequence[str], speakers: Sequence[str], results: Sequence[
     s2/c duplicate-across-speakers | same samples as s1/a
     """
     found: list[Finding] = []
+    stems: dict[str, str] = {}
     earlier: dict[str, dict[str, str]] = {}  # digest -> speaker -> the first of their files with these samples
     for utt_id, speaker, result in zip(utt_ids, speakers, results, strict=True):
         found += [Finding(utt_id, problem, detail) for problem, detail in result.problems]
+        if any(problem in LEFT_OUT for problem, _ in result.problems):
+            continue
+        first = stems.setdefault(os.path.splitext(utt_id)[0], utt_id)
+        if first != utt_id:
+            found.append(Finding(utt_id, "twin", f"same name as {first}; both are used, so keep one of them"))
         if result.digest is None:
             continue
         owners = earlier.setdefault(result.digest, {})

@@ -50,6 +50,8 @@ def examine_files(
     decode: bool = True,
     workers: int | None = None,
     progress: bool = True,
+    resample: bool = False,
+    rir: bool = False,
 ) -> Examination:
     """Examine the files that the journal does not know yet; arguments as `alpha_sv.data.corpus.audit.examine_all`.
 
@@ -72,7 +74,9 @@ def examine_files(
     started = time.perf_counter()
     journal = Path(journal)
     journal.parent.mkdir(parents=True, exist_ok=True)
-    keys = _keys(files, f"{sample_rate} {min_duration!r} {decode} {soundfile.__libsndfile_version__}")
+    keys = _keys(
+        files, f"2 {sample_rate} {min_duration!r} {decode} {resample} {rir} {soundfile.__libsndfile_version__}"
+    )
     results: list[Examined | None] = [None] * len(files)
     if journal.is_file():
         place = {key: index for index, key in enumerate(keys)}
@@ -82,7 +86,7 @@ def examine_files(
     unknown = [index for index, examined in enumerate(results) if examined is None]
     paths = [files[index].path for index in unknown]
     with open(journal, "a", encoding="utf-8", buffering=1) as log:  # every line reaches the system when it is whole
-        examined_now = examine_all(paths, sample_rate, min_duration, decode, workers, progress)
+        examined_now = examine_all(paths, sample_rate, min_duration, decode, workers, progress, resample, rir)
         for index, examined in zip(unknown, examined_now, strict=True):
             results[index] = examined
             if not any(problem in LEFT_OUT for problem, _ in examined.problems):
@@ -115,8 +119,10 @@ def _entries(journal: Path) -> Iterator[tuple[str, Examined]]:
             whole += len(line)
             try:
                 key, num_samples, sample_rate, channels, problems, digest = json.loads(line)
-                problems = tuple((problem, detail) for problem, detail in problems)
-            except (ValueError, TypeError):  # neither JSON nor of this form
+                problems = tuple((str(problem), str(detail)) for problem, detail in problems)
+                if not isinstance(key, str) or {type(num_samples), type(sample_rate), type(channels)} != {int}:
+                    raise TypeError("not a line of this journal")
+            except (ValueError, TypeError, RecursionError):  # neither JSON nor of this form
                 damaged += 1
                 continue
             yield key, Examined(num_samples, sample_rate, channels, problems, digest)

@@ -23,12 +23,13 @@ from pathlib import Path
 from alpha_sv.data.audio.read import AudioError, read_header
 from alpha_sv.data.corpus.threads import SLAB, on_threads
 from alpha_sv.data.corpus.tree import AudioFile, find_files
-from alpha_sv.files import atomic_write
+from alpha_sv.files import atomic_write, clear_parts
 
 SAMPLE_RATE = 16000
 CODECS = {"wav": ("-c:a", "pcm_s16le"), "flac": ("-c:a", "flac", "-sample_fmt", "s16")}
 FAILURES = "conversion_failures.txt"
 _HEADER_BYTES = 44  # of a wav file: one without more was lost with the power before its data reached the disk
+_LONGEST_CONVERSION = 3600.0  # s, of one file; what is half written for longer was left by a killed run
 _TIME_TOLERANCE = 2.0  # s, the coarsest clock of a file system (FAT)
 # seconds that may lack: the priming samples of an AAC encoder, which a decoder drops, are at most 0.15 s; less where
 # ffmpeg complains, which it does of damage that it goes on after
@@ -70,8 +71,9 @@ def convert_tree(
     """
     if audio_format not in CODECS:
         raise ValueError(f"audio_format must be one of {', '.join(CODECS)}, got {audio_format!r}")
-    source, target = Path(os.path.abspath(source)), Path(os.path.abspath(target))
+    source, target = (Path(os.path.abspath(os.path.expanduser(folder))) for folder in (source, target))
     files = find_files([source], (".m4a",))
+    clear_parts(target, older_than=_LONGEST_CONVERSION)
     waiting = _waiting(files, target, audio_format)
     if not waiting:
         return 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -106,8 +107,8 @@ def validation_trials(utterances: Sequence[Utterance], seed: int) -> Trials:
 
 
 def data_root(utterance: Utterance) -> str:
-    """The data folder of an utterance: its path without its ID."""
-    return utterance.path[: -len(utterance.utt_id)]
+    """The data folder of an utterance: its path without as many parts as its ID has, which may be in another form."""
+    return str(Path(utterance.path).parents[utterance.utt_id.count("/")])
 
 
 def _target_pairs(group: list[Utterance], rng: np.random.Generator) -> list[tuple[Utterance, Utterance]]:

@@ -6,13 +6,16 @@ import csv
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from operator import attrgetter
 
+from alpha_sv.data.corpus.names import one_form
 from alpha_sv.files import atomic_write
 
 SPLITS = ("train", "valid", "test")
+_LONGEST = 16384  # characters of the names in a line; the path of a file has at most 4,096 bytes
 COLUMNS = ("ID", "duration", "wav", "spk_id", "session", "num_samples", "sample_rate", "channels", "split")
 
 
@@ -118,36 +121,39 @@ def read_manifest(path: str | os.PathLike, split: str | None = None) -> list[Utt
     Raises
     ------
     ValueError
-        A column is missing, a row is malformed or repeats an ID (named file:line), or `split` is no split.
+        The file is no CSV in UTF-8, a column is missing, a row is malformed or repeats an ID (named file:line), or
+        `split` is no split.
     """
+    path = os.path.expanduser(path)
     if split is not None and split not in SPLITS:
         raise ValueError(f"{path}: split must be one of {', '.join(SPLITS)} or None, got {split!r}")
     utterances: list[Utterance] = []
     line_of: dict[str, int] = {}
     with open(path, newline="", encoding="utf-8-sig") as file:
-        rows = csv.reader(file)
-        header = next(rows, [])
-        missing = [column for column in COLUMNS if column not in header]
-        if missing:
-            raise ValueError(
-                f"{path}:1: no column {', '.join(missing)}; a manifest has the columns {','.join(COLUMNS)}: "
-                "write it with `alpha-sv prepare`"
-            )
-        where = [header.index(column) for column in COLUMNS]
-        for row in rows:
-            if not row:
-                continue
+        rows = csv.reader(file, strict=True)
+        line, where, width = 1, [], 0
+        while True:
             try:
-                if len(row) != len(header):
-                    raise ValueError(f"{len(row)} fields where the header has {len(header)}")
-                utterance = _parse(*(row[column] for column in where))
-                if utterance.utt_id in line_of:
-                    raise ValueError(f"the ID {utterance.utt_id!r} is that of line {line_of[utterance.utt_id]} too")
-            except ValueError as error:
-                raise ValueError(f"{path}:{rows.line_num}: {error}; repair the line or prepare again") from error
-            line_of[utterance.utt_id] = rows.line_num
-            if split is None or utterance.split == split:
-                utterances.append(utterance)
+                row = next(rows, None)
+                if row is None:
+                    break
+                if line == 1:
+                    width, where = len(row), _columns(row)
+                elif row:
+                    utterance = _parse(row, width, where)
+                    if utterance.utt_id in line_of:
+                        raise ValueError(f"the ID {utterance.utt_id!r} is that of line {line_of[utterance.utt_id]} too")
+                    line_of[utterance.utt_id] = line
+                    if split is None or utterance.split == split:
+                        utterances.append(utterance)
+            except UnicodeDecodeError as error:
+                line = _first_not_utf8(path)  # the reader was a block ahead
+                raise ValueError(f"{path}:{line}: not UTF-8 ({error.reason}); write it again as UTF-8 text") from error
+            except (ValueError, csv.Error) as error:
+                raise ValueError(f"{path}:{line}: {error}; repair the line or prepare again") from error
+            line = rows.line_num + 1
+    if not where:
+        raise ValueError(f"{path}:1: an empty file, no column {', '.join(COLUMNS)}; write it with `alpha-sv prepare`")
     return utterances
 
 
@@ -168,8 +174,40 @@ def manifest_hash(utterances: Iterable[Utterance]) -> str:
     return digest.hexdigest()
 
 
-def _parse(utt_id, duration, path, speaker, session, num_samples, sample_rate, channels, split) -> Utterance:
-    utterance = Utterance(utt_id, path, speaker, session, int(num_samples), int(sample_rate), int(channels), split)
+def _first_not_utf8(path: str | os.PathLike) -> int:
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return number
+    return 1  # it has changed since
+
+
+def _columns(header: list[str]) -> list[int]:
+    missing = [column for column in COLUMNS if column not in header]
+    if missing:
+        raise ValueError(f"no column {', '.join(missing)}; a manifest has the columns {','.join(COLUMNS)}")
+    return [header.index(column) for column in COLUMNS]
+
+
+def _parse(row: list[str], width: int, where: list[int]) -> Utterance:
+    if len(row) != width:
+        raise ValueError(f"{len(row)} fields where the header has {width}")
+    utt_id, duration, path, speaker, session, num_samples, rate, channels, split = (row[column] for column in where)
+    if len(utt_id) + len(path) + len(speaker) + len(session) > _LONGEST:
+        raise ValueError(f"names of {max(map(len, row)):,} characters, at most {_LONGEST:,} in a line")
+    if "\0" in utt_id or "\0" in path:
+        raise ValueError("a NUL character in a name, which no file can have")
+    digits = num_samples + rate + channels
+    if not (digits.isascii() and digits.isdigit() and len(digits) < 32):  # int() knows 1_000 and other scripts' digits
+        raise ValueError(f"one of {num_samples[:20]!r}, {rate[:20]!r} and {channels[:20]!r} is no whole number")
+    if not duration.isascii() or "_" in duration:
+        raise ValueError(f"{duration[:20]!r} is no number of seconds")
+    utterance = Utterance(
+        *(one_form(utt_id), path, sys.intern(one_form(speaker)), sys.intern(session)),
+        *(int(num_samples), int(rate), int(channels), sys.intern(split)),
+    )
     if not abs(float(duration) - utterance.duration) < 1e-3:
         raise ValueError(f"duration {duration} s, but num_samples / sample_rate is {utterance.duration} s")
     return utterance

@@ -5,10 +5,12 @@
     <output>/audit.csv           what is wrong with which file
     <output>/split.txt.gz        the split to publish: no paths, the same on every machine (see `published_split`)
     <output>/audit.journal       what was read of each file, so that it is not read again (see `audit_journal`)
+    <output>/resampled/          with `resample`: copies of the files that have another rate (see `resampled`)
     <output>/prepare.json        written last: what all this was made from, and how much it is
 
 Speakers on either side of any trial never train. The same inputs give the same files, whatever the order
-of the file system or the number of workers; a changed input, the trial lists included, makes them anew.
+of the file system or the number of workers; a changed input, the trial lists included, makes them anew. Nothing but the
+journal is written before all is decided: what is refused leaves an older preparation whole.
 """
 
 from __future__ import annotations
@@ -18,24 +20,27 @@ import hashlib
 import io
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import soundfile
 
 from alpha_sv.data.corpus.assign_splits import assign_roles
-from alpha_sv.data.corpus.audit import Examined, Finding, findings, summary, write_audit
+from alpha_sv.data.corpus.audit import findings, summary, write_audit
 from alpha_sv.data.corpus.audit_journal import examine_files
-from alpha_sv.data.corpus.development import draw_speakers, eligible_speakers, validation_trials
-from alpha_sv.data.corpus.manifest import SPLITS, Utterance, manifest_hash, write_manifest
+from alpha_sv.data.corpus.development import draw_speakers, validation_trials
+from alpha_sv.data.corpus.manifest import SPLITS, Utterance, manifest_hash, read_manifest, write_manifest
+from alpha_sv.data.corpus.names import trials_in_one_form
 from alpha_sv.data.corpus.published_split import check_lengths, read_split, take_over, write_split
-from alpha_sv.data.corpus.tree import AudioFile, find_files, fingerprint
+from alpha_sv.data.corpus.resampled import as_resampled, write_resampled
+from alpha_sv.data.corpus.tree import find_files, fingerprint
+from alpha_sv.data.corpus.usable import check_enough, listing, num_speakers, usable_rows, warn_of_duplicates
 from alpha_sv.data.trials.files import read_trials, write_trials
 from alpha_sv.files import Paths, as_list, atomic_write, input_key, is_fresh, sha256_file, write_stamp
 
 logger = logging.getLogger(__name__)
 
-FORMAT = "alpha_sv.prepare/2"  # raise the number whenever the same inputs would give other outputs
+FORMAT = "alpha_sv.prepare/3"  # raise the number whenever the same inputs would give other outputs
 _OUTPUTS = ("manifest.csv", "audit.csv", "valid_trials.txt", "split.txt.gz")
 
 
@@ -54,6 +59,7 @@ def prepare_tree(
     valid_trials: str | os.PathLike | None = None,
     like: str | os.PathLike | None = None,
     notes: Mapping[str, object] | None = None,
+    resample: bool = False,
     check: Callable[[str, str], None] | None = None,
 ) -> Path:
     """Prepare one or several pooled speaker trees (see `alpha_sv.data.corpus.tree` for the layout).
@@ -72,7 +78,7 @@ def prepare_tree(
     num_valid_speakers : int
         Speakers drawn from the training speakers for the split "valid"; 0 for none, else 2 or more.
     sample_rate : int
-        Hz. Files with another rate are left out; nothing is resampled.
+        Hz. Files with another rate are left out, unless `resample`.
     min_duration : float
         Seconds; shorter files are left out.
     audit : {"full", "headers"}
@@ -89,6 +95,9 @@ def prepare_tree(
         Give it the trial lists, exclusions and seed that it was published with.
     notes : mapping, optional
         Facts (of JSON's types) to keep in prepare.json among the arguments.
+    resample : bool
+        Make copies at `sample_rate` of the files that have another, in `<output>/resampled`, and use those. Speech from
+        the telephone stays speech without its upper half: a model tells it from other speech by that.
     check : callable, optional
         Called with the hashes of the manifest and of the development trials ("" without any) before anything but the
         journal is written; what it raises leaves an earlier preparation as it was.
@@ -103,84 +112,96 @@ def prepare_tree(
     ValueError
         An argument is out of range; the folders do not have the layout; a trial list names a file that is not
         there or not usable; an excluded name is unknown; too few speakers or no usable file are left; the files differ
-        from those of `like`.
+        from those of `like`; and what `check` raises.
 
     Example
     -------
     >>> prepare_tree("data/wav", "results/prepared", trials="data/trials.txt")  # doctest: +SKIP
     """
     _check_arguments(num_valid_speakers, sample_rate, min_duration, audit, seed, workers)
-    data_folders, trial_lists, exclusions = map(as_list, (data_folders, trials, exclude_speakers))
-    output = Path(output_folder)
-    valid_lists = [] if valid_trials is None else [os.fspath(valid_trials)]
-    published_lists = [] if like is None else [os.fspath(like)]
+    data_folders, trial_lists = (list(map(os.path.expanduser, as_list(paths))) for paths in (data_folders, trials))
+    exclusions = as_list(exclude_speakers)
+    output = Path(output_folder).expanduser()
+    valid_lists, published_lists = ([] if path is None else [os.path.expanduser(path)] for path in (valid_trials, like))
     if valid_lists or published_lists:
         num_valid_speakers = 0
     for path in trial_lists + valid_lists + published_lists:
         if not os.path.isfile(path):
             raise ValueError(f"{path}: no such {'split' if path in published_lists else 'trial list'}; check the path")
-        if os.path.abspath(path) in [os.path.abspath(output / name) for name in _OUTPUTS]:
+        if os.path.realpath(path) in [os.path.realpath(output / name) for name in _OUTPUTS]:
             raise ValueError(f"{path}: would be overwritten by what is prepared; give another output folder")
     files = find_files(data_folders)
     arguments = {
         "data_folders": [os.path.abspath(folder) for folder in data_folders],
         "trials": [sha256_file(path) for path in trial_lists],
         "valid_trials": [sha256_file(path) for path in valid_lists],
-        "exclude_speakers": [sha256_file(item) if os.path.isfile(item) else item for item in exclusions],
+        "exclude_speakers": [_digest_or_name(item) for item in exclusions],
         "num_valid_speakers": num_valid_speakers,
         "sample_rate": sample_rate,
         "min_duration": min_duration,
         "audit": audit,
         "seed": seed,
         "like": [sha256_file(path) for path in published_lists],
+        "resample": resample,
         "notes": dict(notes or {}),
     }
     # a name that is both a file and a speaker is the speaker: which one it was must be in the key
     key = input_key([FORMAT, soundfile.__libsndfile_version__, arguments, exclusions, fingerprint(files)])
     manifest, stamp = output / "manifest.csv", output / "prepare.json"
-    if is_fresh(stamp, key):
+    if is_fresh(stamp, key) and not (resample and _lost(manifest)):
         logger.info("%s: prepared from these very inputs already, reused", output)
         return manifest
-    lists = [(path, read_trials(path)) for path in trial_lists]
-    own_valid = [(path, read_trials(path)) for path in valid_lists]
+    lists, own_valid = (
+        [(path, trials_in_one_form(read_trials(path))) for path in paths] for paths in (trial_lists, valid_lists)
+    )
     if own_valid and own_valid[0][1].labels is None:
         raise ValueError(f"{valid_lists[0]}: development trials need labels (1 enroll test)")
     split_of, left_out = assign_roles(files, lists, exclusions, own_valid)
-    published = read_split(like) if published_lists else {}
+    published = read_split(published_lists[0]) if published_lists else {}
     if published:
-        before, split_of = len(split_of), take_over(like, published, split_of)
-        left_out["not in the published split"] = before - len(split_of)
+        taken = take_over(like, published, split_of)
+        left_out["not in the published split"] = [f for f in files if f.utt_id in split_of and f.utt_id not in taken]
+        split_of = taken
     used = [file for file in files if file.utt_id in split_of]
-    _check_enough([f.speaker for f in used if split_of[f.utt_id] == "train"], num_valid_speakers, left_out)
+    check_enough([f.speaker for f in used if split_of[f.utt_id] == "train"], num_valid_speakers, left_out)
 
     journal = output / "audit.journal"
-    examined = examine_files(used, journal, sample_rate, min_duration, audit == "full", workers, progress)
+    examined = examine_files(used, journal, sample_rate, min_duration, audit == "full", workers, progress, resample)
     speed = examined.speed
     logger.info("%(read)d files read in %(seconds).1f s, %(files_per_second)d files/s; %(known)d known already", speed)
     found = findings([f.utt_id for f in used], [f.speaker for f in used], examined.results)
-    if not stamp.exists():  # there is no earlier preparation that it could contradict: should this one fail, it helps
-        write_audit(output / "audit.csv", found)
     logger.log(logging.WARNING if found else logging.INFO, summary(found, len(used)))
-    utterances = _usable(used, examined.results, found, split_of)
-    left_out["unusable (see audit.csv)"] = len(used) - len(utterances)
-    check_lengths(like, published, utterances)
-    _check_enough([u.speaker for u in utterances if u.split == "train"], num_valid_speakers, left_out)
+    for path, trials_of_list in lists + own_valid:
+        warn_of_duplicates(path, trials_of_list, used, examined.results)
+    try:
+        sources = usable_rows(used, examined.results, found, split_of)
+        usable = {u.utt_id for u in sources}
+        left_out["unusable (see audit.csv)"] = [file for file in used if file.utt_id not in usable]
+        utterances = [as_resampled(u, output / "resampled", sample_rate) for u in sources]
+        check_lengths(like, published, utterances)
+        check_enough([u.speaker for u in utterances if u.split == "train"], num_valid_speakers, left_out)
+        if num_valid_speakers:
+            utterances = _with_validation(utterances, num_valid_speakers, seed)
+        root_of = {u.utt_id: u.path for u in sources}  # trials are made within a data folder, wherever the copies are
+        valid = [dataclasses.replace(u, path=root_of[u.utt_id]) for u in utterances if u.split == "valid"]
+        trials_of_valid = own_valid[0][1] if own_valid else validation_trials(valid, seed) if valid else None
+        development = io.StringIO()
+        if trials_of_valid is not None:
+            write_trials(development, trials_of_valid)
+        if check:
+            text = development.getvalue().encode()
+            check(manifest_hash(utterances), "" if trials_of_valid is None else hashlib.sha256(text).hexdigest())
+    except ValueError:
+        if not stamp.exists():  # that of an older preparation stays
+            write_audit(output / "audit.csv", found)
+        raise
 
-    if num_valid_speakers:
-        utterances = _with_validation(utterances, num_valid_speakers, seed)
-    valid = [u for u in utterances if u.split == "valid"]
-    development = io.StringIO()
-    if valid:
-        write_trials(development, own_valid[0][1] if own_valid else validation_trials(valid, seed))
-    if check is not None:
-        text = development.getvalue().encode()
-        check(manifest_hash(utterances), hashlib.sha256(text).hexdigest() if valid else "")
-
+    write_resampled(sources, output / "resampled", sample_rate, workers, progress)
     # all is known: nothing older may pass for this result while it is written
     for name in ("prepare.json", *_OUTPUTS):
         (output / name).unlink(missing_ok=True)
     write_audit(output / "audit.csv", found)
-    if valid:
+    if trials_of_valid is not None:
         with atomic_write(output / "valid_trials.txt") as file:
             file.write(development.getvalue())
     write_manifest(manifest, utterances)
@@ -192,45 +213,25 @@ def prepare_tree(
         "manifest_hash": manifest_hash(utterances),
         "split_sha256": write_split(output / "split.txt.gz", utterances),
         "counts": counts,
+        "left_out": {reason: len(group) for reason, group in left_out.items()},
+        "left_out_speakers": {reason: num_speakers(group) for reason, group in left_out.items()},
     }
     outputs = [name for name in _OUTPUTS if (output / name).exists()]
-    write_stamp(stamp, key, outputs, **facts, left_out=left_out, reading=speed)
+    write_stamp(stamp, key, outputs, **facts, reading=speed)
     for split, count in counts.items():
         logger.info("%s: %d speakers, %d utterances, %.2f hours", split, *count.values())
-    logger.info("files left out: %s", _listing(left_out))
+    logger.info("files left out: %s", listing(left_out))
     return manifest
 
 
-def _usable(
-    files: Sequence[AudioFile],
-    results: Sequence[Examined],
-    found: Sequence[Finding],
-    split_of: dict[str, str],
-) -> list[Utterance]:
-    bad = {finding.utt_id: finding for finding in found if finding.leaves_out}
-    if len(bad) == len(files):
-        raise ValueError(f"no usable file is left.\n{summary(found, len(files))}\nRepair or convert the files")
-    needed = [finding for utt_id, finding in bad.items() if split_of[utt_id] != "train"]
-    if needed:
-        some = "; ".join(f"{finding.utt_id}: {finding.problem}: {finding.detail}" for finding in needed[:3])
-        raise ValueError(
-            f"{len(needed)} files that trials need are not usable "
-            f"({some}{'; ...' if len(needed) > 3 else ''}); repair them, or take their trials out of the list"
-        )
-    return [
-        Utterance(
-            utt_id=file.utt_id,
-            path=file.path,
-            speaker=file.speaker,
-            session=file.session,
-            num_samples=result.num_samples,
-            sample_rate=result.sample_rate,
-            channels=result.channels,
-            split=split_of[file.utt_id],
-        )
-        for file, result in zip(files, results, strict=True)
-        if file.utt_id not in bad
-    ]
+def _digest_or_name(item: str) -> str:
+    path = os.path.expanduser(item)
+    return sha256_file(path) if os.path.isfile(path) else item
+
+
+def _lost(manifest: Path) -> bool:
+    """Whether somebody has deleted copies that were made for this manifest."""
+    return not all(os.path.isfile(utterance.path) for utterance in read_manifest(manifest))
 
 
 def _with_validation(utterances: list[Utterance], count: int, seed: int) -> list[Utterance]:
@@ -255,13 +256,6 @@ def _check_arguments(num_valid_speakers, sample_rate, min_duration, audit, seed,
             raise ValueError(f"prepare_tree: {problem}")
 
 
-def _check_enough(train: list[str], num_valid_speakers: int, left_out: dict[str, int]) -> None:
-    try:
-        eligible_speakers(train, num_valid_speakers)
-    except ValueError as error:
-        raise ValueError(f"{error}. Files left out so far: {_listing(left_out)}") from None
-
-
 def _count(utterances: Iterable[Utterance], split: str) -> dict[str, float]:
     members = [u for u in utterances if u.split == split]
     hours = sum(u.duration for u in members) / 3600
@@ -270,7 +264,3 @@ def _count(utterances: Iterable[Utterance], split: str) -> dict[str, float]:
         "utterances": len(members),
         "hours": round(hours, 4),
     }
-
-
-def _listing(left_out: dict[str, int]) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count) or "none"

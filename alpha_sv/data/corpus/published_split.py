@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator
 from operator import attrgetter
 
 from alpha_sv.data.corpus.manifest import SPLITS, Utterance
+from alpha_sv.data.corpus.names import one_form
 from alpha_sv.files import atomic_write
 
 
@@ -50,10 +51,11 @@ def read_split(path: str | os.PathLike) -> dict[str, tuple[str, int]]:
     ValueError
         The file is missing, damaged, empty, or has a malformed or repeated line (named file:line).
     """
-    assigned: dict[str, tuple[str, int]] = {}
+    path, assigned = os.path.expanduser(path), {}
     for number, line in enumerate(_lines(path), 1):
         split, _, rest = line.rstrip("\n").partition(" ")
         utt_id, _, samples = rest.partition(" ")
+        utt_id = one_form(utt_id)
         if split not in SPLITS or not utt_id or not (samples.isascii() and samples.isdigit()) or utt_id in assigned:
             fault = "is there twice" if utt_id in assigned else "is no line 'train|valid|test utt_id num_samples'"
             raise ValueError(f"{path}:{number}: {line.rstrip()!r} {fault}; get the published file again")

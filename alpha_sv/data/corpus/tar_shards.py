@@ -87,7 +87,7 @@ def write_shards(
     if inside := [u.path for u in utterances if parse_member(u.path)]:
         raise ValueError(f"{inside[0]} is in a shard already; give the manifest of the loose files")
     _check_keys(utterances)
-    folder = Path(os.path.abspath(folder))
+    folder = Path(os.path.abspath(os.path.expanduser(folder)))
     plan = _plan(utterances, samples_per_shard, seed)
     if others := sorted({path.name for path in folder.glob("shard-*.tar")} - plan.keys()):
         raise ValueError(f"{folder} holds shards of something else ({others[0]}); delete them or give another folder")
@@ -144,7 +144,7 @@ def _shard(path: Path, utterances: Sequence[Utterance], pool: ThreadPoolExecutor
     stamps = list(pool.map(_stamp, [utterance.path for utterance in utterances]))
     key = input_key([FORMAT, [[_facts(u), stamp] for u, stamp in zip(utterances, stamps, strict=True)]])
     index = path.with_suffix(".json")
-    known = json.loads(index.read_bytes()) if index.is_file() else {}
+    known = _index(index)
     if path.exists():
         if known.get("key") != key:  # overwriting it could put other speech under the paths of an older manifest
             raise ValueError(
@@ -170,6 +170,15 @@ def _shard(path: Path, utterances: Sequence[Utterance], pool: ThreadPoolExecutor
         with atomic_write(index) as text:
             json.dump({"format": FORMAT, "key": key, "size": file.tell(), "places": places}, text)
     return places
+
+
+def _index(path: Path) -> dict:
+    """What is known of a shard; nothing if its index is missing or damaged."""
+    try:
+        known = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError, RecursionError):
+        return {}
+    return known if isinstance(known, dict) and {"key", "size", "places"} <= known.keys() else {}
 
 
 def _facts(utterance: Utterance) -> dict:

@@ -1,26 +1,37 @@
 """Which audio files a speaker tree holds.
 
-    <data folder>/<speaker>/[<session>/...]<utterance>.<wav|flac|ogg|opus>
+    <data folder>/<speaker>/[<session>/...]<utterance>.<wav|flac|ogg|opus|mp3>
 
 The speaker is the first part of the path below the data folder, whatever the folders above it or below it are
 called; the session is what lies between speaker and file. Files come sorted by their ID, never in the file
 system's order. Links are followed; names that begin with a dot are not audio (macOS leaves `._name.wav`
-beside `name.wav`).
+beside `name.wav`). IDs have the form of `alpha_sv.data.corpus.names`: `s1/my file.wav` is `s1/my%20file.wav`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
+import re
+import statistics
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from alpha_sv.data.audio.folder import walk
 from alpha_sv.data.audio.read import AUDIO_EXTENSIONS
+from alpha_sv.data.corpus.names import as_word, some
+
+logger = logging.getLogger(__name__)
 
 _LAYOUT = f"<data folder>/<speaker>/[<session>/...]<utterance>{{{','.join(AUDIO_EXTENSIONS)}}}"
+_NO_SPEAKER = set(
+    "train training dev devel development test testing valid validation val eval evaluation enrol enroll enrollment "
+    "cv holdout all data audio wav wavs aac flac m4a mp3 ogg opus speech clean other part split male female".split()
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +67,8 @@ def find_files(
     Raises
     ------
     ValueError
-        A folder is missing, holds no audio or audio outside of speaker folders, seems to be one level too
-        high or too deep, lies in another one, or shares a speaker with another one; a name cannot stand in a
-        trial list.
+        A folder is missing, holds no audio or audio outside of speaker folders, a single speaker or a single file of
+        each, lies in another one, or shares a speaker with another one; two files have one ID.
 
     Example
     -------
@@ -72,14 +82,14 @@ def find_files(
     """
     if not data_folders:
         raise ValueError("no data folder given; give at least one folder of speaker folders")
-    roots = [os.path.abspath(folder) for folder in data_folders]
+    roots = [os.path.abspath(os.path.expanduser(folder)) for folder in data_folders]
     _check_apart(roots)
     trees = {root: _tree(root, extensions) for root in roots}
     _check_disjoint(trees)
     files = sorted((file for tree in trees.values() for file in tree), key=lambda file: file.utt_id)
     if max(Counter(file.speaker for file in files).values()) == 1:
         raise ValueError(
-            f"{', '.join(roots)}: every one of the {len(files)} speakers has a single file ({_some(files)}), "
+            f"{', '.join(roots)}: every one of the {len(files)} speakers has a single file ({_ids(files)}), "
             f"so no two files have the same speaker; the folders may be a level too deep. Expected {_LAYOUT}"
         )
     return files
@@ -98,7 +108,7 @@ def _tree(root: str, extensions: Sequence[str]) -> list[AudioFile]:
         raise ValueError(f"{root}: {'not a folder' if os.path.exists(root) else 'no such folder'}; give {_LAYOUT}")
     files: list[AudioFile] = []
     others: Counter[str] = Counter()
-    for entry in _walk(root, ()):
+    for entry in walk(root):
         extension = os.path.splitext(entry.name)[1].lower()
         if extension not in extensions:
             others[extension] += 1
@@ -106,57 +116,87 @@ def _tree(root: str, extensions: Sequence[str]) -> list[AudioFile]:
         relative = entry.path[len(root) :].lstrip(os.sep).replace(os.sep, "/")
         try:
             status = entry.stat()
-        except FileNotFoundError:  # a broken link: a file that cannot be read, which is for the audit to say
-            files.append(AudioFile(relative, entry.path, -1, -1))
+        except OSError:  # a broken link: a file that cannot be read, which is for the audit to say
+            files.append(AudioFile(as_word(relative), entry.path, -1, -1))
         else:
-            files.append(AudioFile(relative, entry.path, status.st_size, status.st_mtime_ns))
+            files.append(AudioFile(as_word(relative), entry.path, status.st_size, status.st_mtime_ns))
     if not files:
         seen = ", ".join(f"{count} {extension or 'without extension'}" for extension, count in others.most_common(3))
         raise ValueError(
             f"{root}: no audio ({' '.join(extensions)}) in it{f', but {seen} files' if seen else ''}; "
-            f"expected {_LAYOUT} (convert .m4a and .mp3 first: ffmpeg -i IN.m4a -ar 16000 -ac 1 OUT.wav)"
+            f"expected {_LAYOUT} (convert .m4a first: ffmpeg -i IN.m4a -ar 16000 -ac 1 OUT.wav)"
         )
     files.sort(key=lambda file: file.utt_id)
     _check_layout(root, files)
     return files
 
 
-def _walk(folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[os.DirEntry]:
-    """Every file below a folder, links followed; ValueError for a link to a folder above itself."""
-    status = os.stat(folder)
-    here = (status.st_dev, status.st_ino)
-    if here in above and here[1]:
-        raise ValueError(f"{folder}: a link to a folder that contains it; remove the link")
-    with os.scandir(folder) as entries:
-        visible = [entry for entry in entries if not entry.name.startswith(".")]
-    for entry in visible:
-        if entry.is_dir():
-            yield from _walk(entry.path, (*above, here))
-        else:
-            yield entry
-
-
 def _check_layout(root: str, files: list[AudioFile]) -> None:
     loose = [file for file in files if "/" not in file.utt_id]
     if loose:
         raise ValueError(
-            f"{root}: {len(loose)} audio files without a speaker folder ({_some(loose)}); move them into "
+            f"{root}: {len(loose)} audio files without a speaker folder ({_ids(loose)}); move them into "
             f"one, or give the folder above if {root} is itself a speaker. Expected {_LAYOUT}"
         )
     speakers = {file.speaker for file in files}
     if len(speakers) == 1:
         (speaker,) = speakers
         raise ValueError(
-            f"{root}: a single 'speaker' {speaker!r} with {len(files)} files ({_some(files)}); give "
+            f"{root}: a single 'speaker' {speaker!r} with {len(files)} files ({_ids(files)}); give "
             f"{os.path.join(root, speaker)} if that is the folder of the speakers, or "
             f"{os.path.dirname(root)} if {root} is itself a speaker. Expected {_LAYOUT}"
         )
-    unfit = [file for file in files if file.utt_id.split() != [file.utt_id] or not _is_unicode(file.utt_id)]
-    if unfit:
-        raise ValueError(
-            f"{root}: {len(unfit)} names contain white space or are not Unicode ({_some(unfit)}); neither "
-            "can stand in a trial list: rename them"
+    for first, second in zip(files, files[1:], strict=False):
+        if first.utt_id == second.utt_id:
+            raise ValueError(
+                f"{root}: {ascii(first.path)} and {ascii(second.path)} have one ID, {first.utt_id}, for names are "
+                "compared in Unicode's form NFC and with white space as %20; rename one"
+            )
+    if len(speakers) <= 12 and (like_speakers := _folders_of_speakers(files)):
+        logger.warning(
+            "%s: its %d 'speakers' (%s) look like folders of speakers (such as %s), so that the people in each would "
+            "be one speaker. If so, give these folders themselves, as several data folders: %s",
+            *(root, len(speakers), some(sorted(speakers)), like_speakers),
+            " ".join(os.path.join(root, speaker) for speaker in sorted(speakers)[:3]),
         )
+
+
+def _folders_of_speakers(files: list[AudioFile]) -> str:
+    """An example of what looks like a speaker one level below, or '' if the level of the speakers seems right.
+
+    A few folders, with no file of their own, each of several folders, and a sign: all have the names of splits or of
+    formats; or the folders in them hold folders of their own, whose names do not recur, as chapters (and not channels)
+    do; or they hold many folders that are called alike, such as id00001 and id00002, and differ from one to the next.
+    """
+    below: dict[str, set[str]] = defaultdict(set)
+    deeper: Counter[str] = Counter()  # names two levels below a speaker
+    seen: set[tuple[str, ...]] = set()
+    for file in files:
+        parts = tuple(file.utt_id.split("/")[:-1])
+        while len(parts) > 1 and _is_no_speaker(parts[1]):  # corpus/wav/speaker/...
+            parts = (parts[0], *parts[2:])
+        if len(parts) == 1:
+            return ""
+        below[parts[0]].add(parts[1])
+        if parts[:3] not in seen:
+            seen.add(parts[:3])
+            deeper[parts[2] if len(parts) > 2 else ""] += 1
+    sizes = [len(names) for names in below.values()]
+    if statistics.median(sizes) < 2:
+        return ""
+    named = all(map(_is_no_speaker, below))
+    many = statistics.median(sizes) >= 5 and min(sizes) > 1
+    deep = many and "" not in deeper and len(deeper) > 0.5 * sum(deeper.values())
+    shapes = {re.sub(r"\d", "0", name) for names in below.values() for name in names}
+    numbered = len(shapes) == 1 and "0" in min(shapes) and len(set().union(*below.values())) == sum(sizes)
+    if named or deep or (many and numbered and len(below) <= 5 and statistics.median(sizes) >= 10):
+        top = min(below)
+        return f"{top}/{min(below[top])}"
+    return ""
+
+
+def _is_no_speaker(name: str) -> bool:
+    return re.split(r"[-_.\d]", name.lower())[0] in _NO_SPEAKER
 
 
 def _check_apart(roots: list[str]) -> None:
@@ -183,10 +223,5 @@ def _check_disjoint(trees: dict[str, list[AudioFile]]) -> None:
         )
 
 
-def _is_unicode(name: str) -> bool:
-    # undecodable bytes of a file name come as lone surrogates, which no UTF-8 file can hold
-    return not any("\ud800" <= character <= "\udfff" for character in name)
-
-
-def _some(files: Sequence[AudioFile]) -> str:
-    return ", ".join(ascii(file.utt_id) for file in files[:3]) + (", ..." if len(files) > 3 else "")
+def _ids(files: Sequence[AudioFile]) -> str:
+    return some([file.utt_id for file in files])

@@ -116,7 +116,7 @@ def prepare_voxceleb(
     """
     if train not in TRAINING:
         raise ValueError(f"train must be one of {', '.join(TRAINING)}, got {train!r}")
-    trials = as_list(trials)
+    trials = list(map(os.path.expanduser, as_list(trials)))
     _check_roots(train, voxceleb1, voxceleb2, trials)
     roots = {VOXCELEB1: voxceleb1, VOXCELEB2: voxceleb2}
     folders = {corpus: speaker_folders(root, corpus) for corpus, root in roots.items() if root is not None}
@@ -191,7 +191,7 @@ def _converted(folders, converted, audio_format: str, workers: int | None, progr
     if source is None:
         return list(folders)
     target = source.parent / (audio_format if source.name == "aac" else f"{source.name}_{audio_format}")
-    target = Path(os.path.abspath(converted or target))
+    target = Path(os.path.abspath(os.path.expanduser(converted or target)))
     others = [folder for folder in folders if folder not in (source, target)]
     if others and converted is None:
         raise ValueError(

@@ -50,7 +50,7 @@ def speaker_folders(root: str | os.PathLike, corpus: Corpus) -> dict[Path, list[
     >>> [(folder.name, speakers) for folder, speakers in speaker_folders(root, VOXCELEB1).items()]
     [('wav', ['id10001'])]
     """
-    root = Path(os.path.abspath(root))
+    root = Path(os.path.abspath(os.path.expanduser(root)))
     if not root.is_dir():
         raise ValueError(f"{root}: no such folder; give the folder that {corpus.name} was unpacked into")
     found = _search(root, _DEPTH)

@@ -6,19 +6,69 @@ and writes them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from alpha_sv.data.trials.names import Names
 
-@dataclass(frozen=True, eq=False)
-class Trials:
+Column = Sequence[str] | np.ndarray | Names
+
+
+class _Pairs:
+    """N pairs of names, which both sides share a table of, with labels or None."""
+
+    def __init__(self, enroll: Column, test: Column, labels: Sequence | np.ndarray | None, **further: object):
+        sides = [side if isinstance(side, (Names, np.ndarray, list, tuple)) else list(side) for side in (enroll, test)]
+        self._sides = Names.of(*sides).split(*map(len, sides))
+        self._labels = None
+        if labels is not None:
+            labels = np.asarray(labels)
+            if labels.dtype != bool and not np.isin(labels, (0, 1)).all():
+                raise ValueError(f"labels must be booleans or 0 / 1 (1 = target), got dtype {labels.dtype}")
+            self._labels = labels.astype(bool)
+            further["labels"] = self._labels
+        shapes = {"enroll": (len(sides[0]),), "test": (len(sides[1]),)}
+        shapes |= {
+            name: (len(value),) if isinstance(value, Names) else np.shape(value) for name, value in further.items()
+        }
+        if len(set(shapes.values())) > 1:
+            raise ValueError(f"all columns need one value a trial, got shapes {shapes}")
+
+    def __len__(self) -> int:
+        return len(self._sides[0])
+
+    def __repr__(self) -> str:
+        known = "without labels" if self.labels is None else f"{int(self.labels.sum()):,} of them targets"
+        return f"<{type(self).__name__}: {len(self):,} trials, {known}>"
+
+    @property
+    def enroll(self) -> np.ndarray:
+        """Utterances of the enrolment side, an array of str objects [N]."""
+        return self._sides[0].array
+
+    @property
+    def test(self) -> np.ndarray:
+        """Utterances of the test side, an array of str objects [N]."""
+        return self._sides[1].array
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """True for a target trial, an array of bool [N]; None when unknown."""
+        return self._labels
+
+    @property
+    def sides(self) -> tuple[Names, Names]:
+        """Both sides as numbers of names, which is what joins and counts are made with."""
+        return self._sides[0], self._sides[1]
+
+
+class Trials(_Pairs):
     """Pairs to compare, in list order.
 
     Parameters
     ----------
-    enroll, test : array of str, shape [N]
+    enroll, test : array or list of str, or Names, length N
         Utterance identifiers of the two sides.
     labels : array of bool, shape [N], or None
         True for a target trial; None when unknown.
@@ -28,7 +78,7 @@ class Trials:
     Raises
     ------
     ValueError
-        The arrays differ in length, a label is neither 0 nor 1, or a condition has the name of a column above.
+        The columns differ in length, a label is neither 0 nor 1, or a condition has the name of a column above.
 
     Example
     -------
@@ -37,25 +87,32 @@ class Trials:
     ['c']
     """
 
-    enroll: np.ndarray
-    test: np.ndarray
-    labels: np.ndarray | None = None
-    conditions: Mapping[str, np.ndarray] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if taken := sorted({"enroll", "test", "label", "score"}.intersection(self.conditions)):
+    def __init__(
+        self,
+        enroll: Column,
+        test: Column,
+        labels: Sequence | np.ndarray | None = None,
+        conditions: Mapping[str, Column] | None = None,
+    ):
+        conditions = {name: Names.of(values) for name, values in (conditions or {}).items()}
+        if taken := sorted({"enroll", "test", "label", "score"}.intersection(conditions)):
             raise ValueError(f"a condition cannot be called {taken[0]!r}, the name of a column; rename it")
-        conditions = {name: np.asarray(values, dtype=str) for name, values in self.conditions.items()}
-        object.__setattr__(self, "conditions", conditions)
-        _normalise_fields(self, conditions)
+        super().__init__(enroll, test, labels, **{f"condition {name}": names for name, names in conditions.items()})
+        self._conditions = conditions
 
-    def __len__(self) -> int:
-        return len(self.enroll)
+    @property
+    def conditions(self) -> dict[str, np.ndarray]:
+        """Further columns, arrays of str objects [N]."""
+        return {name: names.array for name, names in self._conditions.items()}
+
+    @property
+    def condition_names(self) -> dict[str, Names]:
+        """Further columns as numbers of names."""
+        return self._conditions
 
 
-@dataclass(frozen=True, eq=False)
-class ScoreTable:
-    """One score a trial, higher for "same speaker"; the other fields are those of `Trials`.
+class ScoreTable(_Pairs):
+    """One score per trial, higher for "same speaker"; the other fields are those of `Trials`.
 
     Parameters
     ----------
@@ -69,17 +126,20 @@ class ScoreTable:
     ([0.8], [0.1])
     """
 
-    enroll: np.ndarray
-    test: np.ndarray
-    scores: np.ndarray
-    labels: np.ndarray | None = None
+    def __init__(
+        self,
+        enroll: Column,
+        test: Column,
+        scores: Sequence[float] | np.ndarray,
+        labels: Sequence | np.ndarray | None = None,
+    ):
+        self._scores = np.asarray(scores, dtype=np.float64)
+        super().__init__(enroll, test, labels, scores=self._scores)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "scores", np.asarray(self.scores, dtype=np.float64))
-        _normalise_fields(self, {"scores": self.scores})
-
-    def __len__(self) -> int:
-        return len(self.enroll)
+    @property
+    def scores(self) -> np.ndarray:
+        """float64 [N]."""
+        return self._scores
 
     @property
     def target_scores(self) -> np.ndarray:
@@ -95,17 +155,3 @@ class ScoreTable:
         if self.labels is None:
             raise ValueError("the score table has no labels; attach them with label_scores(table, trials)")
         return self.labels
-
-
-def _normalise_fields(table: Trials | ScoreTable, further: dict[str, np.ndarray]) -> None:
-    fields = {"enroll": np.asarray(table.enroll, dtype=str), "test": np.asarray(table.test, dtype=str)}
-    if table.labels is not None:
-        labels = np.asarray(table.labels)
-        if labels.dtype != bool and not np.isin(labels, (0, 1)).all():
-            raise ValueError(f"labels must be booleans or 0 / 1 (1 = target), got dtype {labels.dtype}")
-        fields["labels"] = labels.astype(bool)
-    for name, value in fields.items():
-        object.__setattr__(table, name, value)
-    shapes = {name: value.shape for name, value in {**fields, **further}.items()}
-    if set(shapes.values()) != {(len(fields["enroll"]),)}:
-        raise ValueError(f"all columns need one value a trial, got shapes {shapes}")

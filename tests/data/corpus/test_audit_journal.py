@@ -91,9 +91,11 @@ def test_a_line_that_a_crash_cut_short_is_dropped_and_not_continued(root, examin
 def test_rubbish_in_the_journal_is_told_and_read_again(root, examine, tmp_path, caplog):
     examine()
     lines = (tmp_path / "j").read_bytes().splitlines(keepends=True)
-    (tmp_path / "j").write_bytes(b"".join([b"\0\0\0\n", b"5\n", b"[]\n", b'["a",1,2,3,[4],null]\n', *lines[1:]]))
+    rubbish = [b"\0\0\0", b"5", b"[]", b'["a",1,2,3,[4],null]', b'[["a"],1,2,3,[],null]', b"[" * 10**5]
+    rubbish += [lines[0].rstrip().replace(b"16000,1,", b'"x",1,')]
+    (tmp_path / "j").write_bytes(b"\n".join([*rubbish, b""]) + b"".join(lines[1:]))
     again = examine()
-    assert again.known == 12 and again.results == plain(root) and "4 damaged lines" in caplog.text
+    assert again.known == 12 and again.results == plain(root) and "7 damaged lines" in caplog.text
 
 
 @pytest.mark.parametrize("options", [{"sample_rate": 8000}, {"min_duration": 0.1}, {"decode": False}])

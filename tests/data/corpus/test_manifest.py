@@ -1,6 +1,9 @@
 import dataclasses
+import unicodedata
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from alpha_sv.data.corpus.manifest import COLUMNS, Utterance, manifest_hash, read_manifest, write_manifest
 
@@ -72,6 +75,60 @@ def test_missing_columns_and_unknown_splits(tmp_path):
         read_manifest(path)
     with pytest.raises(ValueError, match="split must be"):
         read_manifest(path, split="dev")
+
+
+LINE = "s1/b.wav,1.0,/d/b.wav,s1,,16000,16000,1,train"
+
+
+@pytest.mark.parametrize(
+    "content, problem",
+    [
+        (LINE.replace("b.wav", "b" * 10**6).encode(), "field larger|names of"),
+        (LINE.replace("b.wav", "b" * 10**5).encode(), "names of 1"),
+        (LINE.replace(",s1,", ',"s1,').encode(), "unexpected end of data"),
+        (LINE.replace(",s1,", ',"s1"x,').encode(), "expected after"),
+        (LINE.replace("b.wav", "\0.wav").encode(), "NUL"),
+        (LINE.replace("b.wav", "\u00e9.wav").encode("latin-1"), "not UTF-8"),
+        (LINE.replace("16000,16000", "1_6000,16000").encode(), "'1_6000'.* is no whole number"),
+        (LINE.replace(",1,", ",\u0661,").encode(), "is no whole number"),
+        (LINE.replace("16000,16000", "1" * 5000 + ",16000").encode(), "is no whole number"),
+        (LINE.replace(",1.0,", ",1_0e-1,").encode(), "is no number of seconds"),
+        (b"\x89PNG\r\n", "not UTF-8"),
+    ],
+)
+def test_what_is_no_csv_of_ours_is_named_with_its_line(tmp_path, content, problem):
+    path = tmp_path / "manifest.csv"
+    write_manifest(path, [utterance()])
+    path.write_bytes(path.read_bytes() + content + b"\n")
+    with pytest.raises(ValueError, match=rf"manifest\.csv:3: .*({problem})"):
+        read_manifest(path)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=st.binary(max_size=300), place=st.integers(0, 200), written=st.booleans())
+def test_any_bytes_are_a_manifest_or_an_error_that_names_it(tmp_path, content, place, written):
+    path = tmp_path / "manifest.csv"
+    write_manifest(path, [utterance()])
+    whole = path.read_bytes() if written else b""
+    path.write_bytes(whole[:place] + content + whole[place:])
+    try:
+        assert all(u.utt_id and u.num_samples > 0 for u in read_manifest(path))
+    except ValueError as error:
+        assert str(error).startswith(f"{path}:")
+
+
+@pytest.mark.parametrize("name", ["my file.wav", 'a"b,c.wav', "a\nb.wav", "a\r\nb.wav", "\u2028.wav"])
+def test_any_name_of_a_file_survives(tmp_path, name):
+    one = utterance(f"s1/{name}")
+    write_manifest(tmp_path / "manifest.csv", [one])
+    assert read_manifest(tmp_path / "manifest.csv") == [one]
+
+
+def test_names_of_a_manifest_have_one_unicode_form(tmp_path):
+    one, two = (utterance(unicodedata.normalize(form, "s1/Jos\u00e9.wav")) for form in ("NFC", "NFD"))
+    write_manifest(tmp_path / "manifest.csv", [two])
+    [found] = read_manifest(tmp_path / "manifest.csv")
+    assert found.utt_id == one.utt_id and found.path == two.path
 
 
 def test_columns_may_come_in_any_order_with_others_between(tmp_path):

@@ -1,0 +1,72 @@
+"""`export`: a model for another toolkit."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from alpha_sv.embedding.embedder import SpeakerEmbedder
+from alpha_sv.exchange.hub import write_hub
+from alpha_sv.exchange.load import load_embedder
+from alpha_sv.exchange.speechbrain import write_pretrained
+
+LAYOUTS = ("speechbrain", "onnx", "huggingface")
+
+
+def export(
+    model: object,
+    folder: str | os.PathLike,
+    to: str,
+    *,
+    int8: bool = False,
+    metrics: str | os.PathLike | None = None,
+    trained_on: str | None = None,
+    licence: str | None = None,
+) -> Path:
+    """Write a model in the layout of another toolkit; returns the folder.
+
+    Parameters
+    ----------
+    model : SpeakerEmbedder, or what `alpha_sv.load_model` takes or gives
+    folder : path-like
+        To write; made if need be. It must not hold anything yet.
+    to : {"speechbrain", "onnx", "huggingface"}
+        See `alpha_sv.exchange.speechbrain`, `.onnx_export` and `.hub`. All of them embed whole utterances, as we do.
+    int8 : bool
+        Of "onnx": weights of 8 bits too.
+    metrics, trained_on, licence
+        Of "huggingface": what the model card says, see `write_hub`.
+
+    Raises
+    ------
+    ValueError
+        An unknown layout, a folder in use, a network that the layout cannot have, or one that is in ONNX already.
+
+    Example
+    -------
+    >>> import tempfile
+    >>> embedder = SpeakerEmbedder("resnet", 16, channels=[4, 4, 4, 4], block_sizes=[1, 1, 1, 1])
+    >>> folder = export(embedder, tempfile.mkdtemp(), to="speechbrain")
+    >>> sorted(file.name for file in folder.iterdir())
+    ['embedding_model.ckpt', 'hyperparams.yaml']
+    """
+    if to not in LAYOUTS:
+        raise ValueError(f"to must be one of {', '.join(LAYOUTS)}, got {to!r}")
+    folder = Path(folder)
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ValueError(f"{folder} is there already; give the name of a new folder")
+    calibrator = None
+    embedder = getattr(model, "embedder", model)
+    if isinstance(model, (str, os.PathLike)):
+        loaded = load_embedder(model)
+        embedder, calibrator = loaded.embedder, loaded.calibrator
+    if not isinstance(embedder, SpeakerEmbedder):
+        raise ValueError(f"{model!r} cannot be exported: it is not one of our networks, or is in ONNX already")
+    if to == "speechbrain":
+        return write_pretrained(embedder, folder)
+    if to == "onnx":
+        from alpha_sv.exchange.onnx_export import write_onnx
+
+        write_onnx(embedder, folder, int8)
+        return folder
+    return write_hub(embedder, folder, metrics=metrics, trained_on=trained_on, licence=licence, calibrator=calibrator)

@@ -1,0 +1,137 @@
+"""The objects that a resolved recipe names: plain data, and calls of permitted classes and functions with plain data.
+
+HyperPyYAML's own loader knows Python's tags, and it reads every text "(…)" again with another one that does too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import pydoc
+import re
+from collections.abc import Callable, Iterator
+
+import ruamel.yaml
+import torch
+import yaml
+from ruamel.yaml import events
+
+from alpha_sv.sb.recipe_references import MAX_DEPTH
+
+TRUST = "if you wrote this file or trust its author, add --trust_yaml=True"
+TUPLE = re.compile(r"\(.*\)\n?")
+_MAX_TUPLE = 500  # characters
+MAX_WEIGHTS = 500_000_000  # of all that a recipe builds
+YAML_TAG = "tag:yaml.org,2002:"
+
+
+def build(text: str, permitted: Callable[[str], bool]) -> dict:
+    """What a resolved recipe says.
+
+    Parameters
+    ----------
+    text : str
+        YAML without references.
+    permitted : function
+        Whether something may be built or called, given its tag, such as "!new:torch.optim.Adam".
+
+    Raises
+    ------
+    ValueError
+        For another tag, and where a class refuses its arguments, with its own words.
+
+    Example
+    -------
+    >>> build("size: (1, 2)\\nloss: !new:alpha_sv.losses.QMargin", lambda tag: tag == "!new:alpha_sv.losses.QMargin")
+    {'size': (1, 2), 'loss': QMargin(...)}
+    """
+    loader = _Loader(text)
+    loader.permitted = permitted
+    return loader.get_single_data()
+
+
+def plain_tuple(text: str) -> tuple:
+    """The tuple that "(1, two)" stands for, read as HyperPyYAML does but without tags, anchors and aliases."""
+    if not isinstance(text, str) or not TUPLE.fullmatch(text):
+        raise ValueError(f"!tuple takes a text in parentheses such as (1, 2), got {str(text)[:60]!r}")
+    if len(text) > _MAX_TUPLE:
+        raise ValueError(f"{text[:60]!r}… is a tuple of more than {_MAX_TUPLE} characters; write a list")
+    inner, depth = f"[{text.strip()[1:-1]}]", 0
+    try:
+        for event in yaml.parse(inner, Loader=yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if getattr(event, "tag", None) or getattr(event, "anchor", None) or depth > MAX_DEPTH:
+                raise ValueError(f"a tag inside a tuple, an anchor, or more than {MAX_DEPTH} levels; {TRUST}")
+        return tuple(yaml.safe_load(inner))
+    except Exception as error:
+        raise ValueError(f"{text[:60]!r} is not a tuple of plain data: {one_line(error)}") from error
+
+
+def one_line(error: Exception) -> str:
+    """The message of an error without its line breaks; of a YAML error with its place."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    text = problem or "; ".join(map(str, error.args))
+    if not text or not isinstance(error, (ValueError, TypeError, ruamel.yaml.YAMLError)):
+        text = f"{type(error).__name__} {text}"
+    return (f"line {mark.line + 1}: " if mark else "") + " ".join(text.split())[:500].strip()
+
+
+@contextlib.contextmanager
+def valid_yaml(name):
+    """Any error inside becomes a ValueError of one line that names the file."""
+    try:
+        yield
+    except Exception as error:  # ruamel raises many kinds for broken text, AttributeError and RecursionError too
+        raise ValueError(f"{name} is not valid YAML: {one_line(error)}") from error
+
+
+def read_events(text: str, name) -> Iterator[events.Event]:
+    """What a text consists of, read piece by piece."""
+    with valid_yaml(name):
+        yield from ruamel.yaml.YAML().parse(text)
+
+
+class _Loader(ruamel.yaml.SafeLoader):
+    """YAML's plain data, tuples, and the tags for which `permitted` is true."""
+
+    permitted: Callable[[str], bool]
+    weights = 0
+
+    def construct_object(self, node, deep=False):
+        return super().construct_object(node, deep=True)  # what is handed to a class must be whole by then
+
+    def construct_text(self, node):
+        text = self.construct_scalar(node)
+        return plain_tuple(text) if node.style is None and TUPLE.fullmatch(text) else text
+
+    def construct_named(self, tag, node):
+        tag = "!" + tag
+        kind, _, target = tag.partition(":")
+        if kind not in ("!new", "!name", "!apply") or not self.permitted(tag):
+            raise ValueError(f"{tag!r} is not something a recipe may run or build; {TRUST}")
+        found = pydoc.locate(target)
+        if not callable(found) or (kind == "!new" and not isinstance(found, type)):
+            raise ValueError(f"{tag}: there is no such {'class' if kind == '!new' else 'function or class'}")
+        args, kwargs = [], {}
+        if isinstance(node, ruamel.yaml.MappingNode):
+            kwargs = self.construct_mapping(node, deep=True)
+        elif isinstance(node, ruamel.yaml.SequenceNode):
+            args = self.construct_sequence(node, deep=True)
+        elif node.value:
+            raise ValueError(f"{tag} takes a list or a mapping of arguments, got {node.value[:60]!r}")
+        try:
+            if kind == "!name":
+                return functools.partial(found, *args, **kwargs) if args or kwargs else found
+            made = found(*args, **kwargs)
+        except Exception as error:
+            raise ValueError(f"{tag}: {one_line(error)}") from error
+        if isinstance(made, torch.nn.Module):
+            self.weights += sum(parameter.numel() for parameter in made.parameters())
+        if self.weights > MAX_WEIGHTS:
+            raise ValueError(f"{tag}: more than {MAX_WEIGHTS:.0e} weights in all; {TRUST}")
+        return made
+
+
+_Loader.add_constructor(YAML_TAG + "str", _Loader.construct_text)
+_Loader.add_constructor("!tuple", lambda loader, node: plain_tuple(loader.construct_scalar(node)))
+_Loader.add_multi_constructor("!", _Loader.construct_named)

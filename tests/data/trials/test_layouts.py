@@ -1,0 +1,107 @@
+"""Files of other toolkits are read where they can mean one thing only; else the error names the right column."""
+
+import gzip
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alpha_sv.data.trials.files import read_scores, read_trials
+from alpha_sv.data.trials.layouts import VOCABULARIES, is_number
+from alpha_sv.files import InputError
+
+
+def stream(text):
+    return io.BytesIO(text if isinstance(text, bytes) else text.encode())
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "a,b,0.5,target\na,c,-1e-3,nontarget\n",
+        "a;b;0.5;target\r\na;c;-1e-3;nontarget",
+        'a, "b", 0.5, target\na, "c", -1e-3, nontarget\n',
+        "Enroll,Test,Score,Label\na,b,0.5,1\na,c,-1e-3,0\n",
+        "ENROLL TEST LABEL SCORE\na b 1 0.5\na c 0 -1e-3\n",
+        "modelid\tsegmentid\tside\tLLR\ttargettype\na\tb\ta\t0.5\ttarget\na\tc\ta\t-1e-3\tnontarget\n",  # NIST SRE
+        gzip.compress(b"a b 0.5 target\na c -1e-3 nontarget\n"),
+        gzip.compress("a b 0.5 target\na c -1e-3 nontarget\n".encode("utf-16")),
+        "a b 0.5 target\r\na c -1e-3 nontarget\r\n".encode("utf-16"),
+        b"\xfe\xff" + "a b 0.5 target\na c -1e-3 nontarget".encode("utf-16-be"),
+        "a b 0.5 target\ra c -1e-3 nontarget",  # an old Mac
+        "a b 0.5 target\n\u3000\na\u00a0c\u2003-1e-3 nontarget\n",
+        *(f"a b 0.5 {yes}\na c -1e-3 {no}\n" for no, yes in VOCABULARIES),
+        *(f"a b {yes.upper()} 0.5\na c {no.title()} -1e-3\n" for no, yes in VOCABULARIES if yes != "1"),
+    ],
+)
+def test_one_table_in_many_forms(content):
+    table = read_scores(stream(content))
+    assert (table.enroll.tolist(), table.test.tolist()) == (["a", "a"], ["b", "c"])
+    assert table.scores.tolist() == [0.5, -1e-3] and table.labels.tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("read", "content", "expected"),
+    [
+        (read_scores, "a/1 b/1 0.51 tgt\n", ":1: label 'tgt' is not"),
+        (read_scores, "a b 0.5 1\na c 0.4 yes\n", ":2: label 'yes' is not one of 0 | 1"),
+        (read_trials, "a b tgt\na c tgt\n", ":1: label 'tgt' is not one of .*no other word"),
+        (read_scores, "a b 0,51\na c 0.3\n", ":1: score '0,51' is not a number; write 0.51, with a point"),
+        (read_scores, "a b 1,5 target\na c 0,3 nontarget\n", ":1: score '1,5' .*write 1.5"),
+        (read_scores, "0,5 a b\n0,3 a c\n", ":1: score '0,5' .*write 0.5"),
+        (read_scores, "a;b;0,51\na;c;0,3\n", ":1: score '0,51' .*write 0.51"),
+        (read_scores, "a b 0.5\na c 1_0\n", ":2: score '1_0' is not a number"),
+        (read_scores, "a b 0.5\na c ٣\n", ":2: score '٣' is not a number"),
+        (read_scores, "a b 0.5\na c 0x1p3\n", ":2: score '0x1p3' is not a number"),
+        (read_scores, "a b 0.5\na c +-\n", r":2: score '\+-' is not a number"),
+        (read_scores, "a b 0.5\na c 1e400\n", ":2: score '1e400' is not finite"),
+        (read_scores, "first second cosine\na b 0.5\na c 0.1\n", ":1: score 'cosine' .*If line 1 is a header"),
+        (read_trials, "LA_0039 LA_E_1 - A07 spoof\nLA_0039 LA_E_2 - - bonafide\n", "ASVspoof .column 5 .*awk"),
+        (read_trials, "LA_0039 LA_E_1 alaw ita A07 spoof notrim eval\n", "ASVspoof .column 6 .*awk"),
+        (read_scores, "modelid segmentid side LLR\na b a 0.5\na b b 0.4\n", "side are no columns of a score file"),
+        (read_trials, "1 a b\n0 a c\0\n", r":2: the control character '\\x00'"),
+        (read_trials, "1 a b\n0 a c\x1b[0m\n", r":2: the control character '\\x1b'"),
+        (read_trials, "1 a b\n\ufeff0 a c\n", r":2: the control character '\\ufeff'"),
+        (read_trials, "1 a b\n0 a c\n".encode("utf-16-le"), "UTF-16 text needs its byte-order mark"),
+        (read_trials, "1 a b\n".encode("utf-16")[:-1], "damaged as UTF-16"),
+        (read_trials, gzip.compress(b"1 a b\n0 a c\n")[:-4], "damaged .*end-of-stream"),
+        (read_trials, gzip.compress(b"1 a b\n" * 99)[:20] + b"\0\0\0\0\0\0\0\0\0\0\0\0", "damaged"),
+        (read_trials, b"PK\x03\x04" + bytes(30), "zip.*unpack it first"),
+        (read_trials, b"1 a b\n0 a \xff\n", "not UTF-8 text .line 2"),
+        (read_trials, "1 a b\n0 a " + "c" * 5000, ":2: the name 'cccc.* is longer than 4,096 characters"),
+        (read_trials, b"a" * (1 << 25), ":1: a line of more than 16 MiB"),
+        (read_trials, "1,a,b\n0,a,c d\n", ":2: the field 'c d' between ','"),
+        (read_trials, "1,a,b\n0,,c\n", ":2: the field '' between ','"),
+        (read_trials, '1,a,b\n0,"a,b",c\n', ":2: the field '\"a' between ','"),
+    ],
+)
+def test_the_error_names_the_right_line_column_and_remedy(read, content, expected):
+    with pytest.raises(InputError, match=f"<stream>.*{expected}"):
+        read(stream(content))
+
+
+def test_conditions_of_a_nist_key_are_kept():
+    key = "modelid\tsegmentid\tside\ttargettype\tgender\nm\ts\ta\ttarget\tfemale\nm\tt\ta\tnontarget\tmale\n"
+    trials = read_trials(stream(key))
+    assert trials.labels.tolist() == [True, False]
+    assert {name: values.tolist() for name, values in trials.conditions.items()} == {
+        "side": ["a", "a"],
+        "gender": ["female", "male"],
+    }
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False) | st.integers())
+def test_every_number_that_python_writes_is_a_number(value):
+    assert is_number(repr(value)) and is_number(f"{value:+g}") and is_number(f"{float(value):e}")
+
+
+def test_a_long_name_costs_its_own_memory_only():
+    # a column as wide as the longest name asked for 22 GiB
+    names = [f"u{n}" for n in range(200_000)]
+    names[5] = "n" * 4000
+    table = read_scores(stream("".join(f"{name} x 0.5\n" for name in names)))
+    assert table.enroll.tolist() == names and table.enroll.dtype == object
+    assert sum(side.table.nbytes + side.codes.nbytes for side in table.sides) < 8_000_000
+    assert np.unique(table.test).tolist() == ["x"]
