@@ -60,7 +60,7 @@ class FaceEmbedder(SpeakerEmbedder):
             "embedding_dim": int(embedding_dim),
             "image_size": int(image_size),
         }
-        if max(*layers, *channels, embedding_dim, image_size) > 4096:
+        if max(layers) > 256 or max(*channels, embedding_dim, image_size) > 4096:
             raise ValueError(f"no network for faces has such sizes: {self.config}")
         with torch.device("meta"):  # shapes without memory
             weights = sum(tensor.numel() for tensor in IResNet(**self.config).state_dict().values())

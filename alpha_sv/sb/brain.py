@@ -22,10 +22,10 @@ logger = logging.getLogger(__name__)
 
 
 class SpeakerBrain(sb.Brain):
-    """Trains `modules["embedder"]` and `modules["head"]` on batches (waveforms [N, T], labels [N]).
+    """Trains `modules["embedder"]` and `modules["head"]` on batches (waveforms [N, T] or images, labels [N]).
 
     `hparams` needs: seed, steps_per_epoch, log_interval, number_of_epochs, training_log (TrainingLog), valid_set
-    (ValidationSet), run_folder (RunFolder). It may have lr_schedule (called before each step with the optimizer and
+    (DevelopmentSet), run_folder (RunFolder). It may have lr_schedule (called before each step with the optimizer and
     the step's number, from 1), margin_schedule (MarginSchedule), alpha_schedule (AlphaSchedule), reinitialiser
     (Reinitialiser), wav_augment (modules for batches of waveforms), valid_interval and average (see the recipes) and,
     for prototypes that are trained apart, prototype_opt_class; their learning rate then keeps its ratio to that of the

@@ -96,11 +96,3 @@ class DevelopmentSet(torch.utils.data.Dataset):
             "min_dcf": float(min_dcf(target, nontarget)[0]),
             "fnr_at_fpr_1e-2": float(fnr_at_fpr(target, nontarget, 1e-2)[0]),
         }
-
-
-class ValidationSet(DevelopmentSet):
-    """Development trials of speech, and the utterances they name."""
-
-    def __init__(self, utterances: Sequence[Utterance], trials: Trials, sample_rate: int = 16000):
-        examples = {utterance.utt_id: utterance for utterance in utterances}
-        super().__init__(examples, trials, lambda chosen: WholeUtterances(chosen, sample_rate))

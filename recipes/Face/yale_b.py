@@ -86,6 +86,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with images/ and pairs_dev.txt")
     parser.add_argument("--output", type=Path, default=Path("results/yale_b"))
-    parser.add_argument("--number_of_epochs", type=int, default=20)
+    parser.add_argument("--number_of_epochs", type=int, default=8)
     parsed = parser.parse_args()
     experiment(parsed.data, parsed.output, number_of_epochs=parsed.number_of_epochs)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from alpha_sv.embedding import SpeakerEmbedder
-from alpha_sv.sb.datasets import ValidationSet
+from alpha_sv.sb.datasets import DevelopmentSet
 from alpha_sv.sb.experiment import run
 from alpha_sv.sb.training_log import TrainingLog
 from alpha_sv.schedule import ExponentialRate
@@ -162,13 +162,13 @@ def test_a_recipe_that_cannot_work_says_why_and_what_to_do(overrides, message, t
         run(arguments(tree, tmp_path, **overrides))
 
 
-def test_validation_set_needs_labels_and_its_utterances():
+def test_development_trials_need_labels_and_their_utterances():
     from alpha_sv.data.trials.files import Trials
 
     with pytest.raises(ValueError, match="one target and one nontarget"):
-        ValidationSet([], Trials(np.array(["a"]), np.array(["b"]), np.array([True])))
+        DevelopmentSet({}, Trials(np.array(["a"]), np.array(["b"]), np.array([True])), list)
     with pytest.raises(ValueError, match="2 names .* not in the corpus: a, b"):
-        ValidationSet([], Trials(np.array(["a", "a"]), np.array(["b", "a"]), np.array([True, False])))
+        DevelopmentSet({}, Trials(np.array(["a", "a"]), np.array(["b", "a"]), np.array([True, False])), list)
 
 
 def test_a_run_is_not_continued_without_the_noise_it_was_begun_with(tree, tmp_path, monkeypatch):
