@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow lint clean help
+.PHONY: demo test test-all lint clean help
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/ -/'
@@ -11,11 +11,14 @@ help:            ## this list
 demo: $(VENV)/.ready  ## build a synthetic corpus, train on it, score, report: results/demo/report.html
 	@$(BIN)/alpha-sv demo $(if $(LOSS),--loss $(LOSS))
 
-test: $(VENV)/.ready  ## the fast tests and the examples of the docstrings
-	$(BIN)/python -m pytest -m "not slow"
+# one process for each core, four at most (each takes 1.5 GB), with one thread each
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
-test-slow: $(VENV)/.ready  ## every test
-	$(BIN)/python -m pytest
+test: $(VENV)/.ready  ## the fast tests and the examples of the docstrings
+	$(PYTEST) -m "not slow"
+
+test-all: $(VENV)/.ready  ## every test, the slow ones too
+	$(PYTEST)
 
 lint: $(VENV)/.ready  ## ruff
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""The demo as a newcomer runs it. Minutes: `make test-slow`."""
+"""The demo as a newcomer runs it. Minutes: `make test-all`."""
 
 import json
 
