@@ -181,7 +181,8 @@ class SpeakerBrain(sb.Brain):
         else:
             logger.info("epoch %d, step %d: train loss %.4f", epoch, self.optimizer_step, self.train_loss)
         if self.checkpointer is not None:
-            newest = self.checkpointer.save_checkpoint(meta=meta, verbosity=logging.DEBUG)
+            self.checkpointer.save_checkpoint(meta=meta, verbosity=logging.DEBUG)
+            newest = self.checkpointer.find_checkpoint()  # only the process that saved was told which it is
             average = getattr(self.hparams, "average", 0)
             self.checkpointer.delete_checkpoints(
                 num_to_keep=0, ckpt_predicate=lambda c: not ends_an_epoch(c), verbosity=logging.DEBUG

@@ -149,8 +149,8 @@ def build_brain(hparams: dict, run_opts: dict, manifest: Path | None = None) -> 
     head = head_of(hparams, len(rows))
     state = state_of(hparams, data, valid_set, steps, folder)
     # every check is done: from here on the folder is this run's
+    sb.create_experiment_directory(folder.path)  # every process: it waits for all of them
     if if_main_process():
-        sb.create_experiment_directory(folder.path)
         argv, resolved = hparams["command"].argv, hparams["resolved_recipe"]
         folder.begin(argv, resolved, run_opts, hashes, rows)
     modules = {"embedder": hparams["embedder"], "head": head}
