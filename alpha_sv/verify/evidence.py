@@ -3,8 +3,8 @@
 A calibrator, and so a threshold, is fitted to pairs of single recordings. The mean over pairs has the expectation of
 one pair and a smaller spread, so that a threshold measured on single pairs lets through no more strangers when people
 are enrolled with more recordings. The cosine between the normalised mean embeddings does not have this property: it
-grows with the number of recordings, for strangers too (docs/verify.md has the numbers). The mean of the cosines is the
-dot product of the means of unit embeddings.
+grows with the number of recordings, for strangers too. The mean of the cosines is the dot product of the means of unit
+embeddings.
 """
 
 from __future__ import annotations
