@@ -18,8 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
+from alpha_sv.data.audio import read_header
 from alpha_sv.scoring import Calibrator
-from alpha_sv.verify.decision import enrolment
+from alpha_sv.verify.evidence import Sounds, cosines, nats, require_pairs
 from alpha_sv.verify.model import load_model
 from alpha_sv.verify.open_set import Candidate, clopper_pearson, decide, gallery_threshold
 
@@ -56,37 +57,38 @@ class Tally:
         return f"{100 * rate:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
 
 
-def search(vectors, speakers, takes: int, calibrator: Calibrator, point: str, halves: int) -> list[str]:
-    """Cells of a row of the table: N, threshold, FPIR, FNIR, rank-1, too close, wrong among the known."""
+def search(llrs, speakers, takes: int, calibrator: Calibrator, point: str, halves: int) -> list[str]:
+    """Cells of a row of the table: N, threshold, FPIR, FNIR, rank-1, too close, known but wrong.
+
+    `llrs` [T, T] are those of all pairs of files.
+    """
     rng = np.random.default_rng(0)
     people = np.unique(speakers)
     fpir, fnir, first, close, wrong = (Tally() for _ in range(5))
     for _ in range(halves):
         enrolled = sorted(rng.permutation(people)[: len(people) // 2])
-        templates, used = [], set()
-        for person in enrolled:
-            rows = rng.permutation(np.flatnonzero(speakers == person))[:takes]
-            templates.append(enrolment(vectors[rows]))
-            used |= set(rows.tolist())
-        threshold, basis = gallery_threshold(calibrator, point, len(enrolled))
-        if threshold is None:
-            return [str(len(enrolled)), basis, *[""] * 5]
-        scores = vectors @ np.stack(templates).T
+        chosen = [rng.permutation(np.flatnonzero(speakers == person))[:takes] for person in enrolled]
+        used = set(np.concatenate(chosen).tolist())
+        threshold = gallery_threshold(calibrator, point, len(enrolled))
+        if threshold.value is None:
+            return [str(len(enrolled)), threshold.basis, *[""] * 5]
+        means = np.stack([llrs[:, rows].mean(axis=1) for rows in chosen], axis=1)
         for row, person in enumerate(speakers):
             if row in used:
                 continue
-            order = np.argsort(-scores[row])
-            best = [Candidate(enrolled[i], scores[row, i], None) for i in order[:2]]
-            found = decide(best, threshold, basis, calibrator.weight)
+            order = np.argsort(-means[row])[:2]
+            best = [Candidate(enrolled[i], 0.0, means[row, i]) for i in order]
+            found = decide(best, threshold, best[0].llr - best[1].llr)
+            passes = best[0].llr >= threshold.value
             if person not in enrolled:
-                fpir.add(person, best[0].score >= threshold)
+                fpir.add(person, passes)
                 wrong.add(person, found.verdict == "known")
             else:
-                fnir.add(person, not (best[0].name == person and best[0].score >= threshold))
+                fnir.add(person, not (best[0].name == person and passes))
                 first.add(person, best[0].name == person)
                 close.add(person, found.verdict == "too close")
                 wrong.add(person, found.verdict == "known" and found.name != person)
-    return [str(len(enrolled)), f"{threshold:.3f}", *map(str, (fpir, fnir, first, close, wrong))]
+    return [str(len(enrolled)), f"{threshold.value:.2f}", *map(str, (fpir, fnir, first, close, wrong))]
 
 
 def main() -> None:
@@ -101,15 +103,17 @@ def main() -> None:
     calibrator = Calibrator.load(a.calibrator) if a.calibrator else model.calibrator
     if calibrator is None:
         raise SystemExit(f"{a.model} came without a calibrator; give --calibrator")
-    print("| corpus | files each | N | point | threshold | FPIR | FNIR | rank-1 | too close | known but wrong |")
+    require_pairs(calibrator)
+    print("| corpus | files each | N | point | threshold (nats) | FPIR | FNIR | rank-1 | too close | known but wrong |")
     print("|:--|--:|--:|:--|--:|--:|--:|--:|--:|--:|")
     for name in a.corpora:
         files, speakers = test_files(a.data / name, 4)
-        vectors = model.embed(files).astype(np.float64)
-        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        lengths = [frames / rate for frames, rate, _ in map(read_header, files)]
+        sounds = Sounds.of(model.embed(files), np.array(lengths))
+        llrs = nats(calibrator, cosines(sounds, sounds), sounds, sounds)
         for takes in (1, 3):
             for point in POINTS:
-                n, *cells = search(vectors, speakers, takes, calibrator, point, a.halves)
+                n, *cells = search(llrs, speakers, takes, calibrator, point, a.halves)
                 print(f"| {name} | {takes} | {n} | {point} | {' | '.join(cells)} |", flush=True)
 
 

@@ -120,7 +120,19 @@ def get_model(name: str, file: str | os.PathLike | None = None) -> Path:
     with _one_at_a_time(folder.with_name(f"{name}.lock")):
         if not is_here(name):
             _make(MODELS[name], folder, Path(file) if file else None)
+        _put_calibrator(name, folder)
     return folder
+
+
+def _put_calibrator(name: str, folder: Path) -> None:
+    """The calibrator of this version of alpha_sv, also beside weights that an earlier one has fetched."""
+    packaged = importlib.resources.files("alpha_sv.exchange") / "calibrators" / f"{name}.json"
+    there = folder / "calibrator.json"
+    if packaged.is_file():
+        text = packaged.read_text(encoding="utf-8")
+        if not there.is_file() or there.read_text(encoding="utf-8") != text:
+            with atomic_write(there) as file:
+                file.write(text)
 
 
 def _make(model: Pretrained, folder: Path, file: Path | None) -> None:
@@ -149,10 +161,6 @@ def _convert(model: Pretrained, checkpoint: bytes, folder: Path) -> None:
     embedder = SpeakerEmbedder(**model.config)
     embedder.backbone.load_state_dict(torch.load(io.BytesIO(checkpoint), weights_only=True, map_location="cpu"))
     embedder.save(folder)
-    calibrator = importlib.resources.files("alpha_sv.exchange") / "calibrators" / f"{model.name}.json"
-    if calibrator.is_file():
-        with atomic_write(folder / "calibrator.json") as file:
-            file.write(calibrator.read_text(encoding="utf-8"))
     with atomic_write(folder / "SOURCE.txt") as file:
         file.write(describe(model))
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from alpha_sv.scoring.calibrator import Calibrator, OperatingPoint
+from alpha_sv.verify.evidence import Sounds, cosines, held, nats, require_pairs, takes_pairs
 from alpha_sv.verify.inputs import recordings
 from alpha_sv.verify.quality import Finding, Quality, findings, measure
 
@@ -56,9 +57,9 @@ class Decision:
     Attributes
     ----------
     score : float
-        Cosine of the two enrolments, in [-1, 1].
+        Cosine, in [-1, 1]; the mean over all pairs where a side has several recordings.
     llr : float or None
-        Natural-log likelihood ratio, nats; None without a calibrator.
+        Natural-log likelihood ratio, nats, the mean likewise; None without a calibrator.
     threshold : float or None
         What was compared with: nats, or a cosine if the caller gave it.
     point : str or None
@@ -67,6 +68,8 @@ class Decision:
         None: cannot say.
     reason : str
         Why it cannot say; "" if it can.
+    cosine_threshold : float or None
+        The threshold as a cosine, for recordings of these lengths.
     measured : OperatingPoint or None
         The point with the errors that were counted at it.
     measured_on : str
@@ -81,6 +84,7 @@ class Decision:
     point: str | None = None
     same: bool | None = None
     reason: str = ""
+    cosine_threshold: float | None = None
     measured: OperatingPoint | None = None
     measured_on: str = ""
     warnings: tuple[str, ...] = ()
@@ -115,7 +119,7 @@ def verify(
     Parameters
     ----------
     a, b : path, array, tensor, or a list of these
-        As for `SpeakerModel.embed`. Several recordings on a side are one enrolment: the mean of their unit embeddings.
+        As for `SpeakerModel.embed`. Several recordings on a side are one enrolment; see `alpha_sv.verify.evidence`.
     sample_rate : int, optional
         Hz, of arrays.
     point : str, optional
@@ -137,24 +141,28 @@ def verify(
     check_request(point, threshold)
     calibrator = model.calibrator if calibrator is None else calibrator
     if threshold is None:
-        require_cosines(calibrator)
+        require_pairs(calibrator)
         chosen, reason = choose_point(calibrator, point)
-    samples = [listen(model, side, sample_rate) for side in (a, b)]
-    score = cosine(*(enrolment([sample.embedding for sample in side]) for side in samples))
-    every = [sample for side in samples for sample in side]
+    sides = [listen(model, side, sample_rate) for side in (a, b)]
+    pair = [sounds(side) for side in sides]
+    scores = cosines(*pair)
+    every = [sample for side in sides for sample in side]
     said = [text for sample in every for text in sample.warnings]
     refused = [text for sample in every for text in sample.refusals]
-    if score > 1 - 1e-9:
-        said.append("the two sides are the same recording")
-    llr = calibrator.llr(score, kind="cosine") if takes_cosines(calibrator) else None
-    known = {"score": score, "llr": llr, "warnings": (*said, *(() if check_quality else refused))}
+    if scores.max() > 1 - 1e-9:
+        said.append("one recording is on both sides")
+    known = {"score": float(scores.mean()), "warnings": (*said, *(() if check_quality else refused))}
+    if calibrator is not None and takes_pairs(calibrator):
+        raw = float(nats(calibrator, scores, *pair).mean())
+        known["llr"] = held(calibrator, raw)
     if threshold is not None:
-        known |= {"threshold": float(threshold)}
-        same = bool(score >= threshold)
+        known |= {"threshold": float(threshold), "cosine_threshold": float(threshold)}
+        same = bool(known["score"] >= threshold)
     elif chosen is not None:
         known |= {"threshold": chosen.threshold, "point": chosen.name, "measured": chosen}
-        known |= {"measured_on": describe_point(calibrator, chosen)}
-        same = None if reason else llr >= chosen.threshold
+        known["cosine_threshold"] = known["score"] + (chosen.threshold - raw) / calibrator.weight
+        known["measured_on"] = describe_point(calibrator, chosen)
+        same = None if reason else raw >= chosen.threshold
     else:
         same = None
     if refused and check_quality:
@@ -176,22 +184,9 @@ def listen(model: SpeakerModel, inputs: object, sample_rate: int | None = None) 
     return samples
 
 
-def enrolment(embeddings: Sequence[np.ndarray]) -> np.ndarray:
-    """The mean of unit embeddings, made unit, float64 [D].
-
-    >>> enrolment([[3.0, 0.0], [0.0, 0.1]]).round(3).tolist()
-    [0.707, 0.707]
-    """
-    vectors = np.asarray(embeddings, dtype=np.float64)
-    mean = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).mean(axis=0)
-    if not (length := np.linalg.norm(mean)) > 1e-9:
-        raise ValueError("the embeddings of these recordings cancel each other; they cannot be one speaker")
-    return mean / length
-
-
-def cosine(a: np.ndarray, b: np.ndarray) -> float:
-    """Of two unit vectors, held in [-1, 1]."""
-    return float(np.clip(a @ b, -1.0, 1.0))
+def sounds(samples: Sequence[Sample]) -> Sounds:
+    """The recordings as evidence."""
+    return Sounds.of([sample.embedding for sample in samples], [sample.quality.seconds for sample in samples])
 
 
 def check_request(point: str | None, threshold: float | None) -> None:
@@ -202,25 +197,6 @@ def check_request(point: str | None, threshold: float | None) -> None:
         raise ValueError(f"point {point!r} and threshold {threshold!r} are two thresholds; give one of them")
     if isinstance(threshold, bool) or not isinstance(threshold, (int, float)) or not -1 <= threshold <= 1:
         raise ValueError(f"threshold is on the cosine, from -1 to 1; got {threshold!r}. For nats give a point")
-
-
-def takes_cosines(calibrator: Calibrator | None) -> bool:
-    """Whether there is a calibrator that needs no more than the cosine of two recordings."""
-    return calibrator is not None and not calibrator.qualities and calibrator.kind in (None, "cosine")
-
-
-def require_cosines(calibrator: Calibrator | None) -> None:
-    """ValueError if a calibrator needs more than that, or says that a higher cosine speaks for two speakers."""
-    if calibrator is not None and calibrator.weight <= 0:
-        raise ValueError(
-            f"this calibrator has a weight of {calibrator.weight:g}: it is not one of cosines; fit it again"
-        )
-    if calibrator is not None and not takes_cosines(calibrator):
-        needs = ", ".join(quality.name for quality in calibrator.qualities)
-        what = (
-            f"needs the quality measures {needs}" if needs else f"was fitted to scores of the kind {calibrator.kind!r}"
-        )
-        raise ValueError(f"this calibrator {what}; here a calibrator of plain cosines is wanted: alpha-sv calibrate")
 
 
 def choose_point(calibrator: Calibrator | None, name: str | None) -> tuple[OperatingPoint | None, str]:

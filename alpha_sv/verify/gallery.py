@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from alpha_sv.scoring.calibrator import Calibrator
-from alpha_sv.verify.decision import check_request, choose_point, enrolment, listen
-from alpha_sv.verify.decision import require_cosines as _require_cosines
+from alpha_sv.verify.decision import check_request, choose_point, listen, sounds
+from alpha_sv.verify.evidence import Sounds, held, require_pairs
 from alpha_sv.verify.gallery_check import GalleryCheck, Voices, check_voices, own_threshold
 from alpha_sv.verify.gallery_file import GalleryError, GalleryFile, get, put
 from alpha_sv.verify.gallery_rows import COLUMNS, checked_name, columns, digest, export, put_model, reembed, vectors
 from alpha_sv.verify.inputs import recordings
-from alpha_sv.verify.open_set import Candidate, Identification, decide, gallery_threshold
+from alpha_sv.verify.open_set import Candidate, Identification, Threshold, decide, gallery_threshold
 
 if TYPE_CHECKING:
     from alpha_sv.verify.model import SpeakerModel
@@ -79,7 +79,7 @@ class Gallery:
         self.file = GalleryFile(path, create=create and model is not None)
         self.model = model
         self.calibrator = calibrator or (model.calibrator if model is not None else None)
-        _require_cosines(self.calibrator)
+        require_pairs(self.calibrator)
         self._lock, self._cached = threading.Lock(), (None, None)
         with self.file.transaction() as db:
             if model is not None and get(db, "fingerprint") is not None:
@@ -212,37 +212,37 @@ class Gallery:
         samples = listen(self._model(), inputs, sample_rate)
         refused = [text for sample in samples for text in sample.refusals]
         warnings = [text for sample in samples for text in sample.warnings] + ([] if check_quality else refused)
-        limit, basis = (threshold, "your own threshold") if threshold is not None else self.threshold(point)
+        limit = self.threshold(point) if threshold is None else _given(threshold)
         if refused and check_quality:
-            limit, basis = None, "; ".join(refused)
-        scores = voices.templates @ enrolment([sample.embedding for sample in samples]) if voices.names else []
-        best = np.argsort(-np.asarray(scores), kind="stable")
-        candidates = [self._candidate(voices.names[i], float(scores[i])) for i in best]
-        return decide(candidates, limit, basis, self.calibrator.weight if self.calibrator else None, warnings)
+            limit = Threshold(None, limit.unit, "; ".join(refused))
+        candidates, margin = self._ranked(voices, sounds(samples), limit.unit) if voices.names else ([], None)
+        return decide(candidates, limit, margin, warnings)
 
-    def threshold(self, point: str | None = None) -> tuple[float | None, str]:
-        """The cosine from which on somebody is known, and where it comes from (or why there is none).
+    def threshold(self, point: str | None = None) -> Threshold:
+        """From where on somebody is known; or why nobody is.
 
         The higher of two, where both are there: the calibrator's point raised by ln N nats for N people, and that of
         the gallery's own voices (see `check`).
         """
         voices = self._voices()
-        own, why = own_threshold(voices)
-        cosine, basis = gallery_threshold(self.calibrator, point, len(voices.names))
-        if own is not None and (cosine is None or own > cosine):
-            return own, f"threshold {own:.3f} by the gallery's own voices"
-        return cosine, basis if cosine is not None else f"no threshold was measured: {basis}; {why}"
+        own, why = own_threshold(voices, calibrator=self.calibrator)
+        found = gallery_threshold(self.calibrator, point, len(voices.names))
+        if own is not None and (found.value is None or own > found.value):
+            return Threshold(own, found.unit, "the gallery's own voices")
+        if found.value is None:
+            return Threshold(None, found.unit, f"no threshold was measured: {found.basis}; {why}")
+        return found
 
     def check(self, cohort: object = None, point: str | None = None, threshold: float | None = None) -> GalleryCheck:
         """How well the enrolled people are told apart; see `alpha_sv.verify.gallery_check.check_voices`.
 
-        `cohort` are recordings of strangers, each of another person, or their embeddings, float array [M, D].
+        `cohort` are recordings of strangers, each of another person.
         """
         check_request(point, threshold)
-        if cohort is not None and not (isinstance(cohort, np.ndarray) and cohort.ndim == 2):
-            cohort = np.stack([sample.embedding for sample in listen(self._model(), cohort)])
-        limit, basis = (threshold, "your own threshold") if threshold is not None else self.threshold(point)
-        return check_voices(self._voices(), limit, basis, cohort)
+        strangers = None if cohort is None else sounds(listen(self._model(), cohort))
+        limit = self.threshold(point) if threshold is None else _given(threshold)
+        calibrator = self.calibrator if limit.unit == "nats" else None
+        return check_voices(self._voices(), limit, strangers, calibrator)
 
     def export(self) -> dict:
         """Everything that is stored, as JSON values; see `gallery_rows.export`."""
@@ -269,8 +269,16 @@ class Gallery:
                 f"with it; use that one, or embed the files anew: alpha-sv gallery {self.path.name} reembed --model ..."
             )
 
-    def _candidate(self, name: str, score: float) -> Candidate:
-        return Candidate(name, score, None if self.calibrator is None else self.calibrator.llr(score, kind="cosine"))
+    def _ranked(self, voices: Voices, heard: Sounds, unit: str) -> tuple[list[Candidate], float | None]:
+        """Everybody, the best first, and the lead of the best in nats."""
+        line = self.calibrator
+        scores = voices.sums(voices.evidence(heard, None).mean(axis=0)) / voices.counts
+        llrs = voices.sums(voices.evidence(heard, line).mean(axis=0)) / voices.counts if line else None
+        best = np.argsort(-(llrs if unit == "nats" else scores), kind="stable")
+        margin = float(llrs[best[0]] - llrs[best[1]]) if line and len(best) > 1 else None
+        nats_of = [held(line, float(llrs[i])) if line else None for i in best]
+        both = zip(best, nats_of, strict=True)
+        return [Candidate(voices.names[i], float(scores[i]), llr) for i, llr in both], margin
 
     def _voices(self) -> Voices:
         with self._lock, self.file.transaction() as db:
@@ -279,10 +287,15 @@ class Gallery:
             changes = get(db, "changes")
             if self._cached[0] != changes or changes is None:
                 rows = db.execute(
-                    "SELECT name, path, samples.id, embedding FROM samples JOIN people ON person = people.id "
+                    "SELECT name, path, samples.id, embedding, seconds FROM samples JOIN people ON person = people.id "
                     "ORDER BY name, samples.id"
                 ).fetchall()
                 names = [row[0] for row in rows]
-                files = [os.fsdecode(path) if path else f"sample {number}" for _, path, number, _ in rows]
-                self._cached = changes, Voices.of(names, files, vectors(self.path, [row[3] for row in rows]))
+                files = [os.fsdecode(path) if path else f"sample {number}" for _, path, number, *_ in rows]
+                embeddings, seconds = vectors(self.path, [row[3] for row in rows]), [row[4] for row in rows]
+                self._cached = changes, Voices.of(names, files, embeddings, seconds)
             return self._cached[1]
+
+
+def _given(threshold: float) -> Threshold:
+    return Threshold(float(threshold), "cosine", "your own threshold")

@@ -17,7 +17,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from alpha_sv.verify.open_set import clopper_pearson, supported_threshold
+from alpha_sv.scoring.calibrator import Calibrator
+from alpha_sv.verify.evidence import Sounds, cosines, nats
+from alpha_sv.verify.open_set import Threshold, clopper_pearson, supported_threshold
 
 OWN_FPIR = 0.05  # what a threshold from the gallery's own voices keeps to, with 95 % confidence
 _OUTLIER = 3.5  # robust standard deviations: the usual rule of Iglewicz and Hoaglin
@@ -26,33 +28,35 @@ _BLOCK = 1024
 
 @dataclass(frozen=True, eq=False)
 class Voices:
-    """The samples of a gallery: `vectors` [S, D], unit; `person` [S], a row of `names` [N] and `templates` [N, D]."""
+    """The samples of a gallery, by person: `person` [S] is the row of `names` [N] that a sample belongs to."""
 
     names: tuple[str, ...]
     files: tuple[str, ...]
-    vectors: np.ndarray
+    sounds: Sounds
     person: np.ndarray
-    sums: np.ndarray
 
     @classmethod
-    def of(cls, names: Sequence[str], files: Sequence[str], embeddings: np.ndarray) -> Voices:
-        """From one name, file and embedding for each sample."""
-        known, person = np.unique(np.array(names, dtype=object), return_inverse=True) if names else ([], [])
-        vectors = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
-        sums = np.zeros((len(known), vectors.shape[1]))
-        person = np.asarray(person, dtype=int).reshape(-1)
-        np.add.at(sums, person, vectors)
-        return cls(tuple(known), tuple(files), vectors, person, sums)
-
-    @property
-    def templates(self) -> np.ndarray:
-        """Mean of the unit embeddings of each person, made unit [N, D]."""
-        return _unit(self.sums)
+    def of(cls, names: Sequence[str], files: Sequence[str], embeddings: np.ndarray, seconds: np.ndarray) -> Voices:
+        """From one name, file, embedding and length for each sample."""
+        known = sorted(set(names))
+        person = _rows(known, names)
+        order = np.argsort(person, kind="stable")
+        sounds = Sounds.of(np.asarray(embeddings)[order], np.asarray(seconds)[order])
+        return cls(tuple(known), tuple(files[i] for i in order), sounds, person[order])
 
     @property
     def counts(self) -> np.ndarray:
         """Samples of each person [N]."""
         return np.bincount(self.person, minlength=len(self.names))
+
+    def sums(self, values: np.ndarray) -> np.ndarray:
+        """Values of samples [..., S] added up for each person [..., N]."""
+        return np.add.reduceat(values, np.searchsorted(self.person, np.arange(len(self.names))), axis=-1)
+
+    def evidence(self, others: Sounds, calibrator: Calibrator | None) -> np.ndarray:
+        """Of each of M recordings against each sample [M, S]: nats, or cosines without a calibrator."""
+        scores = cosines(others, self.sounds)
+        return scores if calibrator is None else nats(calibrator, scores, others, self.sounds)
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ class Overlap:
 
 @dataclass(frozen=True)
 class Misfit:
-    """A sample that does not fit: its cosine with its person's other samples, and the nearest other person."""
+    """A sample that does not fit: the evidence for its person without it, and for the nearest other person."""
 
     name: str
     file: str
@@ -89,6 +93,7 @@ class GalleryCheck:
     samples: int
     strangers: int
     threshold: float | None
+    unit: str
     basis: str
     rates: dict
     intervals: dict
@@ -107,7 +112,8 @@ class GalleryCheck:
 
     def _lines(self) -> Iterator[str]:
         yield f"{self.people} people, {self.samples} samples; {self.strangers} people heard as strangers"
-        yield self.basis if self.threshold is None else f"at a cosine of {self.threshold:.3f} ({self.basis}):"
+        at = Threshold(self.threshold, self.unit, self.basis)
+        yield self.basis if self.threshold is None else f"at {at} ({self.basis}):"
         for key, what in (("fpir", "a stranger is taken for somebody"), ("fnir", "an enrolled person is not found")):
             errors, searches = self.rates[key]
             if self.threshold is not None and searches:
@@ -117,48 +123,55 @@ class GalleryCheck:
         if self.own_threshold is None:
             yield f"no threshold from these voices alone: {self.needs}"
         else:
-            yield f"these voices support a threshold of {self.own_threshold:.3f} (FPIR at most {OWN_FPIR:.0%})"
+            own = Threshold(self.own_threshold, self.unit, "")
+            yield f"these voices support a threshold of {own} (FPIR at most {OWN_FPIR:.0%})"
         if self.single:
             names = ", ".join(self.single)
             yield f"one sample only, so nobody knows whether they are found: {names}; enrol one more sample of each"
         for pair in self.overlaps:
             yield f"overlap: {pair.first} and {pair.second}, in {pair.confused} of {pair.searches} searches"
         for misfit in self.misfits:
-            yield f"does not fit {misfit.name}: {misfit.file} (cosine {misfit.score:.3f}; {misfit.why})"
+            yield f"does not fit {misfit.name}: {misfit.file} ({misfit.score:.3f} {self.unit}; {misfit.why})"
 
 
-def searches(voices: Voices) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    """Blocks of samples: their rows, cosines with every person [B, N], and with their own without them [B].
+def searches(voices: Voices, calibrator: Calibrator | None) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    """Blocks of samples: their rows, evidence for every person [B, N], and for their own without them [B].
 
     The own one is NaN for a person's only sample.
     """
-    templates, counts = voices.templates, voices.counts
-    for start in range(0, len(voices.vectors), _BLOCK):
-        rows = slice(start, min(start + _BLOCK, len(voices.vectors)))
-        vectors, person = voices.vectors[rows], voices.person[rows]
-        others = voices.sums[person] - vectors
-        own = np.einsum("bd,bd->b", vectors, _unit(others))
-        yield rows, vectors @ templates.T, np.where(counts[person] > 1, own, np.nan)
+    counts, sounds = voices.counts, voices.sounds
+    for start in range(0, len(voices.person), _BLOCK):
+        rows = slice(start, min(start + _BLOCK, len(voices.person)))
+        person, index = voices.person[rows], np.arange(rows.stop - rows.start)
+        pairs = voices.evidence(Sounds(sounds.vectors[rows], sounds.seconds[rows]), calibrator)
+        sums = voices.sums(pairs)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            own = (sums[index, person] - pairs[index, start + index]) / (counts[person] - 1)
+        yield rows, sums / counts, np.where(counts[person] > 1, own, np.nan)
 
 
-def strangers(voices: Voices, cohort: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """The best cosine of each search of a stranger, and who that is (one number a person): [M], [M]."""
+def strangers(
+    voices: Voices, cohort: Sounds | None = None, calibrator: Calibrator | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The best evidence of each search of a stranger, and who that is (one number a person): [M], [M]."""
     tops, people = [], []
     if len(voices.names) > 1:
-        for rows, scores, _ in searches(voices):
+        for rows, values, _ in searches(voices, calibrator):
             person = voices.person[rows]
-            scores[np.arange(len(person)), person] = -np.inf
-            tops.append(scores.max(axis=1))
+            values[np.arange(len(person)), person] = -np.inf
+            tops.append(values.max(axis=1))
             people.append(person)
-    if cohort is not None and len(cohort) and voices.names:
-        tops.append((_unit(np.asarray(cohort, dtype=np.float64)) @ voices.templates.T).max(axis=1))
-        people.append(len(voices.names) + np.arange(len(cohort)))
+    if cohort is not None and len(cohort.seconds) and voices.names:
+        tops.append((voices.sums(voices.evidence(cohort, calibrator)) / voices.counts).max(axis=1))
+        people.append(len(voices.names) + np.arange(len(cohort.seconds)))
     return (np.concatenate(tops), np.concatenate(people)) if tops else (np.empty(0), np.empty(0, dtype=int))
 
 
-def own_threshold(voices: Voices, cohort: np.ndarray | None = None) -> tuple[float | None, str]:
-    """The lowest cosine that keeps FPIR at or below 5 % with 95 % confidence, or None and what is missing."""
-    tops, people = strangers(voices, cohort)
+def own_threshold(
+    voices: Voices, cohort: Sounds | None = None, calibrator: Calibrator | None = None
+) -> tuple[float | None, str]:
+    """The lowest evidence that keeps FPIR at or below 5 % with 95 % confidence, or None and what is missing."""
+    tops, people = strangers(voices, cohort, calibrator)
     threshold, missing = supported_threshold(tops, people, OWN_FPIR) if len(tops) else (None, None)
     if threshold is not None:
         return threshold, ""
@@ -170,53 +183,58 @@ def own_threshold(voices: Voices, cohort: np.ndarray | None = None) -> tuple[flo
     )
 
 
-def check_voices(voices: Voices, threshold: float | None, basis: str, cohort: np.ndarray | None = None) -> GalleryCheck:
+def check_voices(
+    voices: Voices, threshold: Threshold, cohort: Sounds | None = None, calibrator: Calibrator | None = None
+) -> GalleryCheck:
     """Error rates, overlapping people and misfits of a gallery.
 
     Parameters
     ----------
     voices : Voices
-    threshold : float or None
-        Cosine at which FPIR and FNIR are counted; that of the gallery's own voices if None.
-    basis : str
-        Where it comes from.
-    cohort : array [M, D], optional
-        Embeddings of strangers, each of another person.
+    threshold : Threshold
+        At which FPIR and FNIR are counted; without a value, that of the gallery's own voices, if there is one.
+    cohort : Sounds, optional
+        Strangers, each recording of another person.
+    calibrator : Calibrator, optional
+        Evidence is then in nats, and cosines without one.
     """
-    if cohort is not None and voices.names and np.shape(cohort)[1:] != voices.vectors.shape[1:]:
-        raise ValueError(f"the cohort is [M, {voices.vectors.shape[1]}], got {np.shape(cohort)}")
-    own_limit, needs = own_threshold(voices, cohort)
-    if threshold is None and own_limit is not None:
-        threshold, basis = own_limit, "by these voices"
-    count = len(voices.names)
-    own, nearest, nearest_score = _own_and_nearest(voices)
-    tops, people = strangers(voices, cohort)
+    unit = "cosine" if calibrator is None else "nats"
+    if threshold.unit != unit:
+        raise ValueError(f"the evidence is in {unit}, the threshold in {threshold.unit}")
+    if cohort is not None and voices.names and cohort.vectors.shape[1:] != voices.sounds.vectors.shape[1:]:
+        raise ValueError(f"the cohort is [M, {voices.sounds.vectors.shape[1]}], got {cohort.vectors.shape}")
+    own_limit, needs = own_threshold(voices, cohort, calibrator)
+    if threshold.value is None and own_limit is not None:
+        threshold = Threshold(own_limit, unit, "by these voices")
+    own, nearest, nearest_score = _own_and_nearest(voices, calibrator)
+    tops, people = strangers(voices, cohort, calibrator)
     heard = ~np.isnan(own)
-    limit = np.inf if threshold is None else threshold
+    limit = np.inf if threshold.value is None else threshold.value
     passed, missed = tops >= limit, (own < limit) | (nearest_score >= own)  # ties are held against the mate
     outcomes = {"fpir": (passed, people), "fnir": (missed[heard], voices.person[heard])}
     return GalleryCheck(
-        people=count,
-        samples=len(voices.vectors),
+        people=len(voices.names),
+        samples=len(voices.person),
         strangers=len(np.unique(people)),
-        threshold=threshold,
-        basis=basis,
+        threshold=threshold.value,
+        unit=unit,
+        basis=threshold.basis,
         rates={key: (int(errors.sum()), len(errors)) for key, (errors, _) in outcomes.items()},
-        intervals={key: None if threshold is None else _interval(*both) for key, both in outcomes.items()},
+        intervals={key: None if threshold.value is None else _interval(*both) for key, both in outcomes.items()},
         own_threshold=own_limit,
         needs=needs,
         single=tuple(np.array(voices.names, dtype=object)[voices.counts == 1]),
-        overlaps=tuple(_overlaps(voices, own, nearest, nearest_score, threshold)),
+        overlaps=tuple(_overlaps(voices, own, nearest, nearest_score, limit)),
         misfits=tuple(_misfits(voices, own, nearest, nearest_score)),
     )
 
 
-def _own_and_nearest(voices: Voices) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each sample: the cosine with its person without it (NaN if there is nothing else), the nearest other person
-    (-1 if there is none) and the cosine with that one (NaN)."""
-    own, nearest_score = np.full((2, len(voices.vectors)), np.nan)
-    nearest = np.full(len(voices.vectors), -1)
-    for rows, scores, mine in searches(voices):
+def _own_and_nearest(voices: Voices, calibrator: Calibrator | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each sample: the evidence for its person without it (NaN if there is nothing else), the nearest other person
+    (-1 if there is none) and the evidence for that one (NaN)."""
+    own, nearest_score = np.full((2, len(voices.person)), np.nan)
+    nearest = np.full(len(voices.person), -1)
+    for rows, scores, mine in searches(voices, calibrator):
         own[rows] = mine
         if len(voices.names) > 1:
             scores[np.arange(len(mine)), voices.person[rows]] = -np.inf
@@ -232,9 +250,8 @@ def _interval(errors: np.ndarray, people: np.ndarray) -> tuple[float, float] | N
     return clopper_pearson(min(len(sizes), float((np.bincount(index, errors) / sizes).sum())), len(sizes))
 
 
-def _overlaps(voices, own, nearest, nearest_score, threshold) -> Iterator[Overlap]:
+def _overlaps(voices, own, nearest, nearest_score, limit) -> Iterator[Overlap]:
     """Pairs of which a sample is nearer the other person than its own, or passes for the other."""
-    limit = np.inf if threshold is None else threshold
     confused = (nearest >= 0) & ((nearest_score >= own) | (nearest_score >= limit))  # NaN compares as false
     pairs = np.sort(np.stack([voices.person, nearest], axis=1)[confused], axis=1)
     found, counts = np.unique(pairs, axis=0, return_counts=True)
@@ -265,6 +282,6 @@ def _misfits(voices, own, nearest, nearest_score) -> Iterator[Misfit]:
         yield Misfit(voices.names[voices.person[row]], voices.files[row], float(own[row]), other, score, why)
 
 
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
+def _rows(known: list[str], names: Sequence[str]) -> np.ndarray:
+    place = {name: i for i, name in enumerate(known)}
+    return np.array([place[name] for name in names], dtype=int)

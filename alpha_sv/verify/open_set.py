@@ -43,7 +43,7 @@ VERDICTS = ("known", "unknown", "too close")
 
 @dataclass(frozen=True)
 class Candidate:
-    """An enrolled person, the cosine with him or her, and the LLR (nats; None without a calibrator)."""
+    """An enrolled person, with the mean cosine and LLR (nats; None without a calibrator) over all pairs of samples."""
 
     name: str
     score: float
@@ -62,7 +62,9 @@ class Identification:
     candidates : tuple of Candidate
         The best first.
     threshold : float or None
-        On the cosine; None if nobody measured one.
+        What the best must reach; None if nobody measured one.
+    unit : {"nats", "cosine"}
+        Of the threshold.
     basis : str
         Where the threshold comes from, in words.
     margin : float or None
@@ -76,6 +78,7 @@ class Identification:
     verdict: str
     candidates: tuple[Candidate, ...]
     threshold: float | None
+    unit: str
     basis: str
     margin: float | None
     reason: str = ""
@@ -91,40 +94,50 @@ class Identification:
         best, *others = self.candidates
         behind = f"; next {others[0].name!r} ({others[0].score:.3f})" if others else ""
         lead = f", {self.margin:.2f} nats behind" if behind and self.margin is not None else ""
-        what = f"{best.name!r} (cosine {best.score:.3f}){behind}{lead}; {self.basis}"
+        llr = "" if best.llr is None else f", LLR {best.llr:.2f} nats"
+        what = f"{best.name!r} (cosine {best.score:.3f}{llr}){behind}{lead}"
+        if self.threshold is not None:
+            what += f"; threshold {Threshold(self.threshold, self.unit, '')}: {self.basis}"
         return f"known: {what}" if self.verdict == "known" else f"{self.verdict}: {self.reason}; best {what}"
 
 
-def gallery_threshold(calibrator: Calibrator | None, point: str | None, people: int) -> tuple[float | None, str]:
-    """The cosine from which on somebody of N people is known, by a calibrator's point, and its basis in words.
+@dataclass(frozen=True)
+class Threshold:
+    """What the evidence for a person must reach: `value` in `unit` ("nats" or "cosine"), None if nobody measured one;
+    `basis` says where it comes from, or why there is none."""
 
-    None, and why, where there is no calibrator or its trials do not support the point for so many people.
+    value: float | None
+    unit: str
+    basis: str
+
+    def __str__(self) -> str:
+        return f"{self.value:.2f} nats" if self.unit == "nats" else f"a cosine of {self.value:.3f}"
+
+
+def gallery_threshold(calibrator: Calibrator | None, point: str | None, people: int) -> Threshold:
+    """The LLR from which on somebody of N people is known: a calibrator's point raised by ln N.
+
+    There is none without a calibrator, or where its trials do not support the point for so many people.
 
     >>> from alpha_sv.scoring.calibrator import OperatingPoint
     >>> line = Calibrator(20.0, -6.0, points=(OperatingPoint("fpr 1e-2", 2.0, 200, 9, 20000, 400),))
-    >>> round(gallery_threshold(line, None, 1)[0], 3), round(gallery_threshold(line, None, 20)[0], 3)
-    (0.4, 0.55)
+    >>> print(gallery_threshold(line, None, 1), gallery_threshold(line, None, 20), sep=", ")
+    2.00 nats, 5.00 nats
     """
+    unit = "cosine" if calibrator is None else "nats"
     chosen, reason = choose_point(calibrator, point or (POINT if calibrator else None))
     if chosen is None or reason:
-        return None, reason
+        return Threshold(None, unit, reason)
     raised = chosen.threshold + math.log(max(1, people))
-    cosine = (raised - calibrator.offset) / calibrator.weight
     if not calibrator.reaches(raised):
-        return None, f"the calibration trials do not support {chosen.name!r} for {people} people"
-    if cosine > 1:
-        return None, f"{chosen.name!r} for {people} people asks for more than a cosine of 1"
-    return (
-        cosine,
-        f"threshold {cosine:.3f} of {chosen.name!r} for {people} people; {describe_point(calibrator, chosen)}",
-    )
+        return Threshold(None, unit, f"the calibration trials do not support {chosen.name!r} for {people} people")
+    return Threshold(raised, unit, f"{chosen.name!r} for {people} people; {describe_point(calibrator, chosen)}")
 
 
 def decide(
     candidates: Sequence[Candidate],
-    threshold: float | None,
-    basis: str,
-    slope: float | None,
+    threshold: Threshold,
+    margin: float | None = None,
     warnings: Sequence[str] = (),
 ) -> Identification:
     """The verdict on candidates, the best first.
@@ -132,36 +145,32 @@ def decide(
     Parameters
     ----------
     candidates : sequence of Candidate
-    threshold : float or None
-        On the cosine.
-    basis : str
-        Where it comes from; without a threshold, why there is none.
-    slope : float or None
-        Nats per unit of the cosine, of the calibrator.
+    threshold : Threshold
+    margin : float, optional
+        By how many nats the best leads; None without a runner-up or without a calibrator.
 
     Example
     -------
     >>> ann, bob = Candidate("Ann", 0.7, None), Candidate("Bob", 0.6, None)
-    >>> decide([ann, bob], 0.5, "my own", 20.0).verdict, decide([ann, bob], 0.5, "my own", 40.0).name
+    >>> half = Threshold(0.5, "cosine", "my own")
+    >>> decide([ann, bob], half, 2.0).verdict, decide([ann, bob], half, 4.0).name
     ('too close', 'Ann')
     """
     candidates = tuple(candidates)
-    gap = candidates[0].score - candidates[1].score if len(candidates) > 1 else None
-    margin = None if gap is None or slope is None else slope * gap
+    values = [one.llr if threshold.unit == "nats" else one.score for one in candidates[:2]]
     name, verdict, reason = None, "unknown", ""
     if not candidates:
         reason = "nobody is enrolled"
-    elif threshold is None:
-        reason = basis
-    elif candidates[0].score < threshold:
-        reason = f"nobody reaches the threshold, a cosine of {threshold:.3f}"
-    elif (margin is not None and margin < MIN_MARGIN) or (
-        margin is None and gap is not None and candidates[1].score >= threshold
-    ):
+    elif threshold.value is None:
+        reason = threshold.basis
+    elif values[0] < threshold.value:
+        reason = f"nobody reaches the threshold, {threshold}"
+    elif len(values) > 1 and (values[1] >= threshold.value if margin is None else margin < MIN_MARGIN):
         verdict, reason = "too close", f"it may be {candidates[0].name!r} or {candidates[1].name!r}"
     else:
         name, verdict = candidates[0].name, "known"
-    return Identification(name, verdict, candidates, threshold, basis, margin, reason, tuple(warnings))
+    said = (threshold.value, threshold.unit, threshold.basis)
+    return Identification(name, verdict, candidates, *said, margin, reason, tuple(warnings))
 
 
 @dataclass(frozen=True)
@@ -239,7 +248,7 @@ def clopper_pearson(errors: float, trials: float, level: float = 0.95) -> tuple[
 def supported_threshold(
     tops: np.ndarray, people: np.ndarray, fpir: float, confidence: float = 0.95
 ) -> tuple[float | None, int]:
-    """The lowest cosine at which strangers pass in at most `fpir` of the searches, with confidence.
+    """The lowest threshold at which strangers pass in at most `fpir` of the searches, with confidence.
 
     Parameters
     ----------

@@ -147,7 +147,6 @@ class _Service:
             "model": self.model.name,
             "people": self._people() if self._gallery else None,
             "points": points,
-            "line": {"weight": line.weight, "offset": line.offset} if line else None,
             "histogram": line.provenance.get("histogram") if line else None,
             "limits": {"megabytes": self.limits.megabytes, "seconds": self.limits.seconds},
         }
