@@ -42,7 +42,7 @@ class WholeImages(torch.utils.data.Dataset):
     """Images as they are: map-style dataset of (image uint8 [3, S, S], its place in `numbers`)."""
 
     def __init__(self, source: ImageSource, numbers: Sequence[int], size: int):
-        self.source, self.numbers, self.size = source, list(numbers), size
+        self.source, self.numbers, self.size = source, np.asarray(numbers), size
 
     def __len__(self) -> int:
         return len(self.numbers)

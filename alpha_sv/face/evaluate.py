@@ -129,7 +129,7 @@ def fold_accuracy(table: ScoreTable, folds: int = 10) -> tuple[float, float]:
 def template_trials(protocol: TemplateProtocol) -> Trials:
     """The pairs of a protocol as trials, each template called <person>/<template>: the names of scores files."""
     try:
-        persons = [f"person{number}" for number in protocol.identities().tolist()]
+        persons = [f"person{number:06}" for number in protocol.identities().tolist()]
     except ValueError:  # `alpha-sv evaluate` will ask who is who
         persons = ["unknown"] * len(protocol.template_ids)
     names = np.array([f"{who}/{number}" for who, number in zip(persons, protocol.template_ids, strict=True)])
