@@ -192,6 +192,7 @@ def folder_lock(folder: str | os.PathLike) -> Iterator[None]:
     alpha_sv.files.FolderInUse: ... is in use by process ... on ... since ...; wait for it, or give another folder
     """
     path = Path(folder) / ".lock"
+    made = not path.parent.exists()
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
         file = open(path, "a+", encoding="utf-8")
@@ -227,6 +228,9 @@ def folder_lock(folder: str | os.PathLike) -> Iterator[None]:
             _locked.discard(file)
             if os.getpid() == owner:
                 path.unlink(missing_ok=True)
+                if made:  # a command that was refused leaves nothing
+                    with contextlib.suppress(OSError):
+                        path.parent.rmdir()
 
 
 def _leave_locks() -> None:

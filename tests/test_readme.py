@@ -2,6 +2,7 @@
 
 import csv
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -59,7 +60,7 @@ def test_alpha_sv_commands_parse(document):
     text = document.read_text(encoding="utf-8") + (EXAMPLES if document.name == "README.md" else "")
     for line in re.findall(r"^\s*(?:\$ )?(alpha-sv (?!train|VERB)[^\n#(]*)", text, flags=re.M):
         if "`" not in line and "…" not in line and "|" not in line:
-            assert build_parser().parse_args(line.split()[1:]).run is not None, line
+            assert build_parser().parse_args(shlex.split(line, comments=True)[1:]).run is not None, line
 
 
 def test_loss_table_names_every_loss():

@@ -35,4 +35,5 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(lambda: main(sys.argv[1:])))
+    if status := guarded(lambda: main(sys.argv[1:])):
+        sys.exit(status)

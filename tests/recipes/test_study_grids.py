@@ -120,10 +120,12 @@ def test_key_of_a_run_without_parent_is_the_published_hash(study, tmp_path):
     (data / "tiny").mkdir(parents=True)
     (data / "tiny" / "trials_dev.txt").write_text("1 a/1 a/2\n")
     _, _, (run, _) = expand(study, write(tmp_path, BASE + "  plain: {loss: x, compile: }\n"), data)
-    recipe = (RECIPES / "SpeakerTree/hparams/ecapa.yaml").read_text(encoding="utf-8")
-    bare = [line.split(" #")[0].rstrip() for line in recipe.splitlines()]
-    recipe = "\n".join(line for line in bare if line and line[0] != "#").encode()
-    parts = [recipe, (data / "tiny" / "trials_dev.txt").read_bytes()]
+    parts = []
+    for name in ("ecapa.yaml", "base/speaker_tree.yaml"):
+        recipe = (RECIPES / "SpeakerTree/hparams" / name).read_text(encoding="utf-8")
+        bare = [line.split(" #")[0].rstrip() for line in recipe.splitlines()]
+        parts.append("\n".join(line for line in bare if line and line[0] != "#").encode())
+    parts.append((data / "tiny" / "trials_dev.txt").read_bytes())
     hashes = [hashlib.sha256(part).hexdigest() for part in parts]
     text = json.dumps([1, ["tiny"], [["compile", ""], ["loss", "x"]], 5, hashes])
     assert run.key == hashlib.sha256(text.encode()).hexdigest()[:16]
