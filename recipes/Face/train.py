@@ -9,10 +9,12 @@ after an interruption: it continues from the last checkpoint, on the same trajec
 
 import sys
 
+from alpha_sv.cli.guard import guarded
 from alpha_sv.sb.experiment import build_brain, fit, read_arguments, save_best
 
-if __name__ == "__main__":
-    hparams, run_opts = read_arguments(sys.argv[1:])
+
+def main(argv: list[str]) -> None:
+    hparams, run_opts = read_arguments(argv)
 
     # Look through the images; an iresnet, one prototype for each person, the loss.
     brain = build_brain(hparams, run_opts)
@@ -22,3 +24,8 @@ if __name__ == "__main__":
 
     # Weights and a JSON configuration for `alpha-sv face`.
     save_best(brain)
+
+
+if __name__ == "__main__":
+    if status := guarded(lambda: main(sys.argv[1:])):
+        sys.exit(status)

@@ -115,7 +115,9 @@ def test_large_margin_fine_tuning_begins_with_what_the_first_run_ended_with(lab)
     train = sorted(of(lab.utterances(), "train"))
     assert list(rows) == [*train, *(f"{speaker}#{speed}" for speed in (0.9, 1.1) for speaker in train)]
     assert list(classes) == train, "one speed"
-    assert {row["margin"] for row in log_of(first)} == {0.0} and {row["margin"] for row in log_of(tuned)} == {0.5}
+    margins = [row["margin"] for row in log_of(first)]
+    assert margins[0] == 0.0 and margins[-1] == 0.2, "the whole schedule, in two epochs"
+    assert {row["margin"] for row in log_of(tuned)} == {0.5}
 
     # of another seed, since a few steps leave prototypes near those that their own seed draws
     other = lab.train(recipe, "tuned", f"--prepared={PREPARED}", f"--warm_start={FIRST}", "--seed=5")
