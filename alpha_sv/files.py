@@ -25,6 +25,7 @@ from alpha_sv.inputs import (  # noqa: F401  the door to files is here
     nfc,
     parse_json,
     read_json,
+    read_npy,
     read_text,
     reading,
 )
@@ -132,10 +133,10 @@ def is_fresh(stamp: str | os.PathLike, key: str) -> bool:
     if not stamp.is_file():
         return False
     try:
-        content = json.loads(stamp.read_bytes())
-    except ValueError:
+        content = read_json(stamp, like={"key": str, "outputs": dict})
+    except InputError:
         return False
-    if not isinstance(content, dict) or content.get("key") != key or not isinstance(content.get("outputs"), dict):
+    if content["key"] != key:
         return False
     outputs = {stamp.parent / name: digest for name, digest in content["outputs"].items()}
     return all(path.is_file() and sha256_file(path) == digest for path, digest in outputs.items())
@@ -253,10 +254,9 @@ def _lock(file: IO) -> bool | None:
 
 def _holder(text: str) -> dict:
     try:
-        holder = json.loads(text)
-    except ValueError:  # killed before it wrote
+        return parse_json(text, "the lock", like={"pid": int, "host": str, "start": str})
+    except InputError:  # killed before it wrote
         return {}
-    return holder if isinstance(holder, dict) and {"pid", "host", "start"} <= holder.keys() else {}
 
 
 def _runs(holder: dict) -> bool:
@@ -264,8 +264,8 @@ def _runs(holder: dict) -> bool:
     if holder["host"] != platform.node():
         return True
     try:
-        os.kill(int(holder["pid"]), 0)
-    except (ProcessLookupError, ValueError, OverflowError):
+        os.kill(holder["pid"], 0)
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True

@@ -17,7 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from alpha_sv.data.trials.files import ScoreTable, Trials
-from alpha_sv.files import atomic_write
+from alpha_sv.files import InputError, atomic_write, read_npy
 from alpha_sv.scoring.cohort import cohort_statistics
 from alpha_sv.scoring.cosine import Store, store_rows
 
@@ -111,9 +111,9 @@ def _key(*parts: str | np.ndarray) -> str:
 
 def _load(path: Path, count: int) -> np.ndarray:
     try:
-        found = np.load(path, allow_pickle=False)
+        found = np.array(read_npy(path))
         if found.shape != (2, count) or found.dtype != np.float64 or not np.isfinite(found).all():
             raise ValueError(f"{found.dtype} {found.shape} instead of finite float64 (2, {count})")
-    except (ValueError, EOFError, OSError) as error:
-        raise ValueError(f"the cached cohort statistics {path} are damaged ({error}); delete the file") from error
+    except (ValueError, OSError) as error:
+        raise InputError(f"the cached cohort statistics {path} are damaged ({error}); delete the file") from error
     return found

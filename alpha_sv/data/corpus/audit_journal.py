@@ -120,7 +120,8 @@ def _entries(journal: Path) -> Iterator[tuple[str, Examined]]:
             try:
                 key, num_samples, sample_rate, channels, problems, digest = json.loads(line)
                 problems = tuple((str(problem), str(detail)) for problem, detail in problems)
-                if not isinstance(key, str) or {type(num_samples), type(sample_rate), type(channels)} != {int}:
+                header = (num_samples, sample_rate, channels)
+                if not isinstance(key, str) or not all(type(n) is int and 0 <= n < 2**63 for n in header):
                     raise TypeError("not a line of this journal")
             except (ValueError, TypeError, RecursionError):  # neither JSON nor of this form
                 damaged += 1
