@@ -11,7 +11,8 @@ import time
 
 import pytest
 
-from alpha_sv.files import FolderInUse, folder_lock
+from alpha_sv.files import FolderInUse, folder_lock, is_fresh
+from tests.batteries import damaged_files
 
 HOLD = """
 import os, sys, time
@@ -92,3 +93,9 @@ def test_without_locks_of_the_system_a_dead_process_is_known_by_its_number(tmp_p
     else:
         with folder_lock(tmp_path):
             pass
+
+
+@pytest.mark.parametrize("content", damaged_files.JSON.values(), ids=damaged_files.JSON)
+def test_a_damaged_stamp_means_that_the_outputs_are_made_again(tmp_path, content):
+    (tmp_path / "done.json").write_bytes(content)
+    assert not is_fresh(tmp_path / "done.json", "key")

@@ -210,9 +210,9 @@ def _value(keys: dict, value: object, depth: int = 0, in_list: bool = False) -> 
         return _value(keys, keys[key[1:-1]], depth + 1, in_list)
     if tag.startswith("!"):
         raise ValueError(f"an argument is {tag}, not a number")
+    if isinstance(value, dict) or (in_list and isinstance(value, list)):  # aliases in them could multiply without end
+        raise ValueError("an argument is neither a number, a word nor a list of them")
     if isinstance(value, list):
-        if in_list:  # aliases and references to lists of lists could multiply without end
-            raise ValueError("an argument is a list of lists")
         return [_value(keys, entry, depth, True) for entry in value]
     if isinstance(value, bool) or value is None:
         return value
