@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import tempfile
@@ -14,7 +13,7 @@ from alpha_sv.embedding.onnx import OnnxEmbedder, OnnxInput, read_spec
 from alpha_sv.embedding.store import EmbeddingStore, StoreWriter
 from alpha_sv.exchange.checkpoints import read_embedder
 from alpha_sv.exchange.speechbrain import is_pretrained_folder, read_pretrained
-from alpha_sv.files import atomic_write, read_npy, read_text
+from alpha_sv.files import atomic_write, input_key, read_npy, read_text
 
 _CHECKPOINTS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
 
@@ -133,7 +132,7 @@ def import_embeddings(
         which = [names[i] for i in np.flatnonzero(bad)] or sorted({name for name in names if names.count(name) > 1})
         what = "NaN, infinite or zero embeddings" if bad.any() else "ids that come twice"
         raise ValueError(f"{source}: {what}: {', '.join(which[:5])}")
-    key = hashlib.sha256(repr(names).encode() + np.ascontiguousarray(matrix).tobytes()).hexdigest()
+    key = input_key(iter([names, matrix.dtype.str, np.ascontiguousarray(matrix).data]))
     speakers = [name.split("/")[0] if "/" in name else "" for name in names]
     writer = StoreWriter(output, names, speakers, ["test"] * len(names), matrix.shape[1], key)
     writer.write(range(len(names)), matrix)
