@@ -25,11 +25,13 @@ from alpha_sv.inputs import (  # noqa: F401  the door to files is here
     nfc,
     parse_json,
     read_json,
+    read_npy,
     read_text,
     reading,
 )
 
 logger = logging.getLogger(__name__)
+_canonical = json.JSONEncoder(sort_keys=True, ensure_ascii=True, allow_nan=False).encode
 _locked: set[IO] = set()  # the lock files that this process holds
 
 Paths = str | os.PathLike | Sequence[str | os.PathLike]
@@ -113,14 +115,43 @@ def as_list(paths: Paths) -> list[str]:
     return [os.fspath(path) for path in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
 
 
-def input_key(inputs: object) -> str:
-    """SHA-256 of the canonical JSON of `inputs` (dicts, lists, strings, numbers).
+def file_state(path: str | os.PathLike) -> tuple[int, int] | None:
+    """What tells cheaply that a file has changed: its bytes and its time in ns; None if it is not there."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
 
+
+def input_key(inputs: object) -> str:
+    """SHA-256 of what something is made from, to tell whether it must be made again.
+
+    Parameters
+    ----------
+    inputs : JSON value (dicts, lists, strings, numbers), or iterator
+        Taken as canonical JSON. The parts of an iterator, JSON values or buffers of bytes, are taken one after the
+        other, so that the key of a million rows needs no memory.
+
+    Example
+    -------
     >>> input_key({"a": 1, "b": [2]}) == input_key({"b": [2], "a": 1})
     True
+    >>> input_key(iter(["model", [1, 2]])) == input_key(row for row in ("model", (1, 2)))
+    True
     """
-    text = json.dumps(inputs, sort_keys=True, ensure_ascii=True, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    if not isinstance(inputs, Iterator):
+        return hashlib.sha256(_canonical(inputs).encode()).hexdigest()
+    digest = hashlib.sha256()
+    for (
+        part
+    ) in inputs:  # no two sequences of parts give the same bytes: JSON has no line break, a buffer has its length
+        if isinstance(part, (bytes, memoryview)):
+            digest.update(b"%d bytes\n" % memoryview(part).nbytes)
+            digest.update(part)
+        else:
+            digest.update(_canonical(part).encode() + b"\n")
+    return digest.hexdigest()
 
 
 def is_fresh(stamp: str | os.PathLike, key: str) -> bool:
@@ -132,10 +163,10 @@ def is_fresh(stamp: str | os.PathLike, key: str) -> bool:
     if not stamp.is_file():
         return False
     try:
-        content = json.loads(stamp.read_bytes())
-    except ValueError:
+        content = read_json(stamp, like={"key": str, "outputs": dict})
+    except InputError:
         return False
-    if not isinstance(content, dict) or content.get("key") != key or not isinstance(content.get("outputs"), dict):
+    if content["key"] != key:
         return False
     outputs = {stamp.parent / name: digest for name, digest in content["outputs"].items()}
     return all(path.is_file() and sha256_file(path) == digest for path, digest in outputs.items())
@@ -257,10 +288,9 @@ def _lock(file: IO) -> bool | None:
 
 def _holder(text: str) -> dict:
     try:
-        holder = json.loads(text)
-    except ValueError:  # killed before it wrote
+        return parse_json(text, "the lock", like={"pid": int, "host": str, "start": str})
+    except InputError:  # killed before it wrote
         return {}
-    return holder if isinstance(holder, dict) and {"pid", "host", "start"} <= holder.keys() else {}
 
 
 def _runs(holder: dict) -> bool:
@@ -268,8 +298,8 @@ def _runs(holder: dict) -> bool:
     if holder["host"] != platform.node():
         return True
     try:
-        os.kill(int(holder["pid"]), 0)
-    except (ProcessLookupError, ValueError, OverflowError):
+        os.kill(holder["pid"], 0)
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True

@@ -1,7 +1,7 @@
 """What is read from elsewhere: whatever is wrong in a file, the error is an `InputError` that names it.
 
 Files that somebody else wrote may be cut, huge, nested a hundred thousand deep or of other types than expected. They
-are read through `reading`, `read_text` and `read_json`, so that no parser's own exception reaches the user.
+are read through `reading`, `read_text`, `read_json` and `read_npy`, so that no parser's own exception reaches the user.
 """
 
 from __future__ import annotations
@@ -11,9 +11,14 @@ import csv
 import itertools
 import json
 import os
+import tokenize
 import unicodedata
 import zlib
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class InputError(ValueError):
@@ -72,7 +77,9 @@ def read_text(path: str | os.PathLike, most: int = 1 << 28) -> str:
         return content.decode("utf-8-sig")
 
 
-def read_json(path: str | os.PathLike, like: object = None, most: int = 1 << 28, depth: int = 64) -> object:
+def read_json(
+    path: str | os.PathLike, like: object = None, most: int = 1 << 28, depth: int = 64, finite: bool = True
+) -> object:
     """A JSON file from elsewhere: bounded in size and depth, every number finite, its types checked.
 
     Parameters
@@ -83,6 +90,8 @@ def read_json(path: str | os.PathLike, like: object = None, most: int = 1 << 28,
         Bytes.
     depth : int
         Of lists in lists; what is deeper could break whoever walks through it.
+    finite : bool
+        False where NaN, an infinity or a number of any size may stand, and the caller says which field must not.
 
     Raises
     ------
@@ -100,10 +109,12 @@ def read_json(path: str | os.PathLike, like: object = None, most: int = 1 << 28,
     >>> read_json(path, like={"kind": str, "sizes": [int]})["sizes"]
     [512, 192]
     """
-    return parse_json(read_text(path, most), path, like, depth)
+    return parse_json(read_text(path, most), path, like, depth, finite)
 
 
-def parse_json(text: str, where: str | os.PathLike, like: object = None, depth: int = 64) -> object:
+def parse_json(
+    text: str | bytes, where: str | os.PathLike, like: object = None, depth: int = 64, finite: bool = True
+) -> object:
     """As `read_json`, for text at hand, such as a line of a log; `where` names it in errors.
 
     >>> parse_json('{"loss": NaN}', "log.jsonl:3")
@@ -120,8 +131,9 @@ def parse_json(text: str, where: str | os.PathLike, like: object = None, depth: 
     def whole(digits: str) -> int:
         return int(digits) if number(digits, 2.0**63) else 0
 
-    with reading(where, "make the file again"):
-        content = json.loads(text, parse_int=whole, parse_float=number, parse_constant=number)
+    checks = {"parse_int": whole, "parse_float": number, "parse_constant": number} if finite else {}
+    with reading(where, "make the file again", also=(ValueError,)):  # of int, for thousands of digits
+        content = json.loads(text, **checks)
     level: list = [content]
     for _ in range(depth + 1):
         nodes = [node.values() if isinstance(node, dict) else node for node in level if isinstance(node, (dict, list))]
@@ -133,6 +145,33 @@ def parse_json(text: str, where: str | os.PathLike, like: object = None, depth: 
     except ValueError as error:
         raise InputError(f"{where}: {error}; make the file again") from None
     return content
+
+
+def read_npy(path: str | os.PathLike, remedy: str = "make the file again", mode: str = "r") -> np.memmap:
+    """An array of numpy's .npy, mapped from disk: what its header claims takes no memory, and nothing is unpickled.
+
+    Parameters
+    ----------
+    mode : {"r", "r+"}
+        Of `numpy.memmap`, which would lengthen a cut file that is opened for writing.
+
+    Raises
+    ------
+    InputError
+        It is no such file, or ends before its array does.
+    OSError
+        Not there, not readable; the error names the file.
+    """
+    import numpy as np
+
+    # numpy evaluates the header as a Python literal, and multiplies the shape as machine integers, which may wrap
+    with reading(path, remedy, (ValueError, TypeError, SyntaxError, tokenize.TokenError, MemoryError)):
+        with np.errstate(over="raise"):
+            try:
+                array = np.lib.format.open_memmap(path, mode="r")
+                return array if mode == "r" else np.lib.format.open_memmap(path, mode=mode)
+            except FloatingPointError:
+                raise InputError(f"{path}: its shape is larger than any file; {remedy}") from None
 
 
 def check_types(content: object, like: object, where: str = "") -> None:

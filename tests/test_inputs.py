@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alpha_sv.files import InputError, atomic_write, nfc, parse_json, read_json, read_text, reading
+from alpha_sv.files import InputError, atomic_write, nfc, parse_json, read_json, read_npy, read_text, reading
+from tests.batteries import damaged_files
 
 LIKE = {"format": str, "systems": [{"eer": (float, None)}]}
 plain = st.none() | st.booleans() | st.integers(-(2**62), 2**62) | st.floats(-1e300, 1e300) | st.text(max_size=5)
@@ -93,3 +94,30 @@ def test_a_write_that_fails_names_its_file(tmp_path):
 
 def test_names_have_one_form():
     assert nfc("e\u0301") == nfc("\u00e9") == "\u00e9"
+
+
+@pytest.mark.parametrize("content", damaged_files.NPY.values(), ids=damaged_files.NPY)
+@pytest.mark.parametrize("mode", ["r", "r+"])
+def test_a_damaged_array_is_named_and_left_as_it_is(tmp_path, content, mode):
+    (tmp_path / "a.npy").write_bytes(content)
+    with pytest.raises(InputError, match="a.npy: .*; make the file again"):
+        read_npy(tmp_path / "a.npy", mode=mode)
+    assert (tmp_path / "a.npy").read_bytes() == content
+
+
+@pytest.mark.parametrize("array", [np.arange(6.0).reshape(2, 3), np.zeros((0, 3)), np.asfortranarray(np.eye(3))])
+def test_a_whole_array_is_what_was_saved(tmp_path, array):
+    np.save(tmp_path / "a.npy", array)
+    np.testing.assert_array_equal(read_npy(tmp_path / "a.npy"), array)
+    with pytest.raises(FileNotFoundError, match="none.npy"):
+        read_npy(tmp_path / "none.npy")
+
+
+def test_numbers_that_are_not_finite_are_read_only_where_the_caller_checks_them(tmp_path):
+    (tmp_path / "m.json").write_text("[Infinity, 1" + "0" * 400 + "]")
+    assert read_json(tmp_path / "m.json", finite=False) == [float("inf"), 10**400]
+    with pytest.raises(InputError, match="m.json: .*not finite"):
+        read_json(tmp_path / "m.json")
+    (tmp_path / "m.json").write_text("9" * 10_000)  # more digits than Python turns into a number
+    with pytest.raises(InputError, match="m.json: damaged"):
+        read_json(tmp_path / "m.json", finite=False)

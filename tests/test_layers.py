@@ -16,7 +16,7 @@ ALLOWED = {
     "monitor": {"functional"},
     "schedule": set(),
     "losses": {"functional", "monitor"},
-    "heads": {"functional", "losses", "monitor"},
+    "heads": {"files", "functional", "losses", "monitor"},
     "data": {"files"},
     "embedding": {"files", "data"},
     "scoring": {"files", "data.trials"},
@@ -66,7 +66,7 @@ WITHIN_DATA = {  # the rooms of data/: corpus takes from both of the others, whi
 }
 THIRD_PARTY = {  # what a room may import from outside the standard library
     "moved": set(),
-    "inputs": set(),
+    "inputs": {"numpy"},  # to read its files, and only then
     "files": set(),
     "device": {"torch"},
     "functional": {"torch"},

@@ -25,11 +25,11 @@ from torch import Tensor, nn
 from alpha_sv.embedding.campplus import CAMPPlus
 from alpha_sv.embedding.features import KINDS, Features, fill, length_batches, whole_length
 from alpha_sv.embedding.wespeaker import WeSpeakerECAPA, WeSpeakerResNet
-from alpha_sv.files import atomic_write
+from alpha_sv.files import atomic_write, read_json
 
 FORMAT = "alpha_sv.embedder/1"
 # a configuration from elsewhere must not fill the memory: no number in it is larger, and no network
-_LARGEST = {"sample_rate": 768_000, "n_mels": 1024, "res2net_scale": 256, "block_sizes": 256}
+LARGEST = {"sample_rate": 768_000, "n_mels": 1024, "res2net_scale": 256, "block_sizes": 256}
 _LARGEST_SIZE, _LONGEST_LIST, _MOST_WEIGHTS = 16_384, 64, 200_000_000
 
 
@@ -235,7 +235,7 @@ class SpeakerEmbedder(nn.Module, WaveformEmbedder):
                     "<output_folder>/model"
                 )
         try:
-            config = json.loads(config_file.read_text(encoding="utf-8"))
+            config = read_json(config_file, like=dict)
             if config.pop("format", None) != FORMAT:
                 raise ValueError(f"no format {FORMAT!r}")
             _check_plain(config)
@@ -247,11 +247,10 @@ class SpeakerEmbedder(nn.Module, WaveformEmbedder):
         ):
             raise ValueError(f"{weights_file} does not fit {config_file.name}: it is far larger than its weights")
         try:
-            weights = load(weights_file.read_bytes())
-            embedder.load_state_dict(weights)
-        except (SafetensorError, RuntimeError) as error:
+            embedder.load_state_dict(load(weights_file.read_bytes()))
+        except (SafetensorError, RuntimeError, ValueError, LookupError, TypeError, OverflowError) as error:
             raise ValueError(f"{weights_file} is damaged or does not fit {config_file.name}: {error}") from error
-        if bad := [name for name, tensor in weights.items() if not tensor.isfinite().all()]:
+        if bad := [name for name, tensor in embedder.state_dict().items() if not tensor.isfinite().all()]:
             raise ValueError(f"{weights_file}: NaN or infinite weights in {', '.join(bad[:3])}; the training diverged")
         return embedder.eval()
 
@@ -267,7 +266,7 @@ def _check_plain(config: dict) -> None:
 
 def _check_sizes(sizes: dict) -> None:
     for name, value in sizes.items():
-        values, largest = value if isinstance(value, Sequence) else [value], _LARGEST.get(name, _LARGEST_SIZE)
+        values, largest = value if isinstance(value, Sequence) else [value], LARGEST.get(name, _LARGEST_SIZE)
         if len(values) > _LONGEST_LIST or not all(isinstance(v, (int, float)) and 0 <= v <= largest for v in values):
             raise ValueError(
                 f"{name} must be numbers from 0 to {largest}, at most {_LONGEST_LIST} of them, got {str(value)[:60]}"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import logging
+import operator
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,9 +19,10 @@ from alpha_sv.data.corpus.manifest import Utterance
 from alpha_sv.embedding.embedder import WaveformEmbedder
 from alpha_sv.embedding.features import fill, length_batches
 from alpha_sv.embedding.store import EmbeddingStore, StoreWriter
-from alpha_sv.files import folder_lock
+from alpha_sv.files import file_state, folder_lock, input_key
 
 logger = logging.getLogger(__name__)
+_columns = operator.attrgetter(*Utterance.__slots__)
 
 
 def read_whole(utterance: Utterance, sample_rate: int) -> np.ndarray:
@@ -135,10 +136,5 @@ def prefetch(function, items: Iterable, workers: int, ahead: int) -> Iterator:
 
 def _key(embedder: WaveformEmbedder, utterances: Sequence[Utterance]) -> str:
     """SHA-256 of all the embeddings depend on: the model, and each file's name, place, size and date."""
-    digest = hashlib.sha256(f"whole utterances {embedder.fingerprint()}".encode())
-    for utterance in utterances:
-        disk = file_on_disk(utterance.path)
-        status = os.stat(disk) if os.path.exists(disk) else None
-        stamp = (status.st_size, status.st_mtime_ns) if status else None
-        digest.update(repr((utterance, stamp)).encode())
-    return digest.hexdigest()
+    rows = ((*_columns(utterance), file_state(file_on_disk(utterance.path))) for utterance in utterances)
+    return input_key(itertools.chain(["whole utterances", embedder.fingerprint()], rows))

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from alpha_sv.embedding.embedder import WaveformEmbedder
+from alpha_sv.embedding.embedder import LARGEST, WaveformEmbedder
 from alpha_sv.embedding.features import KINDS, Features
-from alpha_sv.files import sha256_file
+from alpha_sv.files import InputError, parse_json, read_text, sha256_file
 
 FORMAT = "alpha_sv.onnx/1"
 
@@ -54,8 +54,10 @@ class OnnxInput:
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name!r} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
         for name in ("sample_rate", "n_mels"):
-            if type(getattr(self, name)) is not int or getattr(self, name) < 1:
-                raise ValueError(f"{name!r} must be a positive whole number, got {getattr(self, name)!r}")
+            if type(getattr(self, name)) is not int or not 1 <= getattr(self, name) <= LARGEST[name]:
+                raise ValueError(
+                    f"{name!r} must be a positive whole number up to {LARGEST[name]}, got {getattr(self, name)!r}"
+                )
         if type(self.mean_norm) is not bool:
             raise ValueError(f"'mean_norm' must be true or false, got {self.mean_norm!r}")
 
@@ -66,14 +68,14 @@ class OnnxInput:
     def from_json(cls, text: str, where: str | os.PathLike) -> OnnxInput:
         """ValueError names `where` and the field."""
         try:
-            content = json.loads(text)
+            content = parse_json(text, where)
             if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
                 raise ValueError(f"the field 'format' is not {FORMAT!r}")
             if unknown := sorted(content.keys() - {field.name for field in dataclasses.fields(cls)}):
                 raise ValueError(f"unknown fields {', '.join(unknown)}")
             return cls(**content)
         except ValueError as error:
-            raise ValueError(f"{where} does not say what the network takes: {error}") from error
+            raise InputError(f"{where} does not say what the network takes: {error}") from error
 
 
 class OnnxEmbedder(WaveformEmbedder):
@@ -180,7 +182,7 @@ def read_spec(path: Path, session=None) -> OnnxInput:
     """
     beside = path.with_suffix(".json")
     if beside.is_file():
-        return OnnxInput.from_json(beside.read_text(encoding="utf-8"), beside)
+        return OnnxInput.from_json(read_text(beside), beside)
     session = session or _session(path, 1, ["CPUExecutionProvider"])
     metadata = session.get_modelmeta().custom_metadata_map
     if "alpha_sv" in metadata:
@@ -189,7 +191,10 @@ def read_spec(path: Path, session=None) -> OnnxInput:
         # sherpa-onnx: normalize_samples 1 is for samples in [−1, 1], 0 for those of 16 bits. Both remove the mean in
         # their own inference; sherpa-onnx's WeSpeaker files fail to say so.
         kind = "kaldi" if metadata.get("normalize_samples", "1") == "1" else "wespeaker"
-        return OnnxInput("features", kind, int(metadata["sample_rate"]))
+        try:
+            return OnnxInput("features", kind, int(metadata["sample_rate"]))
+        except ValueError as error:
+            raise InputError(f"the metadata of {path} do not say what the network takes: {error}") from error
     inputs = ", ".join(f"{entry.name} {entry.shape}" for entry in session.get_inputs())
     raise ValueError(
         f"{path} (it takes {inputs}) does not say which features or which rate it was trained on, and a wrong guess "

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alpha_sv.files import atomic_write
+from alpha_sv.files import InputError, atomic_write, read_json, read_npy, read_text, reading
 
 FORMAT = "alpha_sv.embeddings/1"
 
@@ -55,16 +55,19 @@ class EmbeddingStore:
             state = "a file; give the folder that `alpha-sv extract` wrote" if path.is_file() else state
             raise ValueError(f"embedding store {path} is {state}")
         try:
-            meta = json.loads((path / "meta.json").read_text(encoding="utf-8"))
-            if meta.get("format") != FORMAT:
+            meta = read_json(path / "meta.json", like={"format": str})
+            if meta["format"] != FORMAT:
                 raise ValueError(f"meta.json does not have the format {FORMAT!r}")
-            with open(path / "index.csv", newline="", encoding="utf-8") as file:
-                rows = [(row["ID"], row["spk_id"], row["split"]) for row in csv.DictReader(file)]
-            matrix = np.load(path / "embeddings.npy", mmap_mode="r", allow_pickle=False)
-            if matrix.ndim != 2 or matrix.shape[0] != len(rows) or not rows:
-                raise ValueError(f"embeddings of shape {matrix.shape} for {len(rows)} lines in index.csv")
-        except (ValueError, KeyError, OSError, AttributeError) as error:
-            raise ValueError(f"embedding store {path} is damaged ({error}); delete it and extract again") from error
+            with reading(path / "index.csv"), open(path / "index.csv", newline="", encoding="utf-8") as file:
+                lines = csv.DictReader(file, strict=True)
+                rows = [(line["ID"], line["spk_id"], line["split"]) for line in lines]
+                if any(None in row for row in rows) or len({row[0] for row in rows}) < len(rows):
+                    raise ValueError("index.csv has a line without all columns, or an ID twice")
+            matrix = read_npy(path / "embeddings.npy")
+            if matrix.ndim != 2 or matrix.shape[0] != len(rows) or not rows or matrix.dtype != np.float32:
+                raise ValueError(f"embeddings {matrix.dtype} {matrix.shape} for {len(rows)} lines in index.csv")
+        except (ValueError, KeyError, OSError) as error:
+            raise InputError(f"embedding store {path} is damaged ({error}); delete it and extract again") from error
         ids, speakers, splits = (list(column) for column in zip(*rows, strict=True))
         return cls(path, ids, speakers, splits, matrix, meta)
 
@@ -130,18 +133,18 @@ class StoreWriter:
         """Open a part of this very key that an earlier run left; False if there is none, or it is damaged."""
         finished = self.path / "embeddings.npy"
         try:
-            if self._key_file.read_text(encoding="utf-8") != self.key:
+            if read_text(self._key_file) != self.key:
                 return False
             if finished.is_file() and not self._part.exists():  # killed in `finish`, after the rename
                 os.replace(finished, self._part)
             self._open_part()
         except (OSError, ValueError):
             return False
-        return self._matrix.shape == (len(self.ids), self.dim) and self._done.shape == (len(self.ids),)
+        matrix, done = ((part.dtype, part.shape) for part in (self._matrix, self._done))
+        return matrix == (np.float32, (len(self.ids), self.dim)) and done == (np.uint8, (len(self.ids),))
 
     def _open_part(self) -> None:
-        self._matrix = np.load(self._part, mmap_mode="r+", allow_pickle=False)
-        self._done = np.load(self._done_file, mmap_mode="r+", allow_pickle=False)
+        self._matrix, self._done = read_npy(self._part, mode="r+"), read_npy(self._done_file, mode="r+")
 
     def _whole(self) -> EmbeddingStore | None:
         try:

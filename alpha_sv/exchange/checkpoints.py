@@ -32,7 +32,10 @@ def read_embedder(file: Path, features: str | None, sample_rate: int = 16000) ->
     """
     weights = {name: t for name, t in read_checkpoint(file).items() if not name.startswith(_HEADS)}
     for architecture, look in _NETWORKS.items():
-        sizes = look(weights)
+        try:
+            sizes = look(weights)
+        except (LookupError, ValueError, TypeError, ArithmeticError) as error:
+            raise ValueError(f"{file}: its tensors are not all those of {architecture}: {error!r}") from error
         if sizes is None:
             continue
         if features is None:

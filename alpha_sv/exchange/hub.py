@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from alpha_sv.embedding.embedder import SpeakerEmbedder
-from alpha_sv.files import atomic_write
+from alpha_sv.files import atomic_write, read_json
 
 _UNKNOWN = "Not stated by whoever exported this model."
 
@@ -89,7 +89,7 @@ those it will judge (`alpha-sv calibrate`).
 def _metric_rows(path: str | os.PathLike) -> list[str]:
     """A Markdown table of what a metrics.json says of each of its systems."""
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = read_json(path, like={"systems": [dict]})
         rows = ["| system | trials | EER (95 % interval) | minDCF 0.01 |", "|:--|--:|--:|--:|"]
         for system in content["systems"]:
             trials = f"{system['trials']['target']:,} + {system['trials']['nontarget']:,}"
@@ -98,5 +98,5 @@ def _metric_rows(path: str | os.PathLike) -> list[str]:
             dcf = next((f"{e['value']:.3f}" for e in system["min_dcf"] if e["p_target"] == 0.01), "")
             rows.append(f"| {system['name']} | {trials} | {100 * system['eer']['value']:.2f} %{interval} | {dcf} |")
         return rows
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is not a metrics.json of `alpha-sv evaluate`: {error!r}") from error

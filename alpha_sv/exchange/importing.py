@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import tempfile
@@ -14,7 +13,7 @@ from alpha_sv.embedding.onnx import OnnxEmbedder, OnnxInput, read_spec
 from alpha_sv.embedding.store import EmbeddingStore, StoreWriter
 from alpha_sv.exchange.checkpoints import read_embedder
 from alpha_sv.exchange.speechbrain import is_pretrained_folder, read_pretrained
-from alpha_sv.files import atomic_write
+from alpha_sv.files import atomic_write, input_key, read_npy, read_text
 
 _CHECKPOINTS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
 
@@ -133,7 +132,7 @@ def import_embeddings(
         which = [names[i] for i in np.flatnonzero(bad)] or sorted({name for name in names if names.count(name) > 1})
         what = "NaN, infinite or zero embeddings" if bad.any() else "ids that come twice"
         raise ValueError(f"{source}: {what}: {', '.join(which[:5])}")
-    key = hashlib.sha256(repr(names).encode() + np.ascontiguousarray(matrix).tobytes()).hexdigest()
+    key = input_key(iter([names, matrix.dtype.str, np.ascontiguousarray(matrix).data]))
     speakers = [name.split("/")[0] if "/" in name else "" for name in names]
     writer = StoreWriter(output, names, speakers, ["test"] * len(names), matrix.shape[1], key)
     writer.write(range(len(names)), matrix)
@@ -144,8 +143,7 @@ def _read_npy(source: Path, ids: str | os.PathLike | None) -> tuple[list[str], n
     if ids is None:
         raise ValueError(f"{source} has no names in it; give --ids FILE with one a line")
     try:
-        names = Path(ids).read_text(encoding="utf-8").split("\n")
-        matrix = np.load(source, mmap_mode="r", allow_pickle=False)
+        names, matrix = read_text(ids).split("\n"), read_npy(source)
     except (OSError, ValueError) as error:
         raise ValueError(f"{source} or {ids} cannot be read: {error}") from error
     return [name.strip() for name in names if name.strip()], matrix
@@ -156,7 +154,7 @@ def _read_kaldi(source: Path) -> tuple[list[str], np.ndarray]:
         import kaldiio
     except ImportError as error:
         raise ImportError("Kaldi's ark and scp need kaldiio: pip install 'alpha_sv[kaldi]'") from error
-    if source.suffix == ".scp" and any(line.rstrip().endswith("|") for line in source.read_text().splitlines()):
+    if source.suffix == ".scp" and any(line.rstrip().endswith("|") for line in read_text(source).splitlines()):
         raise ValueError(f"{source} has commands in it, which are not run; write the archive to a file")
     try:
         read = kaldiio.load_scp_sequential if source.suffix == ".scp" else kaldiio.load_ark

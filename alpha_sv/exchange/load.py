@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from alpha_sv.embedding.onnx import FORMAT as ONNX_FORMAT
 from alpha_sv.embedding.onnx import OnnxEmbedder, OnnxInput
 from alpha_sv.exchange.pretrained import MODELS, get_model, model_folder
 from alpha_sv.exchange.speechbrain import is_pretrained_folder, read_pretrained
+from alpha_sv.files import InputError, read_json, read_text
 
 
 @dataclass(frozen=True)
@@ -77,13 +77,13 @@ def _from_folder(path: Path) -> Loaded:
     name = path.resolve().name
     config = path / "config.json"
     if config.is_file():
-        text = config.read_text(encoding="utf-8", errors="replace")
         try:
-            described = json.loads(text).get("format")
-        except (ValueError, AttributeError):
+            described = read_json(config, like=dict).get("format")
+        except InputError:
             described = None  # SpeakerEmbedder says what is wrong with it
         if described == ONNX_FORMAT:
-            return Loaded(OnnxEmbedder(path / "model.onnx", OnnxInput.from_json(text, config)), name, path)
+            spec = OnnxInput.from_json(read_text(config), config)
+            return Loaded(OnnxEmbedder(path / "model.onnx", spec), name, path)
         return Loaded(SpeakerEmbedder.load(path), name, path)
     if is_pretrained_folder(path):
         return Loaded(read_pretrained(path), name, path)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from alpha_sv.embedding.embedder import SpeakerEmbedder
-from alpha_sv.files import atomic_write
+from alpha_sv.files import InputError, atomic_write, read_text
 
 NETWORKS = {
     "speechbrain.lobes.models.ECAPA_TDNN.ECAPA_TDNN": "ecapa_tdnn",
@@ -60,8 +60,8 @@ def read_pretrained(folder: str | os.PathLike) -> SpeakerEmbedder:
             raise ValueError(f"the network takes {width} bands, compute_features gives {bands}")
         dim = arguments.pop("lin_neurons", 192 if network == "ecapa_tdnn" else 256)
         embedder = SpeakerEmbedder(network, dim, n_mels=bands, sample_rate=rate, features="speechbrain", **arguments)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{file}: {error}") from error
+    except Exception as error:  # each network complains in its own way of sizes that do not fit
+        raise ValueError(f"{file}: {str(error) or repr(error)}") from error
     weights = read_checkpoint(_weights_file(Path(folder)))
     load_into(embedder, weights, folder)
     return embedder.eval()
@@ -152,7 +152,11 @@ def read_checkpoint(file: Path) -> dict[str, Tensor]:
     for wrap in ("state_dict", "model_state_dict", "model", "embedding_model"):
         if isinstance(content, dict) and isinstance(content.get(wrap), dict):
             content = content[wrap]
-    if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+    if (
+        not isinstance(content, dict)
+        or not content
+        or {(type(k), isinstance(content[k], Tensor)) for k in content} != {(str, True)}
+    ):
         raise ValueError(f"{file} holds no dictionary of tensors")
     return {name.removeprefix("module."): tensor for name, tensor in content.items()}
 
@@ -168,13 +172,11 @@ def _read_yaml(file: Path) -> dict:
     """The keys of a YAML file. Tags are kept as words, references looked up, nothing is built."""
     if not file.is_file():
         raise ValueError(f"{file}: no such file")
-    text = file.read_bytes()
-    if len(text) > _LARGEST_YAML:
-        raise ValueError(f"{file} has {len(text):,} bytes, a hyperparams.yaml has a few thousand")
+    text = read_text(file, _LARGEST_YAML)
     try:
         keys = ruamel.yaml.YAML().load(text)
-    except (ruamel.yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ValueError(f"{file} is not YAML: {str(error)[:300]}") from error
+    except Exception as error:  # of whatever kind: the parser's constructors raise their own
+        raise InputError(f"{file} is not YAML: {str(error)[:300]}") from error
     if not isinstance(keys, dict):
         raise ValueError(f"{file} has no keys")
     return keys
@@ -198,18 +200,20 @@ def _tag(node: object) -> str:
     return getattr(getattr(node, "tag", None), "value", None) or ""
 
 
-def _value(keys: dict, value: object, depth: int = 0) -> object:
+def _value(keys: dict, value: object, depth: int = 0, in_list: bool = False) -> object:
     """A number, word or list of them; `!ref <key>` is what that key says."""
     tag = _tag(value)
     if tag == "!ref":
         key = str(getattr(value, "value", value)).strip()
         if not (key.startswith("<") and key.endswith(">") and key[1:-1] in keys) or depth > 9:
             raise ValueError(f"!ref {key!r} is not the name of a key")
-        return _value(keys, keys[key[1:-1]], depth + 1)
+        return _value(keys, keys[key[1:-1]], depth + 1, in_list)
     if tag.startswith("!"):
         raise ValueError(f"an argument is {tag}, not a number")
+    if isinstance(value, dict) or (in_list and isinstance(value, list)):  # aliases in them could multiply without end
+        raise ValueError("an argument is neither a number, a word nor a list of them")
     if isinstance(value, list):
-        return [_value(keys, entry, depth + 1) for entry in value]
+        return [_value(keys, entry, depth, True) for entry in value]
     if isinstance(value, bool) or value is None:
         return value
     if isinstance(value, int):

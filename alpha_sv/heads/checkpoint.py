@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
+
+from alpha_sv.files import InputError, read_json
 
 _OPTIMISER = ("velocity", "current")
 
@@ -55,7 +58,7 @@ def load_shards(folder: str | os.PathLike, head, optimizer: torch.optim.Optimize
     Raises
     ------
     ValueError
-        There is no whole save, or it is of another number of classes or dimensions.
+        There is no whole save, a file of it is damaged, or it is of another number of classes or dimensions.
     """
     folder, classes = Path(folder), _classes(head)
     index, total = _read_index(folder), head.num_classes if hasattr(head, "num_classes") else len(head.weight)
@@ -68,7 +71,7 @@ def load_shards(folder: str | os.PathLike, head, optimizer: torch.optim.Optimize
         low, high = max(first, classes.start), min(stop, classes.stop)
         if low >= high:
             continue
-        shard = torch.load(folder / name, map_location="cpu", mmap=True, weights_only=True)
+        shard = _read_shard(folder / name, stop - first)
         if shard["weight"].shape[1] != head.weight.shape[1]:
             raise ValueError(
                 f"{folder / name} has dimension {shard['weight'].shape[1]}, this head {head.weight.shape[1]}"
@@ -109,11 +112,28 @@ def _span(name: str) -> tuple[int, int]:
 
 def _read_index(folder: Path, missing_ok: bool = False) -> dict:
     try:
-        return json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        index = read_json(folder / "index.json", like={"save": int, "num_classes": int, "files": [str]})
     except FileNotFoundError:
         if missing_ok:
             return {}
         raise ValueError(f"{folder} has no index.json: no save was completed there") from None
+    if wrong := [name for name in index["files"] if not re.fullmatch(r"shard-\d{1,18}-\d{1,18}-\d{1,18}\.pt", name)]:
+        raise InputError(f"{folder / 'index.json'}: {wrong[0][:60]!r} is no shard; take the save before")
+    return index
+
+
+def _read_shard(path: Path, classes: int) -> dict:
+    try:
+        shard = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+        if any(len(shard[name]) != classes for name in ("weight", *_OPTIMISER) if name in shard):
+            raise ValueError(f"not {classes} rows")
+        if shard["weight"].ndim != 2 or ("velocity" in shard and not {"current", "step"} <= shard.keys()):
+            raise ValueError("not the parts of a shard")
+        return shard
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # of whatever kind: a damaged pickle raises anything
+        raise InputError(f"{path} is damaged, or no shard ({error!r:.300}); take the save before") from error
 
 
 def _write(path: Path, value: dict) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 
+from alpha_sv.files import InputError, parse_json, read_text
 from alpha_sv.metrics.schema import REMEDY, check_metrics
 
 
@@ -65,19 +65,17 @@ def _row_problem(row: object) -> str:
 
 
 def _parsed(text: str, path: str | os.PathLike, line: int, remedy: str) -> object:
-    """JSON text that begins in the given line of the file."""
+    """JSON text that begins in the given line of the file; which numbers must be finite is for the checks to say."""
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}:{line + error.lineno - 1}: not JSON ({error.msg}); {remedy}") from error
-    except (RecursionError, ValueError) as error:  # brackets without end, numbers of thousands of digits
-        raise ValueError(f"{path}:{line}: not JSON that makes sense ({error}); {remedy}") from error
+        return parse_json(text, f"{path}:{line}", finite=False)
+    except InputError as error:
+        if isinstance(at := error.__cause__, json.JSONDecodeError):
+            raise InputError(f"{path}:{line + at.lineno - 1}: not JSON ({at.msg}); {remedy}") from error
+        raise
 
 
 def _read(path: str | os.PathLike, remedy: str) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8")
+        return read_text(path)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path}: there is no such file; {remedy}") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 text (byte {error.start}); {remedy}") from error

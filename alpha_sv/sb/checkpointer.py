@@ -147,7 +147,7 @@ def _read(folder: Path) -> Checkpoint | None:
             whole = all((folder / name).stat().st_size == found["bytes"] for name, found in files.items())
         else:
             whole = set(files) <= paramfiles.keys()
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, yaml.YAMLError):
         return None
     return Checkpoint(folder, meta, paramfiles) if whole else None
 
@@ -170,7 +170,7 @@ def load_weights(module, path, end_of_epoch: bool = True) -> None:
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} holds more than weights, or is damaged; delete that checkpoint") from error
     module.load_state_dict(state)
 

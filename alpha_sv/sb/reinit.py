@@ -10,6 +10,7 @@ import torch
 from speechbrain.utils.checkpoints import mark_as_loader, mark_as_saver, register_checkpoint_hooks
 from speechbrain.utils.distributed import if_main_process
 
+from alpha_sv.files import InputError, read_json
 from alpha_sv.heads import class_means, reinitialise
 from alpha_sv.sb.brain import SpeakerBrain
 from alpha_sv.sb.distributed import rank, summed, world_size
@@ -89,4 +90,7 @@ class Reinitialiser:
 
     @mark_as_loader
     def _load(self, path, end_of_epoch):
-        self.done, self._zero_targets = json.loads(Path(path).read_text(encoding="utf-8"))
+        state = read_json(path, like=[(bool, [float])])
+        if list(map(type, state)) != [bool, list]:
+            raise InputError(f"{path} is not the state of a reinitialiser; delete that checkpoint")
+        self.done, self._zero_targets = state

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import ruamel.yaml
 
-from alpha_sv.files import atomic_write
+from alpha_sv.files import InputError, atomic_write, read_json
 from alpha_sv.moved import new_name
 from alpha_sv.sb.recipe_yaml import read_saved
 
@@ -127,12 +127,12 @@ class RunFolder:
                 file.write(content)
 
     def _begun(self) -> dict:
-        for name in ("run.json", "data.json"):  # the second without options, until version 0.1
+        for name, like in (("run.json", {"run options": dict}), ("data.json", dict)):  # the second until version 0.1
             if (file := self.save / name).is_file():
                 try:
-                    return dict(json.loads(file.read_text(encoding="utf-8")))
-                except (ValueError, TypeError) as error:
-                    raise ValueError(f"{file} is damaged ({error}); choose another output_folder") from error
+                    return read_json(file, like, finite=False)
+                except InputError as error:
+                    raise InputError(f"{file} is damaged ({error}); choose another output_folder") from error
         return {}
 
 
@@ -211,7 +211,11 @@ def read_run(folder: str | os.PathLike) -> TrainedRun:
     >>> run.loss, sorted(run.heard), run.large_margin
     ('QMargin (α=1.5, s=auto, m=0.2)', ['ann', 'bob'], False)
     """
-    folder = Path(folder)
+    return _read_run(Path(folder), frozenset())
+
+
+def _read_run(folder: Path, later: frozenset[str]) -> TrainedRun:
+    """`later` are the real paths of the runs that began with it."""
     recipe_file, labels_file = folder / "hyperparams.yaml", folder / "labels.json"
     for file in (recipe_file, labels_file):
         if not file.is_file():
@@ -220,19 +224,22 @@ def read_run(folder: str | os.PathLike) -> TrainedRun:
         recipe = read_saved(recipe_file)
         margin = _margin(recipe)
         loss, start = _loss(recipe["loss"], margin), recipe.get("warm_start")
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
         raise ValueError(f"{recipe_file} is not the resolved recipe that training writes: {error!r}") from error
     try:
-        classes = list(json.loads(labels_file.read_text(encoding="utf-8")).keys())
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f"{labels_file} is not the table of classes that training writes: {error!r}") from error
+        classes = read_json(labels_file, like=dict)
+    except InputError as error:
+        raise InputError(f"{labels_file} is not the table of classes that training writes: {error}") from error
     speakers = frozenset(re.sub(r"#[\d.]+$", "", name) for name in classes)
-    return TrainedRun(folder, loss, margin, speakers, _start(start, folder) if start else None)
+    later = later | {os.path.realpath(folder)}
+    return TrainedRun(folder, loss, margin, speakers, _start(str(start), folder, later) if start else None)
 
 
-def _start(start: str, folder: Path) -> TrainedRun:
+def _start(start: str, folder: Path, later: frozenset[str]) -> TrainedRun:
+    if os.path.realpath(start) in later:
+        raise ValueError(f"{folder / 'hyperparams.yaml'}: warm_start {start} is a run that began with this one")
     try:
-        return read_run(str(start))
+        return _read_run(Path(start), later)
     except ValueError as error:
         raise ValueError(
             f"{folder} was warm-started from {start}, whose speakers it has heard too, and {error}. Put that run back; "

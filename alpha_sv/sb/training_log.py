@@ -10,7 +10,7 @@ from pathlib import Path
 from speechbrain.utils.checkpoints import mark_as_loader, mark_as_saver, register_checkpoint_hooks
 from speechbrain.utils.distributed import if_main_process
 
-from alpha_sv.files import atomic_write
+from alpha_sv.files import atomic_write, parse_json, read_json
 
 
 @register_checkpoint_hooks
@@ -67,8 +67,9 @@ class TrainingLog:
 
             shutil.rmtree(self._events, ignore_errors=True)
             self._writer = SummaryWriter(self._events, purge_step=0)  # a TensorBoard that is open forgets the old ones
-            for line in kept:
-                self._add_event(json.loads(line))
+            for number, line in enumerate(kept, 1):
+                row = parse_json(line, f"{self.path}:{number}", like={"kind": str, "step": int}, finite=False)
+                self._add_event(row)
         self._trimmed = True
 
     @mark_as_saver
@@ -78,4 +79,4 @@ class TrainingLog:
 
     @mark_as_loader
     def _load(self, path, end_of_epoch):
-        self.lines, self._trimmed = int(Path(path).read_text(encoding="utf-8")), False
+        self.lines, self._trimmed = read_json(path, like=int), False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import json
 import logging
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from speechbrain.utils.distributed import if_main_process, run_on_main
 from torch import Tensor
 
 from alpha_sv.embedding import SpeakerEmbedder
-from alpha_sv.files import atomic_write
+from alpha_sv.files import atomic_write, read_json
 from alpha_sv.sb.checkpointer import ends_an_epoch
 from alpha_sv.sb.run_folder import RunFolder
 
@@ -125,9 +124,11 @@ def prototypes_of(folder: Path) -> tuple[Tensor, dict[str, int]]:
     run = RunFolder(folder)
     try:
         weight = safetensors.torch.load(run.prototypes.read_bytes())["weight"]
-        rows = json.loads(run.labels.read_text(encoding="utf-8"))
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        rows = read_json(run.labels, like=dict)
+        if not weight.ndim == 2:
+            raise ValueError(f"{run.prototypes} has the shape {list(weight.shape)}")
+    except (OSError, SafetensorError, LookupError, ValueError, RuntimeError) as error:
         raise ValueError(f"{folder} has no usable prototypes ({error}); use warm_start_head: means or new") from error
-    if not isinstance(rows, dict) or not all(row in range(len(weight)) for row in rows.values()):
+    if not all(type(row) is int and row in range(len(weight)) for row in rows.values()):
         raise ValueError(f"{folder}: labels.json names rows that prototypes.safetensors does not have")
     return weight, rows

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from alpha_sv.data.trials.files import ScoreTable
-from alpha_sv.files import atomic_write
+from alpha_sv.files import InputError, atomic_write, read_json
 from alpha_sv.scoring.checks import finite_column
 from alpha_sv.scoring.llr_bounds import Bounds, limit, margin_of
 from alpha_sv.scoring.operating_point import MIN_FALSE_ACCEPTS, OperatingPoint, check_fields, is_number
@@ -211,22 +211,21 @@ class Calibrator:
     def load(cls, path: str | os.PathLike) -> Calibrator:
         """Read what `save` wrote; ValueError names the file and the field that is wrong."""
         try:
-            with open(path, encoding="utf-8") as file:
-                content = json.load(file)
+            content = read_json(path, finite=False)  # the field that is not finite is named below
             if not isinstance(content, dict) or content.get("format") not in FORMATS:
                 raise ValueError(f"the field 'format' is not {FORMAT!r}")
             del content["format"]
             if not isinstance(content.get("bounds"), (list, type(None))):
                 raise ValueError("the field 'bounds' is not a list of two numbers")
             content |= {n: tuple(content[n]) for n in ("bounds", "warnings") if isinstance(content.get(n), list)}
-            for name, kind in (("qualities", list), ("points", list), ("provenance", dict)):
-                if not isinstance(content.get(name), kind):
+            for name, kind in (("qualities", list), ("points", list), ("provenance", dict), ("support", dict)):
+                if not isinstance(content.get(name, {} if name == "support" else None), kind):
                     raise ValueError(f"the field {name!r} is not there or not a {kind.__name__}")
             for name, entry in (("qualities", Quality), ("points", OperatingPoint)):
                 content[name] = tuple(_build(entry, e, f"{name}[{i}]: ") for i, e in enumerate(content[name]))
             return _build(cls, content, "")
         except ValueError as error:
-            raise ValueError(f"{path} is not a whole calibrator: {error}; write it again with save") from error
+            raise InputError(f"{path} is not a whole calibrator: {error}; write it again with save") from error
 
 
 def _times(weight: float, values: np.ndarray) -> np.ndarray:

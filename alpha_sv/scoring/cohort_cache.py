@@ -8,16 +8,16 @@ or top_n has other names, so a stale block is never read, and the folder may be 
 
 from __future__ import annotations
 
-import hashlib
+import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from alpha_sv.data.trials.files import ScoreTable, Trials
-from alpha_sv.files import atomic_write
+from alpha_sv.files import InputError, atomic_write, input_key, read_npy
 from alpha_sv.scoring.cohort import cohort_statistics
 from alpha_sv.scoring.cosine import Store, store_rows
 
@@ -78,13 +78,15 @@ def trial_statistics(
     names = [name for side in sides for name in getattr(trials, side).tolist()]
     # in the order of the store: it is read once through, and trials in another order give the same blocks
     rows, position = np.unique(store_rows(store, names), return_inverse=True)
-    prefix = None if cache is None else _key(_FORMAT, str(top_n), cohort)
+    prefix = None if cache is None else input_key(itertools.chain([_FORMAT, str(top_n)], _parts(cohort)))
     mean, std = np.empty(len(rows)), np.empty(len(rows))
     with tqdm(total=len(rows), unit="utt", desc="cohort", disable=None if progress else True) as bar:
         for start in range(0, len(rows), _ROWS):
             part = rows[start : start + _ROWS]
             ids, embeddings = [store.ids[row] for row in part], store.matrix[part]
-            path = None if prefix is None else Path(cache) / f"{_key(prefix, embeddings)}.npy"
+            path = None
+            if prefix is not None:
+                path = Path(cache) / f"{input_key(itertools.chain([prefix], _parts(embeddings)))}.npy"
             if path is not None and path.is_file():
                 found = _load(path, len(part))
             else:
@@ -97,23 +99,17 @@ def trial_statistics(
     return [(mean[at], std[at]) for at in position.reshape(len(sides), len(trials))]
 
 
-def _key(*parts: str | np.ndarray) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        if isinstance(part, str):
-            digest.update(f"{part}\n".encode())
-            continue
-        digest.update(f"{part.dtype.str} {part.shape}\n".encode())
-        for start in range(0, len(part), _ROWS):
-            digest.update(np.ascontiguousarray(part[start : start + _ROWS]).data)
-    return digest.hexdigest()
+def _parts(array: np.ndarray) -> Iterator[object]:
+    yield array.dtype.str, array.shape
+    for start in range(0, len(array), _ROWS):
+        yield np.ascontiguousarray(array[start : start + _ROWS]).data
 
 
 def _load(path: Path, count: int) -> np.ndarray:
     try:
-        found = np.load(path, allow_pickle=False)
+        found = np.array(read_npy(path))
         if found.shape != (2, count) or found.dtype != np.float64 or not np.isfinite(found).all():
             raise ValueError(f"{found.dtype} {found.shape} instead of finite float64 (2, {count})")
-    except (ValueError, EOFError, OSError) as error:
-        raise ValueError(f"the cached cohort statistics {path} are damaged ({error}); delete the file") from error
+    except (ValueError, OSError) as error:
+        raise InputError(f"the cached cohort statistics {path} are damaged ({error}); delete the file") from error
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from dataclasses import dataclass
 
 MIN_FALSE_ACCEPTS = 10  # k counted errors are known to about 1 / sqrt(k) of themselves: a third at 10
@@ -70,7 +70,7 @@ def check_fields(entry: object, numbers: tuple[str, ...]) -> None:
 
 
 def is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _parts(name: str) -> tuple:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import itertools
 import logging
 import os
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from tqdm import tqdm
 from alpha_sv.data.audio import AUDIO_EXTENSIONS
 from alpha_sv.embedding.extract import embed_in_batches
 from alpha_sv.embedding.store import EmbeddingStore, StoreWriter
+from alpha_sv.files import file_state, input_key, read_text
 from alpha_sv.verify.inputs import recordings
 from alpha_sv.verify.model import SpeakerModel
 
@@ -46,12 +47,10 @@ def embed_files(
     files = list_files(sources)
     items = recordings(list(files.values()), None, model.sample_rate)
     lengths = model.lengths(items)
-    digest = hashlib.sha256(f"whole files {model.embedder.fingerprint()}".encode())
-    for utterance, file in files.items():
-        status = os.stat(file)
-        digest.update(repr((utterance, os.path.abspath(file), status.st_size, status.st_mtime_ns)).encode())
+    rows = ((utterance, os.path.abspath(file), file_state(file)) for utterance, file in files.items())
+    key = input_key(itertools.chain(["whole files", model.embedder.fingerprint()], rows))
     speakers = [utterance.split("/")[0] if "/" in utterance else "" for utterance in files]
-    writer = StoreWriter(store, list(files), speakers, ["test"] * len(files), model.embedding_dim, digest.hexdigest())
+    writer = StoreWriter(store, list(files), speakers, ["test"] * len(files), model.embedding_dim, key)
     if writer.finished is not None:
         logger.info("%s holds these embeddings already", store)
         return writer.finished
@@ -106,11 +105,11 @@ def list_files(sources: Sequence[str | os.PathLike]) -> dict[str, str]:
 def _read_scp(scp: Path) -> list[tuple[str, str]]:
     """(id, path) of each line of a wav.scp. Lines that are commands ("flac -dc a.flac |") are refused, never run."""
     try:
-        lines = scp.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(scp)
+    except OSError as error:
         raise ValueError(f"{scp} cannot be read: {error}") from error
     pairs = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
         utterance, _, file = line.strip().partition(" ")

@@ -12,14 +12,13 @@ Interrupted, the command goes on where it stopped. The shards have webdataset's 
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import shutil
 from pathlib import Path
 
 from alpha_sv.data.corpus.manifest import read_manifest, write_manifest
 from alpha_sv.data.corpus.tar_shards import FORMAT, write_shards
-from alpha_sv.files import folder_lock, input_key, is_fresh, write_stamp
+from alpha_sv.files import folder_lock, input_key, is_fresh, read_json, write_stamp
 
 
 def main() -> None:
@@ -40,8 +39,8 @@ def shard_prepared(prepared: Path, output: Path, samples_per_shard: int, seed: i
     if output.resolve() == prepared.resolve():
         raise ValueError(f"{output} is the folder of the loose files' manifest; give another one for the shards")
     stamp = prepared / "prepare.json"
-    content = json.loads(stamp.read_bytes()) if stamp.is_file() else {}
-    if not is_fresh(stamp, content.get("key")):
+    content = read_json(stamp, like={"key": str, "outputs": dict}) if stamp.is_file() else {"key": ""}
+    if not is_fresh(stamp, content["key"]):
         raise ValueError(f"{prepared} was not prepared to the end, or has changed since; run prepare.py again")
     key = input_key([FORMAT, content["key"], samples_per_shard, seed])
     manifest, others = output / "manifest.csv", sorted(content["outputs"].keys() - {"manifest.csv"})

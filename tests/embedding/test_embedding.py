@@ -12,7 +12,10 @@ from alpha_sv.data.corpus.manifest import Utterance
 from alpha_sv.embedding import EmbeddingStore, SpeakerEmbedder
 from alpha_sv.embedding.extract import extract
 from alpha_sv.embedding.features import Features
+from alpha_sv.embedding.onnx import OnnxInput, read_spec
 from alpha_sv.embedding.store import StoreWriter
+from alpha_sv.files import InputError
+from tests.batteries import damaged_files
 from tests.fixtures.speech_tree import make_tree, voice
 
 SMALL = {
@@ -317,3 +320,44 @@ def test_a_damaged_part_of_a_store_is_made_again(tmp_path, file):
     path = tmp_path / file
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     assert writer().missing().tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [(name, content) for name in ("meta.json", "index.csv") for content in damaged_files.JSON.values()]
+    + [("embeddings.npy", content) for content in damaged_files.NPY.values()]
+    + [("index.csv", b"ID,spk_id,split\na,s\nb,t,test\n"), ("index.csv", b'ID,spk_id,split\na,"s,test\nb,t,test\n')],
+)
+def test_what_is_no_store_is_named(tmp_path, name, content):
+    writer = StoreWriter(tmp_path / "s", ["a", "b"], ["s", "t"], ["test", "test"], 3, "key")
+    writer.write([0, 1], np.ones((2, 3), np.float32))
+    writer.finish()
+    (tmp_path / "s" / name).write_bytes(content)
+    with pytest.raises(InputError, match="store .*/s is damaged"):
+        EmbeddingStore.open(tmp_path / "s")
+
+
+@pytest.mark.parametrize("content", damaged_files.NPY.values(), ids=damaged_files.NPY)
+def test_a_part_that_is_no_array_is_made_again(tmp_path, content):
+    for file in ("embeddings.part.npy", "done.part.npy"):
+        StoreWriter(tmp_path, ["a", "b"], ["s", "t"], ["test", "test"], 3, "key").write([0], np.ones((1, 3)))
+        (tmp_path / file).write_bytes(content)
+        again = StoreWriter(tmp_path, ["a", "b"], ["s", "t"], ["test", "test"], 3, "key")
+        assert again.missing().tolist() == [0, 1] and (tmp_path / file).stat().st_size < 1000
+
+
+@pytest.mark.parametrize("content", damaged_files.JSON.values(), ids=damaged_files.JSON)
+def test_what_is_no_configuration_is_named(tmp_path, content):
+    small_embedder().save(tmp_path)
+    (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(ValueError, match="config.json does not describe an embedder"):
+        SpeakerEmbedder.load(tmp_path)
+    (tmp_path / "x.json").write_bytes(content)
+    with pytest.raises(ValueError, match="x.json"):
+        read_spec(tmp_path / "x.onnx")
+
+
+@pytest.mark.parametrize("field", ["sample_rate", "n_mels"])
+def test_a_network_in_onnx_cannot_fill_the_memory(field):
+    with pytest.raises(ValueError, match=f"note.json does not say .*{field}.* whole number up to"):
+        OnnxInput.from_json(json.dumps({"format": "alpha_sv.onnx/1", field: 10**15}), "note.json")

@@ -13,6 +13,7 @@ from alpha_sv.embedding.features import Features
 from alpha_sv.exchange.importing import import_embeddings, import_model
 from alpha_sv.exchange.speechbrain import read_pretrained, write_pretrained
 from alpha_sv.verify.model import load_model
+from tests.batteries import damaged_files
 from tests.fixtures.models import small_embedder
 from tests.fixtures.speech_tree import voice
 
@@ -267,3 +268,60 @@ def test_a_model_folder_of_an_import_has_plain_json(tmp_path, speechbrain_folder
     folder = import_model(speechbrain_folder, tmp_path / "m")
     assert json.loads((folder / "config.json").read_text())["format"] == "alpha_sv.embedder/1"
     assert sorted(file.name for file in folder.iterdir()) == ["config.json", "embedder.safetensors"]
+
+
+@pytest.mark.parametrize("content", damaged_files.JSON.values(), ids=damaged_files.JSON)
+@pytest.mark.parametrize("speechbrain_folder", ["ecapa_tdnn"], indirect=True)
+@pytest.mark.parametrize("name", ["hyperparams.yaml", "config.json"])
+def test_what_describes_no_model_is_named(published, name, content):
+    (published / name).write_bytes(content)
+    if name == "config.json":  # a folder of ours
+        (published / "embedder.safetensors").touch()
+    with pytest.raises(ValueError, match=name):
+        load_model(published)
+
+
+@pytest.mark.parametrize("speechbrain_folder", ["ecapa_tdnn"], indirect=True)
+@pytest.mark.parametrize(
+    "channels",
+    [
+        "&a [*a]",
+        "[[1, 2], [3, 4]]",
+        "[1" + "0" * 400 + "]",
+        "!ref <many>",
+        "{a: *l11}",
+    ],
+)
+def test_arguments_without_end_are_refused(published, channels):
+    file, lines = published / "hyperparams.yaml", ["l0: &l0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    lines += [f"l{i}: &l{i} [{', '.join([f'*l{i - 1}'] * 10)}]" for i in range(1, 12)]  # 10^12 numbers, if written out
+    text = "\n".join([*lines, f"many: [{', '.join(['!ref <l11>'] * 10)}]", file.read_text()])
+    file.write_text(text.replace("    attention_channels: 8", f"    attention_channels: {channels}"))
+    assert channels in file.read_text()
+    with pytest.raises(ValueError, match="hyperparams.yaml: "):
+        read_pretrained(published)
+
+
+@pytest.mark.parametrize("content", damaged_files.NPY.values(), ids=damaged_files.NPY)
+def test_an_array_that_is_damaged_is_named(tmp_path, content):
+    (tmp_path / "e.npy").write_bytes(content)
+    (tmp_path / "ids").write_text("a\nb")
+    with pytest.raises(ValueError, match="e.npy"):
+        import_embeddings(tmp_path / "e.npy", tmp_path / "store", tmp_path / "ids")
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        {"xvector.tdnn.linear.weight": torch.ones(()), "head.conv1.weight": torch.ones(2)},
+        {"blocks.0.conv.conv.weight": torch.ones(2), "asp.conv.conv.weight": torch.ones(2)},
+        {"seg_1.weight": torch.ones(2, 3), "layer1.0.conv1.weight": torch.ones(2), "conv1.weight": torch.ones(0)},
+        {"layer2.se_res2block.0.conv.weight": torch.ones(2), "pool.linear1.weight": torch.ones(2)},
+        {3: torch.ones(2)},
+    ],
+)
+def test_tensors_of_half_a_network_are_refused_with_the_file(tmp_path, weights):
+    torch.save(weights, tmp_path / "half.pt")
+    with pytest.raises(ValueError, match="half.pt"):
+        import_model(tmp_path / "half.pt", tmp_path / "m", features="kaldi")

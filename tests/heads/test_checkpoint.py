@@ -1,9 +1,12 @@
 """Checkpoints of prototypes on one machine: whole or not at all, and refused where they do not fit."""
 
+import json
+
 import pytest
 import torch
 
 from alpha_sv.heads import PrototypeSGD, SparseHead, checkpoint, load_shards, save_shards
+from tests.batteries import damaged_files
 
 
 def trained(seed, classes=30, dim=4, momentum=0.9):
@@ -79,3 +82,33 @@ def test_no_optimiser_state_in_the_folder_leaves_none_in_the_optimiser(tmp_path)
     other, second = trained(1)
     load_shards(tmp_path, other, second)
     assert torch.equal(other.weight, head.weight) and not second.state[other.weight]
+
+
+@pytest.mark.parametrize("content", damaged_files.JSON.values(), ids=damaged_files.JSON)
+def test_a_damaged_index_is_named(tmp_path, content):
+    head, optimizer = trained(0)
+    save_shards(tmp_path, head, optimizer)
+    before = head.weight.clone()
+    (tmp_path / "index.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"index\.json: "):
+        load_shards(tmp_path, head)
+    assert torch.equal(head.weight, before)
+
+
+@pytest.mark.parametrize("name", ["../shard-1-0-29.pt", "shard-1-0.pt", "shard-1-0-" + "9" * 5000 + ".pt", "x.pt"])
+def test_an_index_names_shards_of_its_folder_alone(tmp_path, name):
+    head, optimizer = trained(0)
+    save_shards(tmp_path, head, optimizer)
+    (tmp_path / "index.json").write_text(json.dumps({"save": 1, "num_classes": 30, "files": [name]}))
+    with pytest.raises(ValueError, match=r"index\.json: .* is no shard"):
+        load_shards(tmp_path, head)
+
+
+@pytest.mark.parametrize("state", [b"", b"garbage", [1], {}, {"weight": 3}, {"weight": torch.ones(29, 4)}])
+def test_a_damaged_shard_is_named(tmp_path, state):
+    head, optimizer = trained(0)
+    save_shards(tmp_path, head, optimizer)
+    (path,) = tmp_path.glob("*.pt")
+    path.write_bytes(state) if isinstance(state, bytes) else torch.save(state, path)
+    with pytest.raises(ValueError, match=f"{path.name} is damaged, or no shard"):
+        load_shards(tmp_path, head)

@@ -5,12 +5,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
+import torch
 
 from alpha_sv.data.corpus.manifest import Utterance
 from alpha_sv.embedding.store import StoreWriter
 from alpha_sv.pipeline.score import cohort_matrix, cohort_utterances
 from alpha_sv.sb.recipe_yaml import compose_recipe
-from alpha_sv.sb.run_folder import read_run
+from alpha_sv.sb.reinit import Reinitialiser
+from alpha_sv.sb.run_folder import RunFolder, read_run
+from alpha_sv.sb.training_log import TrainingLog
+from alpha_sv.sb.weights import prototypes_of
+from tests.batteries import damaged_files
 
 HPARAMS = Path(__file__).parents[2] / "recipes" / "VoxCeleb" / "hparams"
 RESOLVED = "hyperparams.yaml"
@@ -109,3 +115,43 @@ def test_cohort_of_a_whole_store_is_read_from_disk(tmp_path):
     assert isinstance(utterances, np.memmap) and np.shares_memory(utterances, whole.matrix)
     np.testing.assert_array_equal(utterances, matrix)
     np.testing.assert_array_equal(cohort_matrix(mixed, "train"), cohort_matrix(whole, "train")[:1])
+
+
+@pytest.mark.parametrize("content", damaged_files.JSON.values(), ids=damaged_files.JSON)
+def test_what_is_no_file_of_a_run_is_named(tmp_path, content):
+    make_run(tmp_path / "run")
+    run = RunFolder(tmp_path / "run")
+    for file in (run.labels, run.hyperparams):
+        whole = file.read_bytes()
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match=f"{file.name} is not the .* that training writes"):
+            read_run(run.path)
+        file.write_bytes(whole)
+    safetensors.torch.save_file({"weight": torch.ones(3, 2)}, run.prototypes)
+    run.labels.write_bytes(content)
+    with pytest.raises(ValueError, match="labels.json"):
+        prototypes_of(run.path)
+    (run.save / "CKPT+1").mkdir(parents=True)
+    (run.save / "run.json").write_bytes(content)
+    with pytest.raises(ValueError, match="run.json is damaged"):
+        run.refuse_other_data("a", "b")
+    (tmp_path / "state").write_bytes(content)
+    with pytest.raises(ValueError, match="state"):
+        TrainingLog(tmp_path / "log")._load(tmp_path / "state", True)
+    with pytest.raises(ValueError, match="state"):
+        Reinitialiser(None, None, 1)._load(tmp_path / "state", True)
+
+
+@pytest.mark.parametrize("recipe", ["loss: 3", "loss: !new:a.B {alpha: 1" + "0" * 400 + "}", "loss: !new:a.B []"])
+def test_numbers_without_end_and_other_types_in_a_saved_recipe_are_named(tmp_path, recipe):
+    make_run(tmp_path / "run")
+    (tmp_path / "run" / RESOLVED).write_text(recipe + "\nmargin_schedule: {final_margin: 1" + "0" * 400 + "}")
+    with pytest.raises(ValueError, match=f"{RESOLVED} is not the resolved recipe"):
+        read_run(tmp_path / "run")
+
+
+def test_runs_that_began_with_each_other_are_refused(tmp_path):
+    for name, start in (("one", "two"), ("two", "one")):
+        make_run(tmp_path / name, start=tmp_path / start)
+    with pytest.raises(ValueError, match="two/hyperparams.yaml: warm_start .*one is a run that began with this one"):
+        read_run(tmp_path / "one")

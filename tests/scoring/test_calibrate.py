@@ -21,6 +21,7 @@ from alpha_sv.scoring import (
     with_points,
 )
 from alpha_sv.scoring.calibrator import OperatingPoint, Quality
+from tests.batteries import damaged_files
 
 
 def cllr(llrs, labels):
@@ -230,6 +231,10 @@ def test_a_calibrator_is_never_unpickled(tmp_path):
         (["kind"], 3, "'kind' and 'warnings' must be texts"),
         (["warnings"], "few", "'warnings'"),
         (["provenance"], "me", "'provenance' is not there or not a dict"),
+        (["weight"], 10**400, "'weight' must be a finite number"),
+        (["support"], 5, "'support' is not there or not a dict"),
+        (["qualities", 0, "name"], ["q"], r"qualities\[0\]: the field 'name' must be a text"),
+        (["points", 1, "misses"], -(10**400), r"points\[1\]: the field 'misses' must be a finite number"),
         (["surprise"], 1, "'surprise' missing or unknown"),
     ],
 )
@@ -295,3 +300,10 @@ def test_folds_need_speakers_who_fit_the_labels(crowd):
     few = np.isin(enroll, ["s0", "s1", "s2"]) & np.isin(test, ["s0", "s1", "s2"])
     with pytest.raises(ValueError, match="without the speakers of groups 0 and 1 of 3: .*more speakers"):
         cross_calibrate(scores[few], labels[few], enroll[few], test[few], folds=3)
+
+
+@pytest.mark.parametrize("content", damaged_files.JSON.values(), ids=damaged_files.JSON)
+def test_a_file_that_is_no_calibrator_is_named(tmp_path, content):
+    (tmp_path / "c.json").write_bytes(content)
+    with pytest.raises(ValueError, match="c.json is not a whole calibrator"):
+        Calibrator.load(tmp_path / "c.json")

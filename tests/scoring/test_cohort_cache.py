@@ -9,6 +9,7 @@ import pytest
 
 from alpha_sv.data.trials.files import ScoreTable, Trials
 from alpha_sv.scoring import cohort, cohort_cache, normalize_table, score_trials, trial_statistics
+from tests.batteries import damaged_files
 from tests.fixtures.embedding_store import Store
 
 
@@ -130,3 +131,12 @@ def test_a_missing_utterance_is_named_before_anything_is_computed(world, counted
     with pytest.raises(ValueError, match="1 of the 2 utterances .*'nobody'"):
         normalize_table(ScoreTable(["u0"], ["nobody"], [0.1]), store, cohort_rows, top_n=5)
     assert counted.utterances == 0
+
+
+@pytest.mark.parametrize("content", damaged_files.NPY.values(), ids=damaged_files.NPY)
+def test_a_block_that_is_no_array_is_named(world, tmp_path, content):
+    run(world, tmp_path)
+    path = sorted(tmp_path.iterdir())[0]
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"{path.name} are damaged .*delete the file"):
+        run(world, tmp_path)

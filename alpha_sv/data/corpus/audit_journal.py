@@ -9,7 +9,6 @@ problem that leaves them out are not written down: they are looked at again, for
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -22,8 +21,10 @@ import soundfile
 
 from alpha_sv.data.corpus.audit import LEFT_OUT, Examined, examine_all
 from alpha_sv.data.corpus.tree import AudioFile
+from alpha_sv.files import input_key
 
 logger = logging.getLogger(__name__)
+_DIGITS = 24  # of a key: 96 bits
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,8 @@ def examine_files(
     started = time.perf_counter()
     journal = Path(journal)
     journal.parent.mkdir(parents=True, exist_ok=True)
-    keys = _keys(
-        files, f"2 {sample_rate} {min_duration!r} {decode} {resample} {rir} {soundfile.__libsndfile_version__}"
-    )
+    asked = (sample_rate, min_duration, decode, resample, rir, soundfile.__libsndfile_version__)
+    keys = [input_key(["3", file.path, file.size, file.mtime_ns, *asked])[:_DIGITS] for file in files]
     results: list[Examined | None] = [None] * len(files)
     if journal.is_file():
         place = {key: index for index, key in enumerate(keys)}
@@ -92,15 +92,6 @@ def examine_files(
             if not any(problem in LEFT_OUT for problem, _ in examined.problems):
                 log.write(_line(keys[index], examined))
     return Examination(results, len(files) - len(unknown), time.perf_counter() - started)
-
-
-def _keys(files: Sequence[AudioFile], asked: str) -> list[str]:
-    return [
-        hashlib.blake2b(
-            b"\0".join((os.fsencode(file.path), b"%d %d" % (file.size, file.mtime_ns), asked.encode())), digest_size=12
-        ).hexdigest()
-        for file in files
-    ]
 
 
 def _line(key: str, examined: Examined) -> str:
@@ -120,7 +111,8 @@ def _entries(journal: Path) -> Iterator[tuple[str, Examined]]:
             try:
                 key, num_samples, sample_rate, channels, problems, digest = json.loads(line)
                 problems = tuple((str(problem), str(detail)) for problem, detail in problems)
-                if not isinstance(key, str) or {type(num_samples), type(sample_rate), type(channels)} != {int}:
+                header = (num_samples, sample_rate, channels)
+                if not isinstance(key, str) or not all(type(n) is int and 0 <= n < 2**63 for n in header):
                     raise TypeError("not a line of this journal")
             except (ValueError, TypeError, RecursionError):  # neither JSON nor of this form
                 damaged += 1

@@ -11,7 +11,8 @@ from alpha_sv.data.audio.folder import audio_files
 from alpha_sv.data.audio.recordings import Recording, Recordings
 from alpha_sv.data.corpus.audit import Finding, summary
 from alpha_sv.data.corpus.audit_journal import examine_files
-from alpha_sv.data.corpus.tree import AudioFile
+from alpha_sv.data.corpus.tree import ABSENT, AudioFile
+from alpha_sv.files import file_state
 
 logger = logging.getLogger(__name__)
 
@@ -69,9 +70,4 @@ def _audited(augmenter: Augmenter, folder: str, rir: bool, journal, workers, pro
 
 def _listed(folder: str) -> Iterator[AudioFile]:
     for path in audio_files(folder):
-        try:
-            status = os.stat(path)
-        except OSError:  # a broken link, which is for the audit to say
-            yield AudioFile(os.path.relpath(path, folder), path, -1, -1)
-        else:
-            yield AudioFile(os.path.relpath(path, folder), path, status.st_size, status.st_mtime_ns)
+        yield AudioFile(os.path.relpath(path, folder), path, *(file_state(path) or ABSENT))

@@ -199,8 +199,10 @@ def _parse(row: list[str], width: int, where: list[int]) -> Utterance:
         raise ValueError(f"names of {max(map(len, row)):,} characters, at most {_LONGEST:,} in a line")
     if "\0" in utt_id or "\0" in path:
         raise ValueError("a NUL character in a name, which no file can have")
-    digits = num_samples + rate + channels
-    if not (digits.isascii() and digits.isdigit() and len(digits) < 32):  # int() knows 1_000 and other scripts' digits
+    numbers = (num_samples, rate, channels)
+    if not all(
+        n.isascii() and n.isdigit() and len(n) < 19 for n in numbers
+    ):  # int() knows 1_000 and other scripts' digits
         raise ValueError(f"one of {num_samples[:20]!r}, {rate[:20]!r} and {channels[:20]!r} is no whole number")
     if not duration.isascii() or "_" in duration:
         raise ValueError(f"{duration[:20]!r} is no number of seconds")

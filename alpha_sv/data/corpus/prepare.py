@@ -18,6 +18,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
+import itertools
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -33,7 +34,7 @@ from alpha_sv.data.corpus.manifest import SPLITS, Utterance, manifest_hash, read
 from alpha_sv.data.corpus.names import trials_in_one_form
 from alpha_sv.data.corpus.published_split import check_lengths, read_split, take_over, write_split
 from alpha_sv.data.corpus.resampled import as_resampled, write_resampled
-from alpha_sv.data.corpus.tree import find_files, fingerprint
+from alpha_sv.data.corpus.tree import find_files
 from alpha_sv.data.corpus.usable import check_enough, listing, num_speakers, usable_rows, warn_of_duplicates
 from alpha_sv.data.trials.files import read_trials, write_trials
 from alpha_sv.files import Paths, as_list, atomic_write, input_key, is_fresh, sha256_file, write_stamp
@@ -146,7 +147,8 @@ def prepare_tree(
         "notes": dict(notes or {}),
     }
     # a name that is both a file and a speaker is the speaker: which one it was must be in the key
-    key = input_key([FORMAT, soundfile.__libsndfile_version__, arguments, exclusions, fingerprint(files)])
+    states = ((file.utt_id, file.path, file.size, file.mtime_ns) for file in files)
+    key = input_key(itertools.chain([FORMAT, soundfile.__libsndfile_version__, arguments, exclusions], states))
     manifest, stamp = output / "manifest.csv", output / "prepare.json"
     if is_fresh(stamp, key) and not (resample and _lost(manifest)):
         logger.info("%s: prepared from these very inputs already, reused", output)

@@ -26,7 +26,7 @@ from tqdm import tqdm
 from alpha_sv.data.audio.read import read_header
 from alpha_sv.data.audio.tar_member import Member, parse_member
 from alpha_sv.data.corpus.manifest import SPLITS, Utterance
-from alpha_sv.files import atomic_write, input_key
+from alpha_sv.files import InputError, atomic_write, file_state, input_key, read_json
 
 FORMAT = "alpha_sv.shard/1"
 _SLAB = 64  # files in memory at a time
@@ -141,7 +141,10 @@ def _plan(utterances: Sequence[Utterance], samples_per_shard: int, seed: int) ->
 
 def _shard(path: Path, utterances: Sequence[Utterance], pool: ThreadPoolExecutor, bar: tqdm) -> list[tuple[int, int]]:
     """(offset, size) of each audio file, from the shard that is there or from a new one."""
-    stamps = list(pool.map(_stamp, [utterance.path for utterance in utterances]))
+    stamps = list(pool.map(file_state, [utterance.path for utterance in utterances]))
+    if None in stamps:
+        absent = utterances[stamps.index(None)].path
+        raise ValueError(f"{absent}: no such file; check the path, or prepare the data again")
     key = input_key([FORMAT, [[_facts(u), stamp] for u, stamp in zip(utterances, stamps, strict=True)]])
     index = path.with_suffix(".json")
     known = _index(index)
@@ -151,7 +154,7 @@ def _shard(path: Path, utterances: Sequence[Utterance], pool: ThreadPoolExecutor
                 f"{path} was made from other files, or with another seed or number of samples; delete the shards or "
                 "give another folder"
             )
-        if path.stat().st_size == known["size"]:
+        if path.stat().st_size == known["size"] and len(known["places"]) == len(utterances):
             bar.update(len(utterances))
             return known["places"]
     places = []
@@ -175,24 +178,16 @@ def _shard(path: Path, utterances: Sequence[Utterance], pool: ThreadPoolExecutor
 def _index(path: Path) -> dict:
     """What is known of a shard; nothing if its index is missing or damaged."""
     try:
-        known = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError, RecursionError):
+        known = read_json(path, like={"key": str, "size": int, "places": [[int]]})
+    except (FileNotFoundError, InputError):
         return {}
-    return known if isinstance(known, dict) and {"key", "size", "places"} <= known.keys() else {}
+    return known if {len(place) for place in known["places"]} == {2} else {}
 
 
 def _facts(utterance: Utterance) -> dict:
     facts = dataclasses.asdict(utterance)
     del facts["path"]
     return facts
-
-
-def _stamp(path: str) -> tuple[int, int]:
-    try:
-        status = os.stat(path)
-    except FileNotFoundError as error:
-        raise ValueError(f"{path}: no such file; check the path, or prepare the data again") from error
-    return status.st_size, status.st_mtime_ns
 
 
 def _audio(utterance: Utterance) -> bytes:

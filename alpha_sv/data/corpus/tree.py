@@ -10,22 +10,23 @@ beside `name.wav`). IDs have the form of `alpha_sv.data.corpus.names`: `s1/my fi
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import re
 import statistics
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from alpha_sv.data.audio.folder import walk
 from alpha_sv.data.audio.read import AUDIO_EXTENSIONS
 from alpha_sv.data.corpus.names import as_word, some
+from alpha_sv.files import file_state
 
 logger = logging.getLogger(__name__)
+ABSENT = (-1, -1)  # the state of a broken link: a file that cannot be read, which is for the audit to say
 
 _LAYOUT = f"<data folder>/<speaker>/[<session>/...]<utterance>{{{','.join(AUDIO_EXTENSIONS)}}}"
 _NO_SPEAKER = set(
@@ -95,14 +96,6 @@ def find_files(
     return files
 
 
-def fingerprint(files: Iterable[AudioFile]) -> str:
-    """SHA-256 of where the files lie, their sizes and their times: another one where any file has changed."""
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(os.fsencode(f"{file.path}\0{file.utt_id}\0{file.size}\0{file.mtime_ns}\n"))
-    return digest.hexdigest()
-
-
 def _tree(root: str, extensions: Sequence[str]) -> list[AudioFile]:
     if not os.path.isdir(root):
         raise ValueError(f"{root}: {'not a folder' if os.path.exists(root) else 'no such folder'}; give {_LAYOUT}")
@@ -114,12 +107,7 @@ def _tree(root: str, extensions: Sequence[str]) -> list[AudioFile]:
             others[extension] += 1
             continue
         relative = entry.path[len(root) :].lstrip(os.sep).replace(os.sep, "/")
-        try:
-            status = entry.stat()
-        except OSError:  # a broken link: a file that cannot be read, which is for the audit to say
-            files.append(AudioFile(as_word(relative), entry.path, -1, -1))
-        else:
-            files.append(AudioFile(as_word(relative), entry.path, status.st_size, status.st_mtime_ns))
+        files.append(AudioFile(as_word(relative), entry.path, *(file_state(entry.path) or ABSENT)))
     if not files:
         seen = ", ".join(f"{count} {extension or 'without extension'}" for extension, count in others.most_common(3))
         raise ValueError(

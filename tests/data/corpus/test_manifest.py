@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from alpha_sv.data.corpus.manifest import COLUMNS, Utterance, manifest_hash, read_manifest, write_manifest
+from tests.batteries import damaged_files
 
 
 def utterance(utt_id="s1/x/a.wav", speaker="s1", split="train", num_samples=12345, root="/data"):
@@ -146,3 +147,10 @@ def test_the_hash_knows_what_matters_and_only_that(three):
     for change in ({"speaker": "s9"}, {"num_samples": 5}, {"split": "test"}, {"utt_id": "s1/x/z.wav"}):
         assert manifest_hash([dataclasses.replace(three[0], **change), *three[1:]]) != value
     assert manifest_hash(three[:2]) != value
+
+
+@pytest.mark.parametrize("content", damaged_files.JSON.values(), ids=damaged_files.JSON)
+def test_what_is_no_manifest_is_named(tmp_path, content):
+    (tmp_path / "manifest.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=r"manifest\.csv:[12]: "):
+        read_manifest(tmp_path / "manifest.csv")

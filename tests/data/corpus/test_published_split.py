@@ -10,6 +10,7 @@ import soundfile
 from alpha_sv.data.corpus.manifest import Utterance, read_manifest
 from alpha_sv.data.corpus.prepare import prepare_tree
 from alpha_sv.data.corpus.published_split import read_split, write_split
+from tests.batteries import damaged_files
 
 
 def write(path, seconds=0.5, seed=0):
@@ -132,3 +133,11 @@ def test_no_split_file_and_one_in_the_way(tmp_path, prepare):
     out = prepare()
     with pytest.raises(ValueError, match="would be overwritten"):
         prepare(like=out / "split.txt.gz")
+
+
+@pytest.mark.parametrize("content", damaged_files.JSON.values(), ids=damaged_files.JSON)
+def test_what_is_no_split_is_named(tmp_path, content):
+    for written in (content, gzip.compress(content), b"train a.wav " + content):
+        (tmp_path / "split").write_bytes(written)
+        with pytest.raises(ValueError, match="split.*get the published file again"):
+            read_split(tmp_path / "split")

@@ -17,6 +17,7 @@ from alpha_sv.data.audio.tar_member import Member, open_bytes, parse_member
 from alpha_sv.data.corpus.manifest import Utterance, manifest_hash
 from alpha_sv.data.corpus.tar_shards import key_of, write_shards
 from alpha_sv.sb.chunks import RandomChunks
+from tests.batteries import damaged_files
 
 EXTENSIONS = ("wav", "flac", "ogg", "opus")
 
@@ -231,3 +232,20 @@ def test_threads_read_one_shard_at_the_same_time(loose, tmp_path):
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+@pytest.mark.parametrize("content", damaged_files.JSON.values(), ids=damaged_files.JSON)
+def test_a_damaged_index_is_not_trusted(loose, tmp_path, content):
+    write(loose, tmp_path / "shards")
+    index = sorted((tmp_path / "shards").glob("*.json"))[0]
+    index.write_bytes(content)
+    with pytest.raises(ValueError, match=f"{index.stem}.tar was made from other files"):
+        write(loose, tmp_path / "shards")
+
+
+def test_an_index_that_lacks_a_place_is_made_again(loose, tmp_path):
+    stored = write(loose, tmp_path / "shards")
+    index = sorted((tmp_path / "shards").glob("*.json"))[0]
+    known = json.loads(index.read_text())
+    index.write_text(json.dumps({**known, "places": known["places"][:-1]}))
+    assert write(loose, tmp_path / "shards") == stored and json.loads(index.read_text()) == known
