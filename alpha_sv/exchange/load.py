@@ -9,7 +9,7 @@ from pathlib import Path
 from alpha_sv.embedding.embedder import SpeakerEmbedder, WaveformEmbedder
 from alpha_sv.embedding.onnx import FORMAT as ONNX_FORMAT
 from alpha_sv.embedding.onnx import OnnxEmbedder, OnnxInput
-from alpha_sv.exchange.pretrained import MODELS, get_model, model_folder
+from alpha_sv.exchange.pretrained import MODELS, get_model
 from alpha_sv.exchange.speechbrain import is_pretrained_folder, read_pretrained
 from alpha_sv.files import InputError, read_json, read_text
 
@@ -24,10 +24,7 @@ class Loaded:
 
     @property
     def calibrator(self) -> Path | None:
-        """The calibrator that lies beside the model, if one does; of a published model the one of this version."""
-        ours = Path(__file__).with_name("calibrators") / f"{self.name}.json"
-        if self.name in MODELS and self.path == model_folder(self.name) and ours.is_file():
-            return ours
+        """The calibrator that lies beside the model, if one does."""
         file = self.path / "calibrator.json"
         return file if file.is_file() else None
 
