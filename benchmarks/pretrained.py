@@ -77,15 +77,8 @@ def calibrate(model: SpeakerModel, corpora: list[Path], facts: dict) -> tuple[Ca
     speakers = tuple(np.array([name.split("/")[0] for name in side.tolist()]) for side in (enroll, test))
     table = ScoreTable(enroll, test, scores, labels)
     qualities = dict(zip(durations, columns, strict=True))
-    facts = {**facts, "fitted_to": dict(counts), "histogram": histogram(scores, labels)}
+    facts = {**facts, "fitted_to": dict(counts)}
     return fit_calibrator(table, speakers, qualities, kind="cosine", provenance=facts)
-
-
-def histogram(scores: np.ndarray, labels: np.ndarray) -> dict:
-    """Counts of the cosines of target and of nontarget trials, for the page of `alpha-sv serve`."""
-    low, high = float(np.floor(10 * scores.min()) / 10), 1.0
-    targets, nontargets = (np.histogram(scores[side], 60, (low, high))[0].tolist() for side in (labels, ~labels))
-    return {"low": low, "high": high, "targets": targets, "nontargets": nontargets}
 
 
 LIMITS = (

@@ -30,6 +30,7 @@ LOSSES = {
     "aam": "!new:alpha_sv.losses.AAMSoftmax {scale: 30.0}",
 }
 TOP_N = 30  # of the training speakers, the cohort
+AS_NORM = f"as-norm top {TOP_N}"  # what `alpha-sv score` calls these scores
 
 
 def run_demo(loss: str = "q_margin", output: str | os.PathLike | None = None, seed: int = 1234) -> Path:
@@ -87,21 +88,23 @@ def run_demo(loss: str = "q_margin", output: str | os.PathLike | None = None, se
     trials, dev_trials = read_trials(trials_file), read_trials(dev_file)
     cohort = cohort_matrix(store, "train", trial_speakers(store, trials) | trial_speakers(store, dev_trials))
     normed, dev_normed = (score_store(store, t, cohort, top_n=TOP_N, progress=False) for t in (trials, dev_trials))
-    calibrator, _ = fit_calibrator(dev_normed, sides_speakers(dev_normed), provenance={"trials": source(dev_file)})
+    calibrator, _ = fit_calibrator(
+        dev_normed, sides_speakers(dev_normed), kind=AS_NORM, provenance={"trials": source(dev_file)}
+    )
     calibrator.save(folder / "calibrator.json")
     listed = {"trials": source(trials_file)}
     ours = {**listed, "model": embedder_source(model)}
     with_cohort = {**ours, "cohort": cohort_source(store, "train")}
     systems = {
-        "as-norm": ("scores_as_norm.txt", normed, with_cohort),
-        "cosine": ("scores.txt", score_store(store, trials, progress=False), ours),
-        "mean fbank": ("scores_mean_fbank.txt", score_store(baseline_store, trials, progress=False), listed),
-        "calibrated": ("llrs.txt", calibrator.apply(normed), with_cohort),
+        "as-norm": ("scores_as_norm.txt", normed, with_cohort, AS_NORM),
+        "cosine": ("scores.txt", score_store(store, trials, progress=False), ours, "cosine"),
+        "mean fbank": ("scores_mean_fbank.txt", score_store(baseline_store, trials, progress=False), listed, "cosine"),
+        "calibrated": ("llrs.txt", calibrator.apply(normed), with_cohort, "llr"),
     }
-    for file, table, sources in systems.values():
-        save_scores(folder / file, table, sources, [command])
+    for file, table, sources, kind in systems.values():
+        save_scores(folder / file, table, sources, [command], kind)
     metrics = evaluate_files(
-        [(name, str(folder / file)) for name, (file, _, _) in systems.items()],
+        [(name, str(folder / file)) for name, (file, *_) in systems.items()],
         llr=["calibrated"],
         baseline="cosine",
         progress=False,

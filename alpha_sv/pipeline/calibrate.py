@@ -51,8 +51,9 @@ def fit_calibrator(
     -------
     (Calibrator, dict)
         The calibrator, fitted to all trials, with thresholds and errors measured on the cross-calibrated LLRs; and
-        what `alpha_sv.metrics.evaluate` says of these. Its main numbers are in the provenance too. If those LLRs
-        are worth less than none (Cllr of 1 bit or more), the calibrator holds all LLRs near 0 and warns.
+        what `alpha_sv.metrics.evaluate` says of these. Its main numbers are in the provenance too, and so is a
+        `score_histogram`. If those LLRs are worth less than none (Cllr of 1 bit or more), the calibrator holds all
+        LLRs near 0 and warns.
 
     Raises
     ------
@@ -84,7 +85,8 @@ def fit_calibrator(
     numbers = {"folds": folds, "cllr": unheard["cllr"], "min_cllr": unheard["min_cllr"]}
     for key in ("act_dcf", "min_dcf"):
         numbers |= {f"{key} {entry['p_target']:g}": entry["value"] for entry in unheard[key]}
-    calibrator = dataclasses.replace(calibrator, provenance={**calibrator.provenance, "cross_calibrated": numbers})
+    found = {"cross_calibrated": numbers, "histogram": score_histogram(calibrator, table.scores, labels)}
+    calibrator = dataclasses.replace(calibrator, provenance={**calibrator.provenance, **found})
     if unheard["cllr"] >= 1:
         text = (
             f"on speakers it has not heard its LLRs are worth nothing (Cllr {unheard['cllr']:.2f} bits, 1 for not "
@@ -95,6 +97,26 @@ def fit_calibrator(
     # Thresholds come from the LLRs before the bounds, which differ between the folds.
     calibrator = with_points(calibrator, evaluate(raw[labels], raw[~labels]))
     return dataclasses.replace(calibrator, points=tuple(_counted(calibrator, raw, labels))), unheard
+
+
+def score_histogram(calibrator: Calibrator, scores: np.ndarray, labels: np.ndarray) -> dict:
+    """Counts of target and of nontarget trials in 60 bins from "low" to "high", for the page of `alpha-sv serve`.
+
+    The ends are those of the scores that the fit made use of, cosines go on to 1; what is beyond counts in the last bin.
+
+    Example
+    -------
+    >>> calibrator = Calibrator(10.0, 0.0, kind="cosine", support={"scores": [-0.3, 0.7]})
+    >>> found = score_histogram(calibrator, np.array([-999.0, -0.3, 0.7]), np.array([False, False, True]))
+    >>> found["low"], found["high"], found["nontargets"][0], found["targets"][46]
+    (-0.3, 1.0, 2, 1)
+    """
+    low, high = calibrator.support["scores"]
+    if calibrator.kind == "cosine":
+        low, high = float(np.floor(10 * max(low, -1.0)) / 10), 1.0
+    inside = np.clip(scores, low, high)
+    targets, nontargets = (np.histogram(inside[side], 60, (low, high))[0].tolist() for side in (labels, ~labels))
+    return {"low": low, "high": high, "targets": targets, "nontargets": nontargets}
 
 
 def refuse_other_scores(calibrator: Calibrator, sources: Mapping, kind: str | None) -> None:

@@ -78,11 +78,12 @@ def main(argv: Sequence[str] | None = None) -> Path:
     everyone, cache = Trials(store.ids, store.ids), output / "cohort_statistics"
     (statistics,) = trial_statistics(everyone, store, cohort, a.top_n, ["enroll"], cache)
     seconds = np.array([u.duration for u in heldout])
+    kinds = {"cosine": "cosine", "as-norm": f"as-norm top {a.top_n}", "qmf": "llr"}
     scored = [score(one.trials, store, statistics, seconds) for one in lists + calibration]
     tables = [{"as-norm": normed, "cosine": cosine} for cosine, normed, _ in scored[: len(lists)]]
     if calibration:
         _, normed, qualities = scored[-1]
-        calibrator, _ = fit_calibrator(normed, sides_speakers(normed), qualities)
+        calibrator, _ = fit_calibrator(normed, sides_speakers(normed), qualities, kind=kinds["as-norm"])
         calibrator.save(output / "calibrator.json")
         for table, (_, normed, qualities) in zip(tables, scored, strict=False):
             table["qmf"] = calibrator.apply(normed, qualities)
@@ -98,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
     log = run.folder / "train_log.jsonl"
     page = {"facts": cells, "log": load_log(log) if log.is_file() else None}
     metrics = {
-        one.title: evaluate(one, table, sources, a.command, output, page)
+        one.title: evaluate(one, table, sources, kinds, a.command, output, page)
         for one, table in zip(lists, tables, strict=True)
     }
     text = results_table(metrics, cells) + "\n" + low_fpr_tables(metrics)
@@ -143,7 +144,9 @@ def score(
     return cosine, normed, {**duration_qualities(*(seconds[side] for side in rows)), **cohort_qualities(*sides)}
 
 
-def evaluate(one: Listed, tables: Mapping, sources: Mapping, command: str, output: Path, page: Mapping) -> dict:
+def evaluate(
+    one: Listed, tables: Mapping, sources: Mapping, kinds: Mapping, command: str, output: Path, page: Mapping
+) -> dict:
     """Write the scores, metrics.json and report of one list; returns the metrics."""
     used = {"trials": source(one.path), "model": sources["model"]}
     files = []
@@ -152,7 +155,7 @@ def evaluate(one: Listed, tables: Mapping, sources: Mapping, command: str, outpu
         further = {} if name == "cosine" else {"cohort": sources["cohort"]}
         if name == "qmf":
             further["calibrator"] = source(output / "calibrator.json")
-        save_scores(files[-1][1], table, {**used, **further}, [command])
+        save_scores(files[-1][1], table, {**used, **further}, [command], kinds[name])
     metrics = evaluate_files(files, str(one.path), llr=[name for name in tables if name == "qmf"], baseline="cosine")
     write_json(output / f"{one.path.stem}_metrics.json", metrics)
     title = f"{page['facts']['model']} on {one.title}"

@@ -5,6 +5,8 @@ import json
 import pytest
 
 from alpha_sv.demo.run import LOSSES, run_demo
+from alpha_sv.pipeline.provenance import scores_kind
+from alpha_sv.scoring import Calibrator
 
 pytest.importorskip("espeakng_loader", reason="the demo corpus needs pip install 'alpha_sv[demo]'")
 
@@ -22,6 +24,8 @@ def test_leaves_a_report_and_an_error_that_shows_something(demo):
     for name in ("cosine", "as-norm"):
         assert 0.02 <= systems[name]["eer"]["value"] <= 0.15
     assert systems["mean fbank"]["eer"]["value"] > 0.3, "the channel must not give the speaker away"
+    assert scores_kind(demo.parent / "scores_as_norm.txt") == "as-norm top 30"
+    assert Calibrator.load(demo.parent / "calibrator.json").kind == "as-norm top 30"
     html = demo.read_text()
     assert html.count("<svg") == 6 and "http" not in html.replace("http://www.w3.org", "")
 

@@ -173,6 +173,21 @@ def test_a_hostile_list_promises_no_more_than_it_knows(change):
     assert (np.diff(llrs[order]) >= 0).all()
 
 
+@pytest.mark.parametrize("kind, scale", [("cosine", 0.1), ("as-norm top 30", 1.0)])
+def test_the_calibrator_has_the_histogram_that_the_page_of_serve_draws(kind, scale):
+    table, sides = trials_of(20, 400, distance=3.0)
+    scores = np.concatenate([scale * table.scores, [-999999.0]])  # the last one, a sentinel, must not stretch it
+    sides = tuple(np.append(side, name) for side, name in zip(sides, ("0", "1"), strict=True))
+    table = ScoreTable(*sides, scores, np.append(table.labels, False))
+    calibrator, _ = fit_calibrator(table, sides, kind=kind)
+    found = json.loads(json.dumps(calibrator.provenance["histogram"]))
+    assert (sum(found["targets"]), sum(found["nontargets"])) == (60, 401)
+    assert found["low"] <= scores[:-1].min() and found["high"] >= scores.max() and found["low"] > -10
+    edges = np.linspace(found["low"], found["high"], 61)
+    assert found["targets"] == np.histogram(scores[table.labels], edges)[0].tolist()
+    assert kind != "cosine" or found["high"] == 1.0
+
+
 def test_durations_are_those_of_the_shorter_and_the_longer_side(world):
     seconds = {u.utt_id: u.duration for u in read_manifest(world / "manifest.csv")}
     enroll, test = np.random.default_rng(0).choice(sorted(seconds), size=(2, 50))

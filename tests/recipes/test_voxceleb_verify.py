@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -18,8 +19,9 @@ from alpha_sv.data.trials.tables import Trials
 from alpha_sv.embedding.embedder import SpeakerEmbedder
 from alpha_sv.embedding.store import EmbeddingStore
 from alpha_sv.metrics import eer
-from alpha_sv.pipeline.provenance import read_sources
+from alpha_sv.pipeline.provenance import read_sources, scores_kind
 from alpha_sv.report import load_metrics
+from alpha_sv.scoring import Calibrator
 from tests.fixtures.speech_tree import RATE, voice
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "VoxCeleb"
@@ -262,6 +264,10 @@ def test_quality_measures_add_a_row_of_calibrated_scores(verify, made, command, 
         "cohort_std",
     }
     assert "calibrator" in read_sources(tmp_path / "out" / "veri_test2_qmf.txt")[0]
+    top = re.search(r"top (\d+) of", table)[0].removesuffix(" of")
+    assert Calibrator.load(tmp_path / "out" / "calibrator.json").kind == f"as-norm {top}"
+    kinds = {name: scores_kind(tmp_path / "out" / f"veri_test2_{name}.txt") for name in ("cosine", "as-norm", "qmf")}
+    assert kinds == {"cosine": "cosine", "as-norm": f"as-norm {top}", "qmf": "llr"}
     assert load_metrics(tmp_path / "out" / "veri_test2_metrics.json")["systems"][2]["cllr"] is not None
 
 
