@@ -102,7 +102,8 @@ def fit_calibrator(
 def score_histogram(calibrator: Calibrator, scores: np.ndarray, labels: np.ndarray) -> dict:
     """Counts of target and of nontarget trials in 60 bins from "low" to "high", for the page of `alpha-sv serve`.
 
-    The ends are those of the scores that the fit made use of, cosines go on to 1; what is beyond counts in the last bin.
+    The ends are those of the scores that the fit made use of, and cosines go on to 1; what is beyond counts in the
+    outermost bin.
 
     Example
     -------
