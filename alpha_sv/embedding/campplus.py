@@ -74,25 +74,28 @@ class ContextAwareMask(nn.Module):
         self.linear2 = nn.Conv1d(in_channels // 2, out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        context = x.mean(dim=-1, keepdim=True) + segment_means(x)
+        context = x.mean(dim=-1, keepdim=True) + segment_means(
+            x
+        )  # the same for all frames of a segment: so is the mask
         mask = torch.sigmoid(self.linear2(F.relu(self.linear1(context))))
-        return self.linear_local(x) * mask
+        return self.linear_local(x) * mask.repeat_interleave(SEGMENT, dim=-1)[..., : x.shape[-1]]
 
 
 def segment_means(x: Tensor, size: int = SEGMENT) -> Tensor:
-    """Each frame of [B, C, T] replaced by the mean of its segment of `size` frames; the last one may be shorter.
+    """The mean of each segment of `size` frames of [B, C, T] → [B, C, S]; of the last one over what it has.
+
+    S is T // size + 2; a mean over no frames is 0.
 
     Example
     -------
     >>> segment_means(torch.tensor([[[1.0, 3.0, 5.0]]]), size=2)
-    tensor([[[2., 2., 5.]]])
+    tensor([[[2., 5., 0.]]])
     """
     frames = x.shape[-1]
     count = frames // size + 2  # with an empty one or two: never 1, which torch.export would take for a constant
     segments = F.pad(x, (0, count * size - frames)).unflatten(-1, (count, size))
     there = F.pad(x.new_ones(frames), (0, count * size - frames)).unflatten(-1, (count, size)).sum(dim=-1)
-    means = segments.sum(dim=-1) / there.clamp(min=1)
-    return means.unsqueeze(-1).expand(-1, -1, -1, size).flatten(2)[..., :frames]
+    return segments.sum(dim=-1) / there.clamp(min=1)
 
 
 class DenseLayer(nn.Module):

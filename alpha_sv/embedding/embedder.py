@@ -22,8 +22,9 @@ from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
 from speechbrain.lobes.models.ResNet import ResNet
 from torch import Tensor, nn
 
+from alpha_sv.embedding.batches import embed_in_batches
 from alpha_sv.embedding.campplus import CAMPPlus
-from alpha_sv.embedding.features import KINDS, Features, fill, length_batches, whole_length
+from alpha_sv.embedding.features import KINDS, Features, whole_length
 from alpha_sv.embedding.wespeaker import WeSpeakerECAPA, WeSpeakerResNet
 from alpha_sv.files import atomic_write, read_json
 
@@ -65,10 +66,15 @@ class WaveformEmbedder:
     sample_rate: int
     embedding_dim: int
     config: dict
+    at_once: int = 1  # how many small batches are best computed at a time, by `embed_small_batch` on threads
 
     def embed_batch(self, waveforms: np.ndarray) -> np.ndarray:
         """Waveforms [N, T] of one length that `length` gave → embeddings [N, D], both float32."""
         raise NotImplementedError
+
+    def embed_small_batch(self, waveforms: np.ndarray) -> np.ndarray:
+        """The same, for several threads at a time."""
+        return self.embed_batch(waveforms)
 
     def length(self, num_samples: int) -> int:
         """To how many samples zeros fill an utterance; only utterances that agree in it share a batch."""
@@ -80,7 +86,7 @@ class WaveformEmbedder:
         Parameters
         ----------
         waveforms : sequence of float arrays [T_i]
-            At the model's sample rate, of at least 0.1 s.
+            At the model's sample rate, of at least 0.1 s. Of more than 5 min: see `alpha_sv.embedding.batches`.
         batch_size : int
             How many of equal length (to 5 ms) go through the network at once.
 
@@ -107,9 +113,8 @@ class WaveformEmbedder:
             except ValueError as error:
                 raise ValueError(f"waveform {i} is {error}") from None
         result = np.empty((len(lengths), self.embedding_dim), dtype=np.float32)
-        for rows in length_batches(lengths, batch_size):
-            batch = np.stack([fill(np.asarray(waveforms[i], np.float32), lengths[i]) for i in rows])
-            result[rows] = self.embed_batch(batch)
+        for rows, embeddings in embed_in_batches(self, lengths, lambda i: waveforms[i], batch_size):
+            result[rows] = embeddings
         return result
 
 

@@ -6,9 +6,7 @@ import itertools
 import logging
 import operator
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from tqdm import tqdm
@@ -16,8 +14,8 @@ from tqdm import tqdm
 from alpha_sv.data.audio import AudioError, check_signal, read_audio
 from alpha_sv.data.audio.tar_member import file_on_disk
 from alpha_sv.data.corpus.manifest import Utterance
+from alpha_sv.embedding.batches import embed_in_batches
 from alpha_sv.embedding.embedder import WaveformEmbedder
-from alpha_sv.embedding.features import fill, length_batches
 from alpha_sv.embedding.store import EmbeddingStore, StoreWriter
 from alpha_sv.files import file_state, folder_lock, input_key
 
@@ -103,35 +101,6 @@ def _extract(embedder, utterances, store, batch_size: int, device: str, workers:
             writer.write(todo[which], embeddings)
             bar.update(len(which))
     return writer.finish(num_utterances=len(ids), model=embedder.config)
-
-
-def embed_in_batches(
-    embedder: WaveformEmbedder, lengths: Sequence[int], read: Callable[[int], np.ndarray], batch_size: int, workers: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Embeddings of waveforms that are read as they are needed, on `workers` threads: (numbers [n], [n, D]) by batch.
-
-    `lengths` are what `embedder.length` says of each; `read` gives the samples [T] of one.
-    """
-    batches = length_batches(lengths, batch_size)
-    reads = prefetch(read, itertools.chain(*batches), workers, 4 * batch_size)
-    for which in batches:
-        yield which, embedder.embed_batch(np.stack([fill(next(reads), lengths[which[0]]) for _ in which]))
-
-
-def prefetch(function, items: Iterable, workers: int, ahead: int) -> Iterator:
-    """map(function, items) on threads, in order, at most `ahead` results waiting."""
-    with ThreadPoolExecutor(max(workers, 1)) as pool:
-        waiting: deque = deque()
-        try:
-            for item in items:
-                waiting.append(pool.submit(function, item))
-                if len(waiting) >= ahead:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
 
 
 def _key(embedder: WaveformEmbedder, utterances: Sequence[Utterance]) -> str:

@@ -151,17 +151,22 @@ def fill(waveform: np.ndarray, num_samples: int) -> np.ndarray:
     return np.pad(waveform, (0, num_samples - len(waveform)))
 
 
-def length_batches(lengths: Sequence[int], batch_size: int) -> list[np.ndarray]:
+def length_batches(lengths: Sequence[int], batch_size: int, most: int | None = None) -> list[np.ndarray]:
     """Indices grouped into batches of equal length, longest first: out of memory shows in the first batch.
+
+    No batch has more than `most` samples in all, unless it is of one utterance.
 
     Example
     -------
     >>> [rows.tolist() for rows in length_batches([5, 9, 5, 5], batch_size=2)]
     [[1], [0, 2], [3]]
+    >>> [rows.tolist() for rows in length_batches([5, 9, 5, 5], batch_size=2, most=9)]
+    [[1], [0], [2], [3]]
     """
     lengths = np.asarray(lengths, dtype=np.int64)
     order = np.argsort(-lengths, kind="stable")
     batches = []
     for group in np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1):
-        batches += [group[i : i + batch_size] for i in range(0, len(group), batch_size)]
+        size = batch_size if most is None else max(1, min(batch_size, most // max(lengths[group].max(initial=1), 1)))
+        batches += [group[i : i + size] for i in range(0, len(group), size)]
     return batches

@@ -7,6 +7,7 @@ or in the metadata that our export and sherpa-onnx write into the file itself.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 from dataclasses import dataclass
@@ -88,7 +89,7 @@ class OnnxEmbedder(WaveformEmbedder):
     spec : OnnxInput, optional
         What it takes; by default what `read_spec` finds.
     threads : int
-        Of onnxruntime; 0: as many as there are cores.
+        Of onnxruntime; 0: as many as there are cores, and then small batches are computed one on each core.
 
     Raises
     ------
@@ -128,18 +129,32 @@ class OnnxEmbedder(WaveformEmbedder):
     def embed_batch(self, waveforms: np.ndarray) -> np.ndarray:
         return self._run(waveforms)
 
-    def _run(self, waveforms: np.ndarray) -> np.ndarray:
+    @functools.cached_property
+    def at_once(self) -> int:
+        """Threads that share one small batch wait for each other after each of its hundreds of operations."""
+        if self.threads or self.session.get_providers()[0] != "CPUExecutionProvider":
+            return 1
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+    @functools.cached_property
+    def _one_thread(self):
+        return _session(self.path, 1, ["CPUExecutionProvider"])
+
+    def embed_small_batch(self, waveforms: np.ndarray) -> np.ndarray:
+        return self._run(waveforms, self._one_thread)
+
+    def _run(self, waveforms: np.ndarray, session=None) -> np.ndarray:
         values = waveforms
         if self.features is not None:
             with torch.inference_mode():
                 values = self.features(torch.from_numpy(waveforms)).numpy()
         if self.fixed_batch:
-            return np.concatenate([self._call(row[None]) for row in values])
-        return self._call(values)
+            return np.concatenate([self._call(row[None], session) for row in values])
+        return self._call(values, session)
 
-    def _call(self, values: np.ndarray) -> np.ndarray:
+    def _call(self, values: np.ndarray, session) -> np.ndarray:
         try:
-            embeddings = self.session.run([self.output], {self.input: values})[0]
+            embeddings = (session or self.session).run([self.output], {self.input: values})[0]
         except Exception as error:  # onnxruntime has exceptions of its own, without a common base
             raise ValueError(f"{self.path}: onnxruntime cannot run it on {list(values.shape)}: {error}") from error
         embeddings = np.asarray(embeddings, dtype=np.float32)
@@ -167,6 +182,7 @@ class OnnxEmbedder(WaveformEmbedder):
             if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
                 raise ValueError("this onnxruntime knows no CUDA; install onnxruntime-gpu, or use device cpu")
             self.session = _session(self.path, self.threads, ["CUDAExecutionProvider", "CPUExecutionProvider"])
+            vars(self).pop("at_once", None)
         elif str(device) != "cpu":
             raise ValueError(f"a network in ONNX runs on cpu or cuda, not on {device}")
         return self

@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from alpha_sv.data.trials import ScoreTable, Trials, read_trials
-from alpha_sv.embedding.extract import prefetch
+from alpha_sv.embedding.batches import prefetch
 from alpha_sv.embedding.store import EmbeddingStore, StoreWriter
 from alpha_sv.face.embedder import FaceEmbedder
 from alpha_sv.face.ijb import TemplateProtocol

@@ -11,7 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from alpha_sv.data.audio import AUDIO_EXTENSIONS
-from alpha_sv.embedding.extract import embed_in_batches
+from alpha_sv.embedding.batches import embed_in_batches
 from alpha_sv.embedding.store import EmbeddingStore, StoreWriter
 from alpha_sv.files import file_state, input_key, read_text
 from alpha_sv.verify.inputs import recordings

@@ -78,6 +78,5 @@ def test_every_parameter_learns_and_a_constant_input_gives_no_nan():
 def test_segments_are_means_over_what_is_there():
     x = torch.randn(2, 3, 250)
     means = segment_means(x, size=100)
-    for start, stop in ((0, 100), (100, 200), (200, 250)):
-        expected = x[..., start:stop].mean(-1, keepdim=True).expand(-1, -1, stop - start)
-        torch.testing.assert_close(means[..., start:stop], expected)
+    for i, (start, stop) in enumerate(((0, 100), (100, 200), (200, 250))):
+        torch.testing.assert_close(means[..., i], x[..., start:stop].mean(-1))
