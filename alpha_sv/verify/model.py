@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from alpha_sv.embedding.embedder import WaveformEmbedder
 from alpha_sv.embedding.batches import embed_in_batches
+from alpha_sv.embedding.embedder import WaveformEmbedder
 from alpha_sv.exchange.load import Loaded, load_embedder
 from alpha_sv.scoring.calibrator import Calibrator
 from alpha_sv.verify.decision import Decision, verify
