@@ -3,7 +3,8 @@
 An utterance of up to `LONGEST` seconds is embedded whole, so its embedding is exactly that of the network. The
 networks hold all frames at once, 0.2 to 0.4 GB a minute; an hour would need more than most machines have. A longer
 utterance is therefore cut into the fewest equal parts of at most `LONGEST` seconds. Its embedding is the mean of those
-of its parts, each weighted by its length; parts without any sound are left out. No batch is longer than that either.
+of its parts, each weighted by its length; parts without any sound are left out. Utterances share a batch of a minute
+at most: larger ones are no quicker.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 LONGEST = 300  # s; VoxCeleb's longest utterance has 145 s, those of NIST's evaluations 300 s
-_SMALL = 60  # s of a batch; of such, several may be in memory at once
+_BATCH = 60  # s; of such, several may be in memory at once
 
 
 def embed_in_batches(
@@ -49,7 +50,7 @@ def embed_in_batches(
     Long ones come first. Batches of up to a minute are computed `embedder.at_once` at a time.
     """
     lengths = np.asarray(lengths, dtype=np.int64)
-    most, small = (embedder.length(seconds * embedder.sample_rate) for seconds in (LONGEST, _SMALL))
+    most, small = (embedder.length(seconds * embedder.sample_rate) for seconds in (LONGEST, _BATCH))
     long = np.flatnonzero(lengths > most)
     if len(long):
         logger.warning(
@@ -60,7 +61,7 @@ def embed_in_batches(
         yield np.array([row]), _embed_parts(embedder, waveform)
 
     rest = np.flatnonzero(lengths <= most)
-    batches = [rest[some] for some in length_batches(lengths[rest], batch_size, most)]
+    batches = [rest[some] for some in length_batches(lengths[rest], batch_size, small)]
     first = next((i for i, rows in enumerate(batches) if lengths[rows].sum() <= small), len(batches))
     for rows, batch in _batches(batches[:first], lengths, read, workers, workers):
         yield rows, embedder.embed_batch(batch)

@@ -89,7 +89,7 @@ class OnnxEmbedder(WaveformEmbedder):
     spec : OnnxInput, optional
         What it takes; by default what `read_spec` finds.
     threads : int
-        Of onnxruntime; 0: as many as there are cores, and then small batches are computed one on each core.
+        Of onnxruntime; 0: as many as there are cores for this process, and small batches are computed one on each.
 
     Raises
     ------
@@ -132,9 +132,7 @@ class OnnxEmbedder(WaveformEmbedder):
     @functools.cached_property
     def at_once(self) -> int:
         """Threads that share one small batch wait for each other after each of its hundreds of operations."""
-        if self.threads or self.session.get_providers()[0] != "CPUExecutionProvider":
-            return 1
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return 1 if self.threads or self.session.get_providers()[0] != "CPUExecutionProvider" else _cores()
 
     @functools.cached_property
     def _one_thread(self):
@@ -219,6 +217,11 @@ def read_spec(path: Path, session=None) -> OnnxInput:
     )
 
 
+def _cores() -> int:
+    """Those that this process may use: with a thread for each of the machine, onnxruntime's wait in each other's way."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _session(path: Path, threads: int, providers: list[str]):
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
@@ -227,7 +230,7 @@ def _session(path: Path, threads: int, providers: list[str]):
     except ImportError as error:
         raise ImportError("networks in ONNX need onnxruntime: pip install 'alpha_sv[onnx]'") from error
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = threads or _cores()
     options.log_severity_level = 3  # errors only
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=providers)

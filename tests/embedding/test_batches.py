@@ -20,9 +20,9 @@ def embedder():
 
 @pytest.fixture
 def short(monkeypatch):
-    """Two seconds are "very long", one is small."""
+    """Two seconds are "very long", a batch has one."""
     monkeypatch.setattr(batches, "LONGEST", 2)
-    monkeypatch.setattr(batches, "_SMALL", 1)
+    monkeypatch.setattr(batches, "_BATCH", 1)
 
 
 def test_a_long_utterance_is_the_mean_of_its_equal_parts_weighted_by_length(embedder, short, caplog):
@@ -74,7 +74,7 @@ class Counting:
 
 
 @pytest.mark.parametrize("at_once", [1, 2])
-def test_every_utterance_comes_once_and_no_batch_is_longer_than_the_longest_utterance(short, at_once):
+def test_every_utterance_comes_once_and_only_single_utterances_are_longer_than_a_batch(short, at_once):
     lengths = [32000] * 5 + [20000] * 3 + [4000] * 8 + [90000]
     counting = Counting(at_once)
     read = lambda i: np.linspace(i, i + 1, lengths[i], dtype=np.float32)  # noqa: E731
@@ -83,4 +83,4 @@ def test_every_utterance_comes_once_and_no_batch_is_longer_than_the_longest_utte
         found |= dict(zip(rows.tolist(), embeddings[:, 0], strict=True))
     assert sorted(found) == list(range(17))
     assert [found[i] for i in range(16)] == list(range(16))
-    assert max(counting.sizes) == 32000 and counting.sizes.count(16000) == 2
+    assert sorted(counting.sizes) == [16000] * 2 + [20000] * 3 + [30000] * 3 + [32000] * 5
