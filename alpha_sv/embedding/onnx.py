@@ -218,7 +218,7 @@ def read_spec(path: Path, session=None) -> OnnxInput:
 
 
 def _cores() -> int:
-    """Those that this process may use: with a thread for each of the machine, onnxruntime's wait in each other's way."""
+    """Those this process may use. With a thread for each of the machine, onnxruntime's would wait for each other."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

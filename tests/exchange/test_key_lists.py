@@ -78,7 +78,7 @@ def wespeaker_ecapa(channels=512, dim=192, bands=80, attention=128, squeeze=128,
     return names | conv("linear", 6 * c, dim)
 
 
-PUBLISHED = {  # list of names → architecture and sizes of ours, and the parameters that the toolkit reports, in millions
+PUBLISHED = {  # the list → our architecture and sizes, and the parameters that the toolkit reports, in millions
     "SpeechBrain ECAPA": (speechbrain_ecapa(), "ecapa_tdnn", {"channels": [1024] * 4 + [3072]}, 20.77),
     "3D-Speaker ECAPA-512": (speechbrain_ecapa(512), "ecapa_tdnn", {"channels": [512] * 4 + [1536]}, None),
     "WeSpeaker ResNet34": (wespeaker_resnet34(), "wespeaker_resnet", {}, 6.63),
@@ -92,9 +92,7 @@ PUBLISHED = {  # list of names → architecture and sizes of ours, and the param
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_our_network_has_the_tensors_of_the_published_one_and_no_others(name):
     listed, architecture, sizes, _ = PUBLISHED[name]
-    dim = listed[
-        "seg_1.bias" if "seg_1.bias" in listed else "fc.conv.bias" if "fc.conv.bias" in listed else "linear.bias"
-    ]
+    (dim,) = listed[next(key for key in ("seg_1.bias", "fc.conv.bias", "linear.bias") if key in listed)]
     with torch.device("meta"):
         ours = ARCHITECTURES[architecture](input_size=80, lin_neurons=dim, **sizes).state_dict()
     assert {key: tuple(tensor.shape) for key, tensor in ours.items()} == listed
