@@ -18,6 +18,8 @@ TRACEBACK = "ALPHA_SV_TRACEBACK"
 USE, INTERNAL = 2, 70  # exit statuses: wrong use or input; EX_SOFTWARE of sysexits.h
 PARTS = ("embeddings.npy", "index.csv", "meta.json", "embedder.safetensors", "config.json")  # of folders we read
 NOTE = ".sources.json"
+# what `pip install --no-deps` leaves out (README); extras say themselves how to get them
+WHOLE = {"torch", "torchaudio", "speechbrain", "hyperpyyaml", "ruamel", "soundfile", "safetensors"}
 
 
 class Terminated(KeyboardInterrupt):
@@ -72,6 +74,8 @@ def one_line(error: BaseException) -> str:
         return f"{' → '.join(names) or repr(error.filename)}: {error.strerror}"
     if isinstance(error, MemoryError):
         return f"not enough memory{f' ({text})' if text else ''}; give a smaller file, or use a machine with more"
+    if isinstance(error, ModuleNotFoundError) and error.name in WHOLE:
+        return f"{error.name} is not installed, and this command needs it; install alpha_sv with its dependencies"
     if isinstance(error, (ValueError, OSError, ImportError)) and text:
         return text
     return f"{type(error).__name__}{f': {text}' if text else ''}"

@@ -117,6 +117,7 @@ def test_every_option_is_known_to_be_a_file_or_not():
         (OSError(28, "No space left on device", "x.txt"), 2, "alpha-sv: error: x.txt: No space left on device"),
         (MemoryError("Unable to allocate 22 GiB"), 2, "not enough memory (Unable to allocate 22 GiB)"),
         (ImportError("no pyarrow"), 2, "no pyarrow"),
+        (ModuleNotFoundError("No module named 'torch'", name="torch"), 2, "torch is not installed, and this command"),
         (KeyError("lr"), 70, "KeyError: 'lr' (unexpected; set ALPHA_SV_TRACEBACK=1"),
         (RecursionError("too deep"), 70, "RecursionError: too deep"),
         (AssertionError(), 70, "error: AssertionError (unexpected"),
