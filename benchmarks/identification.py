@@ -98,6 +98,7 @@ def main() -> None:
     parser.add_argument("--calibrator", type=Path, help="instead of the model's own")
     parser.add_argument("--corpora", nargs="+", default=["speechocean762", "librispeech", "speech_commands"])
     parser.add_argument("--halves", type=int, default=100)
+    parser.add_argument("--points", nargs="+", default=POINTS, help="operating points of the calibrator")
     a = parser.parse_args()
     model = load_model(a.model)
     calibrator = Calibrator.load(a.calibrator) if a.calibrator else model.calibrator
@@ -112,7 +113,7 @@ def main() -> None:
         sounds = Sounds.of(model.embed(files), np.array(lengths))
         llrs = nats(calibrator, cosines(sounds, sounds), sounds, sounds)
         for takes in (1, 3):
-            for point in POINTS:
+            for point in a.points:
                 n, *cells = search(llrs, speakers, takes, calibrator, point, a.halves)
                 print(f"| {name} | {takes} | {n} | {point} | {' | '.join(cells)} |", flush=True)
 

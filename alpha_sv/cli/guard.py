@@ -44,7 +44,7 @@ def guarded(run: Callable[[], int | None]) -> int:
     except KeyboardInterrupt as interrupt:
         ended = isinstance(interrupt, Terminated)
         print(
-            f"alpha-sv: {interrupt if ended else 'interrupted'}; run the same command again to continue",
+            f"alpha-sv: {interrupt.args[0] if ended else 'interrupted'}; run the same command again to continue",
             file=sys.stderr,
         )
         return 128 + (interrupt.args[1] if ended else signal.SIGINT)

@@ -12,6 +12,7 @@ from speechbrain.inference.speaker import SpeakerRecognition
 import alpha_sv
 from alpha_sv.cli import main
 from alpha_sv.embedding.onnx import OnnxEmbedder, OnnxInput
+from alpha_sv.exchange.onnx_export import _export, _FromFeatures
 from alpha_sv.verify.model import load_model
 from tests.fixtures.models import small_embedder
 from tests.fixtures.speech_tree import voice
@@ -71,6 +72,26 @@ def test_onnx_gives_the_same_embeddings_at_any_length_and_batch(exported):
     assert min(cosine(a, b) for a, b in zip(int8, expected, strict=True)) > 0.9
     sizes = [(folder / name).stat().st_size for name in ("features.onnx", "features.int8.onnx")]
     assert sizes[1] < sizes[0]
+
+
+TINY = {
+    "campplus": {"channels": 2, "init_channels": 8, "block_sizes": [1], "growth": 2},
+    "resnet": {"channels": [4, 4, 4, 4], "block_sizes": [1, 1, 1, 1]},
+}
+
+
+@pytest.mark.parametrize("architecture", TINY)
+def test_a_tiny_network_of_the_other_kinds_is_the_same_in_onnx(architecture):
+    """Features to embedding only: the whole export of these takes 10 to 20 s, and is a slow test above."""
+    embedder = small_embedder(architecture, embedding_dim=8, n_mels=24, **TINY[architecture])
+    content = _export(_FromFeatures(embedder).eval(), "feats", torch.randn(2, 60, 24), 9, OnnxInput(n_mels=24))
+    session = onnxruntime.InferenceSession(content)
+    for batch, frames in ((1, 9), (3, 201), (1, 433)):
+        feats = torch.randn(batch, frames, 24)
+        with torch.no_grad():
+            expected = embedder.backbone(feats).reshape(batch, 8).numpy()
+        found = session.run(["embs"], {"feats": feats.numpy()})[0]
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.linalg.norm(expected, axis=1).max())
 
 
 def test_onnx_is_of_wespeakers_names_and_says_what_it_takes(exported):

@@ -82,10 +82,8 @@ PUBLISHED = {  # the list → our architecture and sizes, and the parameters tha
     "SpeechBrain ECAPA": (speechbrain_ecapa(), "ecapa_tdnn", {"channels": [1024] * 4 + [3072]}, 20.77),
     "3D-Speaker ECAPA-512": (speechbrain_ecapa(512), "ecapa_tdnn", {"channels": [512] * 4 + [1536]}, None),
     "WeSpeaker ResNet34": (wespeaker_resnet34(), "wespeaker_resnet", {}, 6.63),
-    "WeSpeaker ECAPA-512": (wespeaker_ecapa(), "wespeaker_ecapa", {}, 6.19),
-    "WeSpeaker ECAPA-GLOB-1024": (
-        *(wespeaker_ecapa(1024, glob=True), "wespeaker_ecapa", {"channels": 1024, "global_context": True}, None),
-    ),
+    "WeSpeaker ECAPA-512": (wespeaker_ecapa(), "wespeaker_ecapa", {}, None),
+    "WeSpeaker ECAPA-GLOB-512": (wespeaker_ecapa(glob=True), "wespeaker_ecapa", {"global_context": True}, 6.19),
 }
 
 
