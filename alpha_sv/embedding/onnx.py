@@ -21,6 +21,7 @@ from alpha_sv.embedding.features import KINDS, Features
 from alpha_sv.files import InputError, parse_json, read_text, sha256_file
 
 FORMAT = "alpha_sv.onnx/1"
+_MOST_AT_ONCE = 8  # batches of a minute, up to 0.4 GB each
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,9 @@ class OnnxEmbedder(WaveformEmbedder):
     @functools.cached_property
     def at_once(self) -> int:
         """Threads that share one small batch wait for each other after each of its hundreds of operations."""
-        return 1 if self.threads or self.session.get_providers()[0] != "CPUExecutionProvider" else _cores()
+        if self.threads or self.session.get_providers()[0] != "CPUExecutionProvider":
+            return 1
+        return min(_cores(), _MOST_AT_ONCE)
 
     @functools.cached_property
     def _one_thread(self):
