@@ -1,7 +1,7 @@
 """Many utterances through an embedder: which of them go together, on how many threads, and in how much memory.
 
 An utterance of up to `LONGEST` seconds is embedded whole, so its embedding is exactly that of the network. The
-networks hold all frames at once, 0.2 to 0.4 GB a minute; an hour would need more than most machines have. A longer
+networks hold all frames at once, 0.2 to 0.8 GB a minute; an hour would need more than most machines have. A longer
 utterance is therefore cut into the fewest equal parts of at most `LONGEST` seconds. Its embedding is the mean of those
 of its parts, each weighted by its length; parts without any sound are left out. Utterances share a batch of a minute
 at most: larger ones are no quicker.
