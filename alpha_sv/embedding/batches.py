@@ -3,8 +3,8 @@
 An utterance of up to `LONGEST` seconds is embedded whole, so its embedding is exactly that of the network. The
 networks hold all frames at once, 0.2 to 0.8 GB a minute; an hour would need more than most machines have. A longer
 utterance is therefore cut into the fewest equal parts of at most `LONGEST` seconds. Its embedding is the mean of those
-of its parts, each weighted by its length; parts without any sound are left out. Utterances share a batch of a minute
-at most: larger ones are no quicker.
+of its parts, each weighted by its length; parts without any sound are left out. Utterances share a batch of half a
+minute at most: larger ones are no quicker.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 LONGEST = 300  # s; VoxCeleb's longest utterance has 145 s, those of NIST's evaluations 300 s
-_BATCH = 60  # s; of such, several may be in memory at once
+_BATCH = 30  # s; of such, several may be in memory at once
 
 
 def embed_in_batches(
@@ -47,7 +47,7 @@ def embed_in_batches(
     batch_size : int
         How many of equal length go through the network at once, at most.
 
-    Long ones come first. Batches of up to a minute are computed `embedder.at_once` at a time.
+    Long ones come first. Batches of up to half a minute are computed `embedder.at_once` at a time.
     """
     lengths = np.asarray(lengths, dtype=np.int64)
     most, small = (embedder.length(seconds * embedder.sample_rate) for seconds in (LONGEST, _BATCH))

@@ -21,7 +21,7 @@ from alpha_sv.embedding.features import KINDS, Features
 from alpha_sv.files import InputError, parse_json, read_text, sha256_file
 
 FORMAT = "alpha_sv.onnx/1"
-_MOST_AT_ONCE = 4  # batches of a minute, up to 0.8 GB each
+_MOST_AT_ONCE = 8  # batches of half a minute, up to 0.4 GB each
 
 
 @dataclass(frozen=True)
