@@ -3,7 +3,7 @@ import sys
 import pytest
 import torch
 
-from alpha_sv.functional import checks
+from tests.fixtures.devices import working_on
 from tests.fixtures.small_evaluation import run, world
 
 __all__ = ["run", "world"]
@@ -22,9 +22,11 @@ def pytest_collection_modifyitems():
             vars(module).setdefault("__file__", None)
 
 
-@pytest.fixture(params=["cpu", "cpu, by the code for a GPU", *(["cuda"] if torch.cuda.is_available() else [])])
-def device(request, monkeypatch):
-    """Where a test puts its tensors; the code for GPUs is seen on the CPU as well."""
-    if "GPU" in request.param:
-        monkeypatch.setattr(checks, "ASYNCHRONOUS", checks.ASYNCHRONOUS | {"cpu"})
-    return request.param.partition(",")[0]
+@pytest.fixture(params=["cpu", "cuda"])
+def device(request):
+    """Where a test works, the GPU being a pretended one where there is none: see tests/fixtures/devices.py.
+
+    All tests of the rooms that compute on tensors have it, by the conftest.py of their folders.
+    """
+    with working_on(request.param):
+        yield request.param

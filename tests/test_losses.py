@@ -19,6 +19,7 @@ from alpha_sv.losses import (
 )
 from tests.batteries.losses import INSTANCES, plain_arcface, plain_cosface, random_cosines
 
+pytestmark = pytest.mark.usefixtures("device")
 EVERY = pytest.mark.parametrize("make", INSTANCES.values(), ids=INSTANCES.keys())
 
 

@@ -125,13 +125,14 @@ def explain_sparse_gradients() -> None:
     """From now on, an optimizer of torch that cannot take the gradient of a sparse head is told so in plain words."""
     register_optimizer_step_pre_hook(_refuse_unfit)
     for backend in ("SparseCPU", "SparseCUDA"):  # where PyTorch has none: "Could not run 'aten::clamp_min_'"
-        _LIBRARY.impl("clamp_min_", _refuse_clamp, backend)
+        for name in ("clamp_", "clamp_min_"):  # one gradient at a time, or all of them
+            _LIBRARY.impl(name, _refuse_clamp, backend)
 
 
 _LIBRARY = torch.library.Library("aten", "IMPL")  # what it registers lasts as long as it does
 
 
-def _refuse_clamp(grad: Tensor, *_) -> Tensor:
+def _refuse_clamp(grad: Tensor, *_, **__) -> Tensor:
     raise ValueError(
         "a sparse gradient (of SparseHead or ShardedHead) cannot be clipped by value: use "
         "torch.nn.utils.clip_grad_norm_, or clip the parameters of the embedder only"

@@ -283,8 +283,9 @@ def test_an_optimizer_that_cannot_take_the_gradient_is_told_so(make, message):
     head(torch.randn(3, 8), torch.tensor([0, 1, 2])).backward()
     with pytest.raises(ValueError, match=message):
         make(head.parameters()).step()
-    with pytest.raises(ValueError, match="clip_grad_norm_"):
-        torch.nn.utils.clip_grad_value_(head.parameters(), 1.0)
+    for together in (None, False):
+        with pytest.raises(ValueError, match="clip_grad_norm_"):
+            torch.nn.utils.clip_grad_value_(head.parameters(), 1.0, foreach=together)
     torch.nn.utils.clip_grad_norm_(head.parameters(), 1.0)
     for fit in (torch.optim.SGD(head.parameters(), 0.1), torch.optim.SparseAdam(list(head.parameters()))):
         fit.step()
