@@ -22,11 +22,15 @@ def pytest_collection_modifyitems():
             vars(module).setdefault("__file__", None)
 
 
-@pytest.fixture(params=["cpu", "cuda"])
+PRETENDED = [] if torch.cuda.is_available() else [pytest.mark.slow]  # five times as slow as the CPU
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=PRETENDED)])
 def device(request):
     """Where a test works, the GPU being a pretended one where there is none: see tests/fixtures/devices.py.
 
-    All tests of the rooms that compute on tensors have it, by the conftest.py of their folders.
+    All tests of the rooms that compute on tensors have it, by the conftest.py of their folders. What goes wrong with a
+    GPU is seen in the fast tests too, by tests/test_device.py.
     """
     with working_on(request.param):
         yield request.param

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from alpha_sv.cli.verbs import not_negative, positive, typed, verb
+from alpha_sv.device import HELP
 
 
 def add_verbs(verbs: argparse._SubParsersAction) -> None:
@@ -72,7 +73,7 @@ def add_verbs(verbs: argparse._SubParsersAction) -> None:
 def _add_model(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("model", help="model folder of `alpha-sv train` or of `face convert`")
     sub.add_argument("--batch-size", type=positive, default=64, help="images at once; no score depends on it")
-    sub.add_argument("--device", default="cpu", help="cpu, cuda, mps")
+    sub.add_argument("--device", help=HELP)
 
 
 def _add_replicates(sub: argparse.ArgumentParser) -> None:
