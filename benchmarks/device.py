@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -39,7 +40,7 @@ from alpha_sv.losses import A3M, QMargin
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("tests/functional", "tests/test_losses.py", "tests/heads", "tests/embedding")
-NETWORKS, PRECISIONS = throughput.FULL.models, ("fp32", "bf16")
+PRECISIONS = ("fp32", "bf16")
 SECONDS = 530  # of all parts together
 
 
@@ -53,7 +54,7 @@ class Size:
 
 
 FULL = Size((5_994, 100_000, 1_000_000), 128, 3.0, ROOMS, dataclasses.replace(throughput.FULL, batch=128, steps=10))
-QUICK = Size((600,), 8, 0.0, ("tests/functional/test_softargmax.py",), throughput.QUICK)
+QUICK = Size((600,), 8, 0.0, ("tests/functional/test_checks.py",), throughput.QUICK)
 
 
 def tests(device: str, size: Size) -> dict:
@@ -102,7 +103,7 @@ def heads(device: str, size: Size) -> dict:
 def train(device: str, size: Size, network: str, precision: str) -> dict:
     """A whole training step of a network of the recipes."""
     how = dataclasses.replace(size.networks, device=device, precision=precision)
-    return dataclasses.asdict(throughput.measure(network if size is FULL else how.models[0], how))
+    return dataclasses.asdict(throughput.measure(network, how))
 
 
 def repeats(device: str, size: Size) -> dict:
@@ -165,22 +166,23 @@ def _peak(run: Callable[[], object], device: str) -> float | None:
     return (torch.cuda.max_memory_allocated() - before) / 1e6
 
 
-PARTS: dict[str, Callable[[str, Size], dict]] = {"tests": tests, "repeats": repeats, "solver": solver, "heads": heads}
-PARTS |= {
-    f"{network} {precision}": lambda device, size, n=network, p=precision: train(device, size, n, p)
-    for network in NETWORKS
-    for precision in PRECISIONS
-}
+def parts(size: Size) -> dict[str, Callable[[str, Size], dict]]:
+    """In the order in which they are done."""
+    found = {"tests": tests, "repeats": repeats, "solver": solver, "heads": heads}
+    for network in size.networks.models:
+        for precision in PRECISIONS:
+            found[f"{network} {precision}"] = functools.partial(train, network=network, precision=precision)
+    return found
 
 
 def page(found: Mapping, size: Size) -> str:
     """What was found as Markdown; a part that is missing is named."""
-    sections, parts = [f"# On {found['device']}", found["machine"]], found["parts"]
-    if missing := [name for name in PARTS if name not in parts]:
+    sections, done = [f"# On {found['device']}", found["machine"]], found["parts"]
+    if missing := [name for name in parts(size) if name not in done]:
         sections.append(f"Not done, the same command goes on: {', '.join(missing)}.")
-    if "tests" in parts:
-        sections += ["## Tests", parts["tests"]["summary"] + ".", "\n".join(parts["tests"]["failed"])]
-    if "repeats" in parts:
+    if "tests" in done:
+        sections += ["## Tests", done["tests"]["summary"] + ".", "\n".join(done["tests"]["failed"])]
+    if "repeats" in done:
         rows = [
             [
                 what,
@@ -188,11 +190,11 @@ def page(found: Mapping, size: Size) -> str:
                 f"{row['at most']:g}",
                 ("**no**", "yes")[row["difference"] <= row["at most"]],
             ]
-            for what, row in parts["repeats"].items()
+            for what, row in done["repeats"].items()
         ]
         sections += ["## Does it repeat", table(["", "difference", "at most", "holds"], rows)]
     for name in ("solver", "heads"):
-        if name in parts:
+        if name in done:
             rows = [
                 [
                     what,
@@ -200,12 +202,16 @@ def page(found: Mapping, size: Size) -> str:
                     *(["" if row["MB"] is None else f"{row['MB']:,.0f}"] if "MB" in row else []),
                     "" if row["error"] is None else f"{row['error']:.0e}",
                 ]
-                for what, row in parts[name].items()
+                for what, row in done[name].items()
             ]
             head = ["", "median ms", *(["MB"] if name == "heads" else []), "error"]
             sections += [f"## {name}, forward and backward of {size.batch}", table(head, rows)]
     for precision in PRECISIONS:
-        trained = {n: throughput.Measured(**parts[f"{n} {precision}"]) for n in NETWORKS if f"{n} {precision}" in parts}
+        trained = {
+            n: throughput.Measured(**done[f"{n} {precision}"])
+            for n in size.networks.models
+            if f"{n} {precision}" in done
+        }
         if trained:
             how = dataclasses.replace(size.networks, device=found["device"], precision=precision)
             sections.append(throughput.section(trained, how))
@@ -238,7 +244,7 @@ def main(device: str, size: Size, folder: Path, seconds: float) -> int:
     again = [sys.executable, __file__, "--device", device, *["--quick"] * (size is QUICK), "--part"]
     environment = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", **os.environ}  # what cuBLAS needs to repeat itself
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    for name in PARTS:
+    for name in parts(size):
         if name in found["parts"]:
             continue
         begun = time.monotonic()
@@ -257,7 +263,7 @@ def main(device: str, size: Size, folder: Path, seconds: float) -> int:
         _save(folder, found, size)
     _save(folder, found, size)
     print(page(found, size))
-    return int(len(found["parts"]) < len(PARTS) or found["parts"]["tests"]["status"] != 0)
+    return int(len(found["parts"]) < len(parts(size)) or found["parts"]["tests"]["status"] != 0)
 
 
 if __name__ == "__main__":
@@ -266,10 +272,10 @@ if __name__ == "__main__":
     parser.add_argument("--quick", action="store_true", help="sizes that only show that it runs")
     parser.add_argument("--output", type=Path, default=ROOT / "results" / "device")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="when to stop; what is done is kept")
-    parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
+    parser.add_argument("--part", choices=parts(FULL), help=argparse.SUPPRESS)
     a = parser.parse_args()
     size = QUICK if a.quick else FULL
     if a.part:
-        print(json.dumps(PARTS[a.part](pick_device(a.device), size)))
+        print(json.dumps(parts(size)[a.part](pick_device(a.device), size)))
     else:
         sys.exit(main(pick_device(a.device), size, a.output, a.seconds))

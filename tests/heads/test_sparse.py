@@ -292,6 +292,26 @@ def test_an_optimizer_that_cannot_take_the_gradient_is_told_so(make, message):
     torch.optim.AdamW(torch.nn.Linear(2, 2).parameters()).step()
 
 
+def test_it_is_told_before_a_closure_makes_the_first_gradient():
+    """As Lightning steps; torch would say that Adam has no sparse gradients."""
+    head, dense = SparseHead(8, 300), SparseHead(8, 300, QMargin(1.0))
+    for one in (head, dense):
+        optimizer = torch.optim.Adam(one.parameters())
+        optimizer.step()  # nothing to do
+
+        def closure(one=one):
+            loss = one(torch.randn(3, 8), torch.tensor([0, 1, 2]))
+            loss.backward()
+            return loss
+
+        if one is dense:
+            optimizer.step(closure)
+        else:
+            for arguments, options in (((closure,), {}), ((), {"closure": closure})):
+                with pytest.raises(ValueError, match="Adam cannot take the sparse gradient.*PrototypeSGD"):
+                    optimizer.step(*arguments, **options)
+
+
 def test_distributed_data_parallel_around_it_is_refused_and_around_the_embedder_alone_works(tmp_path):
     """Forward passed, backward died in the reducer."""
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
