@@ -75,7 +75,9 @@ def speaker_codes(speakers: tuple[object, object], labels: np.ndarray, caller: s
     >>> speaker_codes((["b", "a"], ["b", "b"]), np.array([True, False]), "fit")[0].tolist()
     [[1, 0], [1, 1]]
     """
-    sides = [np.asarray(side, dtype=str) for side in speakers]
+    sides = [np.asarray(side) for side in speakers]
+    if any(side.dtype.kind not in "iu" for side in sides):  # else they are numbers of speakers
+        sides = [side.astype(str) for side in sides]
     for side in sides:
         if side.shape != labels.shape:
             raise ValueError(f"{caller}: speakers of shape {side.shape} for {len(labels)} trials; one per trial")
