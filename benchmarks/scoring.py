@@ -241,4 +241,4 @@ if __name__ == "__main__":
     given = parser.parse_args()
     if not given.files:
         print(section(QUICK if given.quick else FULL), end="\n\n")
-    print(files_section((20_000,) if given.quick else (4_000_000, 10_000_000), alone))
+    print(files_section((20_000,) if given.quick else (4_000_000, 10_000_000, 15_700_000), alone))

@@ -88,5 +88,10 @@ def speaker_codes(speakers: tuple[object, object], labels: np.ndarray, caller: s
             f"{caller}: trial {row} is labelled {int(labels[row])} but its speakers are '{sides[0][row]}' and "
             f"'{sides[1][row]}' ({wrong.size} such trials); use the speakers of this list"
         )
-    names, codes = np.unique(np.concatenate(sides), return_inverse=True)
+    both = np.stack(sides)
+    if both.dtype.kind in "iu" and both.size and 0 <= both.min() and both.max() < 1 << 24:  # no need to sort them
+        used = np.zeros(int(both.max()) + 1, dtype=bool)
+        used[both] = True
+        return (np.cumsum(used, dtype=np.int64) - 1)[both], int(used.sum())
+    names, codes = np.unique(both, return_inverse=True)
     return codes.reshape(2, -1), len(names)
