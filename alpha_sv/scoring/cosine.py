@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
-import pyarrow as pa
 from tqdm import tqdm
 
 from alpha_sv.data.trials.files import ScoreTable, Trials
@@ -132,7 +131,7 @@ def named_rows(store: Store, *sides: Names) -> list[np.ndarray]:
     used = np.zeros(len(both.table), dtype=bool)
     used[both.codes] = True
     rows = np.empty(len(both.table), dtype=np.int64)
-    rows[used] = store_rows(store, both.table.filter(pa.array(used)).to_pylist())
+    rows[used] = store_rows(store, [name for name, there in zip(both.table.to_pylist(), used, strict=True) if there])
     return np.split(rows[both.codes], np.cumsum([len(side) for side in sides])[:-1])
 
 
