@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import re
 
+HELP = "cpu, cuda or cuda:1; by default the first GPU if there is one"
+
 
 def pick_device(given: str | None = None) -> str:
     """Name of the device to use: `given` once it has been checked, or the default.
@@ -53,3 +55,30 @@ def pick_device(given: str | None = None) -> str:
             "start at most as many processes on it"
         )
     return f"cuda:{place}"
+
+
+def device_for(model, given: str | None = None) -> str:
+    """Put a model, anything with `to`, on the device given or, if it can be there, on the default; says which it is.
+
+    A network in ONNX cannot be on the GPU where onnxruntime is the one without CUDA.
+
+    Raises
+    ------
+    ValueError
+        As `pick_device`; the model cannot be on the device given.
+
+    Example
+    -------
+    >>> import torch
+    >>> device_for(torch.nn.Linear(2, 2), "cpu")
+    'cpu'
+    """
+    device = pick_device(given)
+    try:
+        model.to(device)
+    except ValueError:
+        if given:
+            raise
+        device = "cpu"
+        model.to(device)
+    return device

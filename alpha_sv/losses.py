@@ -33,6 +33,7 @@ from alpha_sv.functional.checks import (
     check_third,
     number,
     reduced,
+    refuse_tensors,
     transformed,
     use_plain,
 )
@@ -84,6 +85,10 @@ class MarginLoss(nn.Module):
     >>> round(loss(cosines, torch.tensor([0, 1])).item(), 4)
     1.6509
     """
+
+    def __new__(cls, *arguments, **options):
+        refuse_tensors(cls, arguments)
+        return super().__new__(cls)
 
     def __init__(
         self,

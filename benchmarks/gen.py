@@ -81,15 +81,31 @@ def document(rows: list[list[str]], sections: list[str]) -> str:
     return "\n\n".join(["# Benchmarks", METHOD.strip(), describe(), versions(), first, *sections]) + "\n"
 
 
+def on_a_gpu() -> str:
+    """What `device.py` has found, if it was run."""
+    page = PARTS.with_name("device") / "device.md"
+    if page.is_file():
+        return page.read_text(encoding="utf-8").replace("\n## ", "\n### ").replace("# On ", "## On ", 1).strip()
+    return (
+        "## On a GPU\n\nNothing has been measured on a GPU yet: there was none. `python benchmarks/device.py` does "
+        "it, in less than nine minutes, and what it finds appears here."
+    )
+
+
 if __name__ == "__main__":
     begin = time.perf_counter()
     if "--continue" not in sys.argv[1:]:
         shutil.rmtree(PARTS, ignore_errors=True)
     rows, sections = run("FULL", PARTS)
     print("scoring", file=sys.stderr, flush=True)
+<<<<<<< HEAD
     before = RESULTS.read_text(encoding="utf-8") if RESULTS.is_file() else ""
     kept = re.findall(r"^## extraction: .*?(?=^## |\Z)", before, re.DOTALL | re.MULTILINE)
     text = document(rows, [*sections, scoring.section(scoring.FULL), *map(str.strip, kept)])
+=======
+    files = scoring.files_section(scoring.LINES, scoring.alone)
+    text = document(rows, [*sections, scoring.section(scoring.FULL), files, on_a_gpu()])
+>>>>>>> numbers
     with atomic_write(RESULTS) as file:
         file.write(text)
     shutil.rmtree(PARTS)

@@ -80,7 +80,7 @@ class Measured:
 
 def cosface(cosines: Tensor, labels: Tensor) -> Tensor:
     """The fastest plain formulation we know."""
-    margin = torch.full((len(labels), 1), -MARGIN, dtype=cosines.dtype)
+    margin = cosines.new_full((len(labels), 1), -MARGIN)
     return F.cross_entropy(SCALE * cosines.scatter_add(1, labels[:, None], margin), labels)
 
 

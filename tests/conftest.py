@@ -3,7 +3,7 @@ import sys
 import pytest
 import torch
 
-from alpha_sv.functional import checks
+from tests.fixtures.devices import working_on
 from tests.fixtures.small_evaluation import run, world
 
 __all__ = ["run", "world"]
@@ -22,9 +22,15 @@ def pytest_collection_modifyitems():
             vars(module).setdefault("__file__", None)
 
 
-@pytest.fixture(params=["cpu", "cpu, by the code for a GPU", *(["cuda"] if torch.cuda.is_available() else [])])
-def device(request, monkeypatch):
-    """Where a test puts its tensors; the code for GPUs is seen on the CPU as well."""
-    if "GPU" in request.param:
-        monkeypatch.setattr(checks, "ASYNCHRONOUS", checks.ASYNCHRONOUS | {"cpu"})
-    return request.param.partition(",")[0]
+PRETENDED = [] if torch.cuda.is_available() else [pytest.mark.slow]  # five times as slow as the CPU
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=PRETENDED)])
+def device(request):
+    """Where a test works, the GPU being a pretended one where there is none: see tests/fixtures/devices.py.
+
+    All tests of the rooms that compute on tensors have it, by the conftest.py of their folders. What goes wrong with a
+    GPU is seen in the fast tests too, by tests/test_device.py.
+    """
+    with working_on(request.param):
+        yield request.param

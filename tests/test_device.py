@@ -1,9 +1,19 @@
 """One rule for the device; the CUDA branches run here by telling torch that there are GPUs."""
 
+import argparse
+from types import SimpleNamespace
+from unittest.mock import patch
+
 import pytest
 import torch
 
-from alpha_sv.device import pick_device
+from alpha_sv.cli import build_parser
+from alpha_sv.device import HELP, device_for, pick_device
+from alpha_sv.functional import alpha_softargmax
+from alpha_sv.heads import CosineHead, PrototypeSGD, SparseHead
+from alpha_sv.sb.brain_parts import loader_options
+from tests.batteries.losses import INSTANCES
+from tests.fixtures.devices import working_on
 
 
 @pytest.fixture
@@ -54,3 +64,81 @@ def test_what_is_not_there_is_refused(gpus, monkeypatch, count, given, said):
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     with pytest.raises(ValueError, match=said):
         pick_device(given)
+
+
+class Onnx:
+    """As a network in ONNX where onnxruntime knows no CUDA."""
+
+    def to(self, device):
+        if device != "cpu":
+            raise ValueError("knows no CUDA")
+
+
+def test_a_model_that_cannot_be_on_a_gpu_is_on_the_cpu_unless_the_gpu_was_asked_for(gpus):
+    gpus(1)
+    assert device_for(Onnx()) == device_for(Onnx(), "cpu") == "cpu"
+    with pytest.raises(ValueError, match="knows no CUDA"):
+        device_for(Onnx(), "cuda")
+
+
+def test_every_verb_with_a_device_has_the_one_rule():
+    actions = [
+        action for parser in all_parsers(build_parser()) for action in parser._actions if action.dest == "device"
+    ]
+    assert len(actions) > 8
+    assert {(action.default, action.help) for action in actions} == {(None, HELP)}
+
+
+def all_parsers(parser):
+    yield parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for inner in {id(choice): choice for choice in action.choices.values()}.values():
+                yield from all_parsers(inner)
+
+
+@pytest.mark.parametrize("device, pinned", [("cpu", False), ("cuda:1", True)])
+def test_memory_is_pinned_for_a_gpu(device, pinned):
+    assert loader_options(SimpleNamespace(num_workers=0), device)["pin_memory"] == pinned
+
+
+class TestPretendedGpu:
+    """The rooms that compute on tensors take all their tests there too, in the slow tier."""
+
+    def test_what_meets_a_tensor_of_the_cpu_fails_there(self):
+        with working_on("cuda"):
+            there = torch.ones(2, 3)
+            assert there.device.type == "cuda" and (there * 2).sum().item() == 12 and there[[0]].tolist() == [[1, 1, 1]]
+            for mix in (lambda: there + there.cpu(), lambda: torch.stack([there, torch.ones(2, 3, device="cpu")])):
+                with pytest.raises(RuntimeError, match="same device"):
+                    mix()
+            with pytest.raises(TypeError, match="numpy"):
+                there.numpy()
+
+    def test_a_number_among_tensors_in_the_second_look_is_seen(self):
+        """Once `alpha_softargmax(torch.zeros(1, 300, device="cuda"), 2.0)` stacked a float: seen on GPUs only."""
+        with working_on("cuda"), patch.object(torch, "stack", side_effect=torch.stack) as stack:
+            found = alpha_softargmax(torch.zeros(1, 300, dtype=torch.float64), 2.0)
+            assert found.device.type == "cuda" and stack.called
+        torch.testing.assert_close(found.cpu(), torch.full((1, 300), 1 / 300, dtype=torch.float64))
+
+    @pytest.mark.parametrize("make", INSTANCES.values(), ids=INSTANCES.keys())
+    @pytest.mark.parametrize("kind", [CosineHead, SparseHead])
+    def test_a_step_is_that_of_the_cpu(self, make, kind):
+        found = []
+        for device in ("cpu", "cuda"):
+            torch.manual_seed(0)
+            with working_on(device):
+                head = kind(8, 300, make())
+                optimizer = PrototypeSGD(head.parameters(), lr=0.1)
+                embeddings, labels = torch.randn(5, 8, requires_grad=True), torch.tensor([0, 299, 7, 7, 63])
+                for _ in range(2):
+                    optimizer.zero_grad()
+                    loss = head(embeddings, labels)
+                    loss.backward()
+                    optimizer.step()
+                optimizer.catch_up()
+                assert head.weight.device.type == device
+                found.append([x.detach().cpu() for x in (loss, embeddings.grad, head.weight)])
+                assert head.statistics(embeddings, labels)["accuracy"] >= 0
+        torch.testing.assert_close(*found, rtol=1e-5, atol=1e-5)

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from alpha_sv.cli.verbs import not_negative, positive, typed, verb
+from alpha_sv.device import HELP
 
 
 def add_verbs(verbs: argparse._SubParsersAction) -> None:
@@ -72,7 +73,7 @@ def add_verbs(verbs: argparse._SubParsersAction) -> None:
 def _add_model(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("model", help="model folder of `alpha-sv train` or of `face convert`")
     sub.add_argument("--batch-size", type=positive, default=64, help="images at once; no score depends on it")
-    sub.add_argument("--device", default="cpu", help="cpu, cuda, mps")
+    sub.add_argument("--device", help=HELP)
 
 
 def _add_replicates(sub: argparse.ArgumentParser) -> None:
@@ -131,23 +132,21 @@ def _templates(a: argparse.Namespace) -> None:
             file.write(f"{content}\n")
     if a.scores:
         trials = template_trials(protocol)
-        write_scores(a.scores, ScoreTable(trials.enroll, trials.test, scores, trials.labels))
+        write_scores(a.scores, ScoreTable(*trials.sides, scores, trials.labels))
     print(text)
 
 
 def _tar(a: argparse.Namespace) -> None:
-    import numpy as np
 
     from alpha_sv.cli.evaluation import _named
     from alpha_sv.face.tar import markdown, tar_table
     from alpha_sv.pipeline.evaluate import load_systems
-    from alpha_sv.pipeline.speakers import sides_speakers
+    from alpha_sv.pipeline.speakers import numbered_speakers
 
     systems = load_systems([("", given) if Path(given).exists() else _named(given) for given in a.scores])
     persons = None
     if a.replicates:
-        numbers = np.unique(np.concatenate(sides_speakers(systems.trials, a.speakers)), return_inverse=True)[1]
-        persons = tuple(np.split(numbers, 2))
+        _, *persons = numbered_speakers(systems.trials, a.speakers)
     labels = systems.trials.labels
     rows = zip(systems.names, systems.scores, strict=True)
     print(markdown({name: tar_table(scores, labels, persons, a.replicates) for name, scores in rows}))

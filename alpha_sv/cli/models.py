@@ -6,6 +6,7 @@ import argparse
 import os
 
 from alpha_sv.cli.verbs import positive, typed, verb
+from alpha_sv.device import HELP
 
 
 def add_verbs(verbs: argparse._SubParsersAction) -> None:
@@ -78,7 +79,7 @@ def add_verbs(verbs: argparse._SubParsersAction) -> None:
     sub.add_argument("-o", "--output", required=True, help="folder of the embedding store")
     sub.add_argument("--model", default="campplus", help="name, model folder, SpeechBrain folder or .onnx file")
     sub.add_argument("--batch-size", type=positive, default=16, help="utterances of equal length at once")
-    sub.add_argument("--device", default="cpu", help="cpu, cuda")
+    sub.add_argument("--device", help=HELP)
 
 
 def _models(a: argparse.Namespace) -> None:

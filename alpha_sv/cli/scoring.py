@@ -207,13 +207,14 @@ def _calibrate(a: argparse.Namespace) -> None:
 def _fit(a: argparse.Namespace, table, sources: dict, commands: list[str]) -> None:
     from alpha_sv.pipeline.calibrate import calibration_markdown, fit_calibrator
     from alpha_sv.pipeline.provenance import scores_kind
-    from alpha_sv.pipeline.speakers import sides_speakers
+    from alpha_sv.pipeline.speakers import numbered_speakers
 
     if table.labels is None:
         raise ValueError(f"{a.scores} has no labels to fit to; give the labelled trial list with --trials")
+    _, *speakers = numbered_speakers(table, a.speakers)
     calibrator, unheard = fit_calibrator(
         table,
-        sides_speakers(table, a.speakers),
+        speakers,
         _qualities(a, table),
         p_target=a.p_target,
         folds=a.folds,

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from alpha_sv.cli.verbs import positive, typed, verb
+from alpha_sv.device import HELP
 
 
 def add_chain(verbs: argparse._SubParsersAction) -> None:
@@ -67,7 +68,7 @@ def add_chain(verbs: argparse._SubParsersAction) -> None:
     sub.add_argument(
         "--batch-size", type=positive, default=32, help="utterances of equal length at once; no score depends on it"
     )
-    sub.add_argument("--device", help="cpu, cuda or cuda:1; by default the first GPU if there is one")
+    sub.add_argument("--device", help=HELP)
 
 
 def add_demo(verbs: argparse._SubParsersAction) -> None:
@@ -116,14 +117,13 @@ def _prepare(a: argparse.Namespace) -> None:
 
 def _extract(a: argparse.Namespace) -> None:
     from alpha_sv.data.corpus.manifest import read_manifest
-    from alpha_sv.device import pick_device
+    from alpha_sv.device import device_for
     from alpha_sv.embedding.extract import extract
     from alpha_sv.exchange.load import load_embedder
     from alpha_sv.pipeline.provenance import source, write_sources
 
-    device = pick_device(a.device)
     utterances, model = read_manifest(a.manifest, split=a.split), load_embedder(a.model)
-    store = extract(model.embedder, utterances, a.output, a.batch_size, device)
+    store = extract(model.embedder, utterances, a.output, a.batch_size, device_for(model.embedder, a.device))
     made_of = {"model": source(model.weights, f"{model.name}/{model.weights.name}")}
     write_sources(Path(store.path, "embeddings.npy"), made_of, [typed(a)])
     print(store.path)

@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from alpha_sv.cli.verbs import positive, verb
+from alpha_sv.device import HELP
 
 if TYPE_CHECKING:
     from alpha_sv.scoring.calibrator import Calibrator
@@ -100,7 +101,7 @@ def _model(sub: argparse.ArgumentParser, default: str | None) -> None:
     what = "name, model folder, SpeechBrain folder or .onnx file"
     what += "" if default else f"; by default that of the gallery, or {MODEL} for a new one"
     sub.add_argument("--model", default=default, help=what)
-    sub.add_argument("--device", default="cpu", help="cpu, cuda")
+    sub.add_argument("--device", help=HELP)
 
 
 def _options(sub: argparse.ArgumentParser, point: str, model: str | None) -> None:

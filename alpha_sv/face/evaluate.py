@@ -69,7 +69,7 @@ def score_images(
             for first in range(0, len(trials), 8192)
         ]
     )
-    return ScoreTable(trials.enroll, trials.test, scores, trials.labels)
+    return ScoreTable(*trials.sides, scores, trials.labels)
 
 
 def embed_protocol(

@@ -29,14 +29,23 @@ def transformed(*tensors: Tensor | None) -> bool:
     return any(x is not None and forward_ad.unpack_dual(x).tangent is not None for x in tensors)
 
 
+_BUILD_FIRST = (
+    "Build the loss first, then call it with outputs and labels: QMargin(alpha=1.5)(outputs, targets); in a recipe "
+    "that is !new:alpha_sv.losses.QMargin, and not !name:"
+)
+
+
+def refuse_tensors(cls: type, arguments: tuple) -> None:
+    """Refuse to build a loss or a head of tensors, as a class or a partial in the place of one does."""
+    if any(isinstance(value, Tensor) for value in arguments):
+        raise ValueError(f"what {cls.__name__} is built of must be a number each, got a tensor. {_BUILD_FIRST}")
+
+
 def number(value: float, name: str) -> float:
     """`value` as a float, or say why it is none."""
     if isinstance(value, (Tensor, bool)) or inspect.isclass(value) or isinstance(value, functools.partial):
         what = "a tensor" if isinstance(value, Tensor) else repr(value)
-        raise ValueError(
-            f"{name} must be a number, got {what}. Build the loss first, then call it with outputs and labels: "
-            "QMargin(alpha=1.5)(outputs, targets); in a recipe that is !new:alpha_sv.losses.QMargin, and not !name:"
-        )
+        raise ValueError(f"{name} must be a number, got {what}. {_BUILD_FIRST}")
     try:
         return float(value)
     except (TypeError, ValueError):

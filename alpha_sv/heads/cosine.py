@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from alpha_sv.functional.checks import check_batch, check_third
+from alpha_sv.functional.checks import check_batch, check_third, refuse_tensors
 from alpha_sv.losses import MarginLoss, QMargin
 
 TINY = 1e-12
@@ -44,6 +44,10 @@ class CosineHead(nn.Module):
     >>> head(torch.ones(2, 4), torch.tensor([0, 2])).shape
     torch.Size([])
     """
+
+    def __new__(cls, *arguments, **options):
+        refuse_tensors(cls, arguments)
+        return super().__new__(cls)
 
     def __init__(self, embedding_dim: int, num_classes: int, loss: MarginLoss | None = None):
         super().__init__()

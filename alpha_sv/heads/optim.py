@@ -120,32 +120,42 @@ def _touched(grad: Tensor) -> tuple[Tensor, Tensor]:
     return rows, grad.index_select(0, rows)
 
 
+def announce_sparse_gradient(weight: Tensor) -> None:
+    """Have an optimizer of torch that cannot take the sparse gradient of this weight told so in plain words."""
+    weight.row_sparse = True
+    _explain()
+
+
 @functools.cache
-def explain_sparse_gradients() -> None:
-    """From now on, an optimizer of torch that cannot take the gradient of a sparse head is told so in plain words."""
+def _explain() -> None:
     register_optimizer_step_pre_hook(_refuse_unfit)
     for backend in ("SparseCPU", "SparseCUDA"):  # where PyTorch has none: "Could not run 'aten::clamp_min_'"
-        _LIBRARY.impl("clamp_min_", _refuse_clamp, backend)
+        for name in ("clamp_", "clamp_min_"):  # one gradient at a time, or all of them
+            _LIBRARY.impl(name, _refuse_clamp, backend)
 
 
 _LIBRARY = torch.library.Library("aten", "IMPL")  # what it registers lasts as long as it does
 
 
-def _refuse_clamp(grad: Tensor, *_) -> Tensor:
+def _refuse_clamp(grad: Tensor, *_, **__) -> Tensor:
     raise ValueError(
         "a sparse gradient (of SparseHead or ShardedHead) cannot be clipped by value: use "
         "torch.nn.utils.clip_grad_norm_, or clip the parameters of the embedder only"
     )
 
 
-def _refuse_unfit(optimizer: torch.optim.Optimizer, *_) -> None:
+def _refuse_unfit(optimizer: torch.optim.Optimizer, arguments: tuple, options: dict) -> None:
+    closure = options.get(
+        "closure", next(iter(arguments[1:]), None)
+    )  # it makes the gradients later: Lightning gives one
     fit = (torch.optim.SGD, torch.optim.SparseAdam, torch.optim.Adagrad)
     ours = not type(optimizer).__module__.startswith("torch.")  # somebody else's may well be able to
     for group in optimizer.param_groups:
         decay = group.get("weight_decay", 0)
         if ours or isinstance(optimizer, fit) and not decay:
             continue
-        if any(getattr(p, "row_sparse", False) and p.grad is not None and p.grad.is_sparse for p in group["params"]):
+        sparse = (p for p in group["params"] if getattr(p, "row_sparse", False) and p.requires_grad)
+        if any(closure if p.grad is None else p.grad.is_sparse for p in sparse):
             raise ValueError(
                 f"{type(optimizer).__name__}{' with weight_decay' if decay else ''} cannot take the sparse gradient of "
                 "SparseHead or ShardedHead: give head.parameters() to alpha_sv.heads.PrototypeSGD (or SparseAdam) of "

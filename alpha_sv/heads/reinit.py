@@ -81,10 +81,11 @@ def class_means(
 def _added(sums: Tensor | None, embeddings: Tensor, labels: Tensor, num_classes: int) -> Tensor:
     if not embeddings.isfinite().all():
         raise ValueError("class_means: an embedding is not finite; the network has diverged, lower the learning rate")
+    labels = labels.cpu()  # on a GPU their values would not be looked at
     check_labels(labels, embeddings.shape[:1], num_classes)
     if sums is None:
         sums = torch.zeros(num_classes, embeddings.shape[1], dtype=torch.float64)
-    return sums.index_add_(0, labels.cpu().long(), unit(embeddings.double().cpu()))
+    return sums.index_add_(0, labels.long(), unit(embeddings.double().cpu()))
 
 
 @torch.no_grad()

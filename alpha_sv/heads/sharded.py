@@ -20,6 +20,7 @@ from alpha_sv.functional.fenchel_young import closed_form
 from alpha_sv.functional.margins import target_cosine, target_slope
 from alpha_sv.functional.plain import NEAR_ONE
 from alpha_sv.heads.cosine import built, check_width, unit, working_dtype
+from alpha_sv.heads.optim import announce_sparse_gradient
 from alpha_sv.heads.scan import scan
 from alpha_sv.heads.sparse import prototype_gradients, refuse_misuse, refuse_second_derivatives
 from alpha_sv.losses import MarginLoss
@@ -75,6 +76,7 @@ class ShardedHead(nn.Module):
             raise ValueError(f"{num_classes} classes cannot be split over {self.ranks} ranks; use SparseHead")
         self.classes = shard_range(num_classes, self.ranks, self.rank)
         self.weight = nn.Parameter(torch.randn(len(self.classes), embedding_dim) / embedding_dim**0.5)
+        announce_sparse_gradient(self.weight)
 
     @torch.compiler.disable  # the work depends on the data
     def forward(self, embeddings: Tensor, targets: Tensor, length: Tensor | None = None) -> Tensor:

@@ -12,8 +12,9 @@ from alpha_sv.functional.margins import target_cosine, target_slope
 from alpha_sv.functional.plain import NEAR_ONE
 from alpha_sv.functional.solver import Active
 from alpha_sv.heads.cosine import TINY, CosineHead, check_width, unit, working_dtype
-from alpha_sv.heads.optim import explain_sparse_gradients
+from alpha_sv.heads.optim import announce_sparse_gradient
 from alpha_sv.heads.scan import scan_prototypes
+from alpha_sv.losses import MarginLoss
 from alpha_sv.monitor import sparsity_figures
 
 _BLOCK = 8192  # (sample, speaker) pairs, or prototypes, gathered at a time
@@ -45,6 +46,11 @@ class SparseHead(CosineHead):
     >>> head.weight.grad.is_sparse
     True
     """
+
+    def __init__(self, embedding_dim: int, num_classes: int, loss: MarginLoss | None = None):
+        super().__init__(embedding_dim, num_classes, loss)
+        if self.loss.alpha >= NEAR_ONE:
+            announce_sparse_gradient(self.weight)
 
     @torch.compiler.disable  # the work depends on the data
     def forward(self, embeddings: Tensor, targets: Tensor, length: Tensor | None = None) -> Tensor:
@@ -152,8 +158,7 @@ def refuse_misuse(head: nn.Module, embeddings: Tensor) -> None:
             f"{name} is inside DistributedDataParallel, which cannot average its sparse gradient. Wrap the embedder "
             "alone and keep the head outside: ShardedHead splits the prototypes over the ranks; or use CosineHead"
         )
-    weight.row_sparse = True
-    explain_sparse_gradients()
+    announce_sparse_gradient(weight)
 
 
 def prototype_gradients(

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from alpha_sv.data.corpus.manifest import read_manifest
+from alpha_sv.data.trials.names import Names
 from alpha_sv.data.trials.tables import ScoreTable
 from alpha_sv.metrics import evaluate
 from alpha_sv.metrics.errors import MIN_FALSE_ACCEPTS
@@ -40,8 +41,8 @@ def fit_calibrator(
     ----------
     table : ScoreTable
         N labelled trials.
-    speakers : (array of str [N], array of str [N])
-        See `alpha_sv.pipeline.speakers.sides_speakers`.
+    speakers : (array [N], array [N])
+        Names or numbers, see `alpha_sv.pipeline.speakers`.
     qualities, p_target, kind, allow_inverted, provenance
         As `alpha_sv.scoring.fit_calibration`.
     folds : int
@@ -163,13 +164,15 @@ def warn_of_other_range(calibrator: Calibrator, scores: np.ndarray) -> None:
 def manifest_durations(table: ScoreTable, manifests: Sequence[str | os.PathLike]) -> dict[str, np.ndarray]:
     """`duration_qualities` of the trials; ValueError names utterances that no manifest has."""
     seconds = {u.utt_id: u.duration for manifest in manifests for u in read_manifest(manifest)}
-    sides = [side.tolist() for side in (table.enroll, table.test)]
-    if missing := sorted({name for side in sides for name in side if name not in seconds}):
+    both = Names.of(*table.sides)
+    names = both.table.to_pylist()
+    if missing := sorted({names[place] for place in np.unique(both.codes)} - seconds.keys()):
         raise ValueError(
             f"{', '.join(map(str, manifests))}: no duration of {len(missing)} utterances of the trials (such as "
             f"{', '.join(map(repr, missing[:3]))}); give the manifest of these trials"
         )
-    return duration_qualities(*([seconds[name] for name in side] for side in sides))
+    found = np.array([seconds.get(name, np.nan) for name in names])[both.codes]
+    return duration_qualities(*np.split(found, 2))
 
 
 def calibration_markdown(calibrator: Calibrator, unheard: Mapping) -> str:

@@ -151,7 +151,7 @@ class Calibrator:
         self, table: ScoreTable, qualities: Mapping[str, np.ndarray] | None = None, *, kind: str | None = None
     ) -> ScoreTable:
         """The table with LLRs for scores; see `llrs`."""
-        return ScoreTable(table.enroll, table.test, self.llrs(table.scores, qualities, kind=kind), table.labels)
+        return ScoreTable(*table.sides, self.llrs(table.scores, qualities, kind=kind), table.labels)
 
     def reaches(self, llr: float) -> bool:
         """Whether an LLR of these nats is well inside the bounds, where LLRs are not squeezed."""

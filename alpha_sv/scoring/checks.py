@@ -75,7 +75,9 @@ def speaker_codes(speakers: tuple[object, object], labels: np.ndarray, caller: s
     >>> speaker_codes((["b", "a"], ["b", "b"]), np.array([True, False]), "fit")[0].tolist()
     [[1, 0], [1, 1]]
     """
-    sides = [np.asarray(side, dtype=str) for side in speakers]
+    sides = [np.asarray(side) for side in speakers]
+    if any(side.dtype.kind not in "iu" for side in sides):  # else they are numbers of speakers
+        sides = [side.astype(str) for side in sides]
     for side in sides:
         if side.shape != labels.shape:
             raise ValueError(f"{caller}: speakers of shape {side.shape} for {len(labels)} trials; one per trial")
@@ -86,5 +88,10 @@ def speaker_codes(speakers: tuple[object, object], labels: np.ndarray, caller: s
             f"{caller}: trial {row} is labelled {int(labels[row])} but its speakers are '{sides[0][row]}' and "
             f"'{sides[1][row]}' ({wrong.size} such trials); use the speakers of this list"
         )
-    names, codes = np.unique(np.concatenate(sides), return_inverse=True)
+    both = np.stack(sides)
+    if both.dtype.kind in "iu" and both.size and 0 <= both.min() and both.max() < 1 << 24:  # no need to sort them
+        used = np.zeros(int(both.max()) + 1, dtype=bool)
+        used[both] = True
+        return (np.cumsum(used, dtype=np.int64) - 1)[both], int(used.sum())
+    names, codes = np.unique(both, return_inverse=True)
     return codes.reshape(2, -1), len(names)

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from alpha_sv.data.trials.files import ScoreTable, Trials
 from alpha_sv.files import InputError, atomic_write, input_key, read_npy
 from alpha_sv.scoring.cohort import cohort_statistics
-from alpha_sv.scoring.cosine import Store, store_rows
+from alpha_sv.scoring.cosine import Store, named_rows
 
 _ROWS = 4096  # utterances in one block of the cache, gathered from the store at a time
 _FORMAT = "alpha_sv.cohort_statistics/1"
@@ -75,9 +75,9 @@ def trial_statistics(
     >>> mean.round(2).tolist(), std.round(2).tolist()
     ([0.88], [0.08])
     """
-    names = [name for side in sides for name in getattr(trials, side).tolist()]
+    named = dict(zip(("enroll", "test"), trials.sides, strict=True))
     # in the order of the store: it is read once through, and trials in another order give the same blocks
-    rows, position = np.unique(store_rows(store, names), return_inverse=True)
+    rows, position = np.unique(named_rows(store, *(named[side] for side in sides)), return_inverse=True)
     prefix = None if cache is None else input_key(itertools.chain([_FORMAT, str(top_n)], _parts(cohort)))
     mean, std = np.empty(len(rows)), np.empty(len(rows))
     with tqdm(total=len(rows), unit="utt", desc="cohort", disable=None if progress else True) as bar:

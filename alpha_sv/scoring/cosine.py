@@ -13,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from alpha_sv.data.trials.files import ScoreTable, Trials
+from alpha_sv.data.trials.names import Names
 from alpha_sv.scoring.checks import as_numbers
 
 _BLOCK = 4096  # rows in float64 at a time: a few MB, whatever the number of pairs
@@ -97,9 +98,8 @@ def score_trials(trials: Trials, store: Store, chunk: int = 65536, progress: boo
     """
     if chunk < 1:
         raise ValueError(f"score_trials: chunk must be at least 1, got {chunk}")
-    enroll, test = trials.enroll.tolist(), trials.test.tolist()
-    rows = store_rows(store, enroll + test)
-    enroll_rows, test_rows = rows[: len(trials)], rows[len(trials) :]
+    enroll_rows, test_rows = named_rows(store, *trials.sides)
+    enroll, test = trials.enroll, trials.test
     scores = np.empty(len(trials))
     with tqdm(total=len(trials), unit="trial", desc="score", disable=None if progress else True) as bar:
         for start in range(0, len(trials), chunk):
@@ -108,7 +108,7 @@ def score_trials(trials: Trials, store: Store, chunk: int = 65536, progress: boo
                 store.matrix[enroll_rows[part]], store.matrix[test_rows[part]], enroll[part], test[part]
             )
             bar.update(len(enroll[part]))
-    return ScoreTable(trials.enroll, trials.test, scores, trials.labels)
+    return ScoreTable(*trials.sides, scores, trials.labels)
 
 
 def store_rows(store: Store, ids: Sequence[str]) -> np.ndarray:
@@ -123,6 +123,16 @@ def store_rows(store: Store, ids: Sequence[str]) -> np.ndarray:
             "extract their embeddings, or check that the paths in the list start at the data root"
         )
     return np.asarray(store.rows(ids), dtype=np.int64)
+
+
+def named_rows(store: Store, *sides: Names) -> list[np.ndarray]:
+    """Row numbers of each side in the store, int64 [N]; every name is looked up once. Errors as `store_rows`."""
+    both = Names.of(*sides)
+    used = np.zeros(len(both.table), dtype=bool)
+    used[both.codes] = True
+    rows = np.empty(len(both.table), dtype=np.int64)
+    rows[used] = store_rows(store, [name for name, there in zip(both.table.to_pylist(), used, strict=True) if there])
+    return np.split(rows[both.codes], np.cumsum([len(side) for side in sides])[:-1])
 
 
 def unit_rows(matrix: np.ndarray, what: str, ids: Sequence[str] | None = None, first: int = 0) -> np.ndarray:

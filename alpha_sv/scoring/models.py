@@ -159,7 +159,7 @@ def average_scores(table: ScoreTable, trials: Trials, models: Models) -> ScoreTa
     counts = _counts(trials, models)
     starts = np.cumsum(counts) - counts
     means = np.add.reduceat(table.scores, starts) / counts if len(trials) else np.empty(0)
-    return ScoreTable(trials.enroll, trials.test, means, trials.labels)
+    return ScoreTable(*trials.sides, means, trials.labels)
 
 
 def _known(trials: Trials, models: Models) -> set[str]:

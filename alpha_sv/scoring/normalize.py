@@ -145,13 +145,13 @@ def normalize_table(
         top = default_top_n(len(cohort)) if top_n is None else top_n
     stats = trial_statistics(table, store, cohort, top, sides, cache, progress)
     normalise = {"z-norm": z_norm, "t-norm": t_norm, "s-norm": s_norm, "as-norm": as_norm}[method]
-    return ScoreTable(table.enroll, table.test, normalise(table.scores, *stats), table.labels)
+    return ScoreTable(*table.sides, normalise(table.scores, *stats), table.labels)
 
 
 def _check_cosines(table: ScoreTable, store: Store) -> None:
     """Statistics of other embeddings than those scored, or of other scores, would make numbers without a meaning."""
     some = np.linspace(0, len(table) - 1, min(len(table), _CHECKED)).astype(np.int64)
-    cosines = score_trials(Trials(table.enroll[some], table.test[some]), store, progress=False).scores
+    cosines = score_trials(Trials(*(side.take(some) for side in table.sides)), store, progress=False).scores
     if (wrong := np.flatnonzero(~(np.abs(cosines - table.scores[some]) < _ROUNDING))).size:
         row = some[wrong[0]]
         raise ValueError(

@@ -40,7 +40,7 @@ def count_trials(labels: np.ndarray, speakers: tuple[np.ndarray, np.ndarray] | N
     independent, count = (targets, nontargets), None
     if speakers is not None:
         codes, count = speaker_codes(speakers, labels, "fit_calibration")
-        heard = (len(np.unique(codes[:, side])) for side in (labels, ~labels))
+        heard = (np.count_nonzero(np.bincount(codes[:, side].ravel())) for side in (labels, ~labels))
         independent = [min(n, math.sqrt(n * of)) for n, of in zip((targets, nontargets), heard, strict=True)]
     return {
         "targets": targets,

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from alpha_sv.device import device_for
 from alpha_sv.embedding.batches import embed_in_batches
 from alpha_sv.embedding.embedder import WaveformEmbedder
 from alpha_sv.exchange.load import Loaded, load_embedder
@@ -125,7 +126,7 @@ class SpeakerModel:
             self._said.add(rate)
 
 
-def load_model(source: str | os.PathLike, device: str = "cpu") -> SpeakerModel:
+def load_model(source: str | os.PathLike, device: str | None = None) -> SpeakerModel:
     """Load a speaker model.
 
     Parameters
@@ -133,8 +134,8 @@ def load_model(source: str | os.PathLike, device: str = "cpu") -> SpeakerModel:
     source : str or path-like
         A published model's name (`alpha-sv models` lists them; fetched on first use), a model folder of `alpha-sv
         train` or `alpha-sv import`, a SpeechBrain pretrained folder, or an .onnx file.
-    device : str
-        "cpu" or "cuda".
+    device : str, optional
+        "cpu", "cuda" or "cuda:1"; by default the first GPU if there is one, see `alpha_sv.device`.
 
     Raises
     ------
@@ -152,7 +153,4 @@ def load_model(source: str | os.PathLike, device: str = "cpu") -> SpeakerModel:
     (2, 16)
     """
     loaded = load_embedder(source)
-    try:
-        return SpeakerModel(loaded, device)
-    except (RuntimeError, AssertionError) as error:  # torch's: no such device, or a build without CUDA
-        raise ValueError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}; use cpu") from error
+    return SpeakerModel(loaded, device_for(loaded.embedder, device))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import subprocess
 import sys
@@ -117,3 +118,19 @@ def test_a_target_is_reached_only_everywhere(common):
     assert common.Target("t", 1.1, {"trained": 1.0, "random": 1.2}).row()[-1] == "**not reached**"
     assert common.Target("t", 9, {"trained": 8.0}, at_most=False).row()[-1] == "**not reached**"
     assert common.Target("t", 9, {}).row()[-1] == "not measured"
+
+
+@pytest.mark.slow
+def test_what_a_gpu_has_to_answer_is_asked_in_one_command_that_goes_on(tmp_path):
+    """On the CPU, at a size that shows that it runs: cut off after its first part, then finished."""
+    command = [sys.executable, FOLDER / "device.py", "--device", "cpu", "--quick", "--output", tmp_path]
+    assert subprocess.run([*command, "--seconds", "1"], capture_output=True).returncode == 1
+    assert "Not done, the same command goes on: tests" in (tmp_path / "device.md").read_text()
+    done = subprocess.run([*command, "--seconds", "3000"], capture_output=True, text=True)
+    found, page = json.loads((tmp_path / "device.json").read_text()), (tmp_path / "device.md").read_text()
+    assert done.returncode == 0, done.stderr
+    assert " passed" in page and "**no**" not in page and "Not done" not in page
+    assert set(found["parts"]) == {"tests", "repeats", "solver", "heads", "ecapa_c512 fp32", "ecapa_c512 bf16"}
+    assert max(row["error"] for row in found["parts"]["solver"].values()) < 1e-4
+    again = subprocess.run(command, capture_output=True, text=True)
+    assert again.returncode == 0 and not again.stderr and (tmp_path / "device.md").read_text() == page

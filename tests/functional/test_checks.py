@@ -36,6 +36,24 @@ def test_a_recipe_with_name_instead_of_new_is_told():
         compute_cost(torch.zeros(2, 3), torch.tensor([0, 1]))
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "losses.QMargin {alpha: 1.5}",
+        "losses.AMSoftmax {margin: .3}",
+        "heads.CosineHead",
+        "heads.SparseHead {loss: null}",
+    ],
+)
+def test_so_is_one_with_arguments_or_of_a_head(name):
+    from hyperpyyaml import load_hyperpyyaml
+
+    what, _, rest = name.partition(" ")
+    compute_cost = load_hyperpyyaml(f"compute_cost: !name:alpha_sv.{what}\n  {rest.strip('{}')}")["compute_cost"]
+    with pytest.raises(ValueError, match="!new:.*!name:"):
+        compute_cost(torch.zeros(2, 3), torch.tensor([0, 1]))
+
+
 def test_numbers_as_yaml_writes_them_are_numbers():
     assert QMargin(alpha="1.25", scale="1e1").scale == 10.0
     with pytest.raises(ValueError, match="alpha must be a number, got 'large'"):

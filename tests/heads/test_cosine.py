@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 from alpha_sv.heads import CosineHead, SparseHead
 from alpha_sv.losses import AAMSoftmax, QMargin
+from tests.fixtures.devices import LABELS, needs_a_real_gpu, needs_the_cpu
 
 
 def test_head_is_loss_of_cosines_and_trains_both_sides(device):
@@ -19,10 +20,11 @@ def test_head_is_loss_of_cosines_and_trains_both_sides(device):
     assert x.grad.abs().sum() > 0 and head.weight.grad.abs().sum() > 0
 
 
-def test_cosines_keep_float32_under_autocast():
+def test_cosines_keep_float32_under_autocast(device):
     """bfloat16 cosines put 0.12 of rounding in a logit at s = 30 (the peers compute them under autocast)."""
+    needs_a_real_gpu(device)
     head, x = CosineHead(64, 10, AAMSoftmax(30)), torch.randn(4, 64)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast(device, dtype=torch.bfloat16):
         plain = F.linear(F.normalize(x), F.normalize(head.weight))
         inside = head.cosines(x)
     assert plain.dtype == torch.bfloat16, "else this test shows nothing"
@@ -30,9 +32,10 @@ def test_cosines_keep_float32_under_autocast():
     torch.testing.assert_close(inside, head.cosines(x), rtol=0, atol=1e-6)
 
 
-def test_sizes_are_checked():
+def test_sizes_are_checked(device):
     with pytest.raises(ValueError, match="num_classes must be >= 1"):
         CosineHead(8, 0)
+    needs_the_cpu(device, LABELS)
     with pytest.raises(ValueError, match=r"\[0, 5\)"):
         CosineHead(8, 5)(torch.randn(2, 8), torch.tensor([0, 5]))
 

@@ -72,7 +72,7 @@ def test_uncoalesced_gradients_add_up(momentum):
     ours, optimizer, theirs, dense = optimisers(momentum)
     for _ in range(3):
         ours.grad = torch.sparse_coo_tensor(
-            [[5, 2, 5]], torch.ones(3, 3, dtype=torch.float64), (ROWS, 3), check_invariants=True
+            torch.tensor([[5, 2, 5]]), torch.ones(3, 3, dtype=torch.float64), (ROWS, 3), check_invariants=True
         )
         theirs.grad = ours.grad.to_dense()
         optimizer.step(), dense.step()

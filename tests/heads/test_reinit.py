@@ -24,7 +24,7 @@ def test_means_are_unit_and_equal_a_plain_loop():
     assert classes.tolist() == sorted(vectors)
     for mean, label in zip(means, classes.tolist(), strict=True):
         expected = torch.stack(vectors[label]).mean(0)
-        torch.testing.assert_close(mean, expected / expected.norm(), rtol=1e-6, atol=1e-7)
+        torch.testing.assert_close(mean, (expected / expected.norm()).cpu(), rtol=1e-6, atol=1e-7)
         assert mean.norm().item() == pytest.approx(1, abs=1e-12)
 
 
@@ -52,7 +52,7 @@ def test_classes_without_data_keep_their_prototype_and_the_optimiser_forgets(kin
     means, classes = class_means(batches(), 9)
     reinitialise(head, optimizer, means, classes)
     assert head.weight is weight and weight.requires_grad
-    torch.testing.assert_close(weight.data[classes], means.float())
+    torch.testing.assert_close(weight.data[classes].cpu(), means.float())
     others = [label for label in range(9) if label not in classes.tolist()]
     assert others and torch.equal(weight.data[others], before[others])
     assert not optimizer.state[weight]

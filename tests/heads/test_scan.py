@@ -10,6 +10,7 @@ from alpha_sv.heads import scan as scan_module
 from alpha_sv.heads.scan import scan_prototypes
 from alpha_sv.losses import A3M, QMargin, Sparsemax
 from tests.batteries.solvers import twin_heads, value_and_gradients
+from tests.fixtures.devices import needs_the_cpu
 
 
 def problem(rows=24, classes=3000, dim=48, seed=0, noise=1.0):
@@ -73,8 +74,9 @@ def worst_in_bfloat16():
     return e, *best
 
 
-def test_rounding_at_its_worst_leaves_no_active_class_out(monkeypatch):
+def test_rounding_at_its_worst_leaves_no_active_class_out(monkeypatch, device):
     """The unit roundoff of bfloat16 is 2⁻⁸; 3 roundings of 2⁻⁹ once was the allowance."""
+    needs_the_cpu(device, "the look in bfloat16 is taken on the CPU only")
     monkeypatch.setattr(scan_module, "has_fast_bfloat16", lambda device: True)
     monkeypatch.setattr(scan_module, "_CPU_CELLS", 1)
     e, error, w = worst_in_bfloat16()

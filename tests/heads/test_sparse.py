@@ -9,6 +9,7 @@ from alpha_sv.functional import solver
 from alpha_sv.heads import CosineHead, SparseHead, scan
 from alpha_sv.losses import A3M, AAMSoftmax, Entmax, MarginLoss, QMargin, Sparsemax
 from tests.batteries.solvers import counting, speech, twin_heads, value_and_gradients
+from tests.fixtures.devices import LABELS, needs_a_real_gpu, needs_the_cpu
 
 LOSSES = {
     **{f"QMargin {alpha}": (lambda alpha=alpha: QMargin(alpha, "auto", 0.2)) for alpha in (1.05, 1.25, 1.5, 2.0, 2.5)},
@@ -168,7 +169,8 @@ class LargestTensor(TorchDispatchMode):
         return out
 
 
-def test_never_holds_more_than_a_chunk_of_cosines(monkeypatch):
+def test_never_holds_more_than_a_chunk_of_cosines(monkeypatch, device):
+    needs_the_cpu(device, "a chunk is larger on a GPU; benchmarks/device.py measures the memory there")
     monkeypatch.setattr(scan, "_CPU_CELLS", 64 * 512)
     rows, classes = 64, 8192
     embeddings, labels = torch.randn(rows, 4, requires_grad=True), torch.randint(classes, (rows,))
@@ -229,7 +231,9 @@ def test_monitor_is_fed_while_training_only():
 @pytest.mark.parametrize(
     "labels, message", [([0, 5], r"\[0, 5\)"), ([-1, 0], "from -1"), ([0.0, 1.0], "integer"), ([0], "shape")]
 )
-def test_bad_labels_are_refused(labels, message):
+def test_bad_labels_are_refused(labels, message, device):
+    if isinstance(labels[0], int) and len(labels) == 2:
+        needs_the_cpu(device, LABELS)
     with pytest.raises(ValueError, match=message):
         SparseHead(8, 5)(torch.randn(2, 8), torch.tensor(labels))
 
@@ -278,17 +282,39 @@ def test_a_parametrised_weight_is_refused():
         (lambda p: torch.optim.AdamW(p), "AdamW with weight_decay cannot take.*PrototypeSGD"),
     ],
 )
-def test_an_optimizer_that_cannot_take_the_gradient_is_told_so(make, message):
+def test_an_optimizer_that_cannot_take_the_gradient_is_told_so(make, message, device):
     head = SparseHead(8, 300)
     head(torch.randn(3, 8), torch.tensor([0, 1, 2])).backward()
     with pytest.raises(ValueError, match=message):
         make(head.parameters()).step()
-    with pytest.raises(ValueError, match="clip_grad_norm_"):
-        torch.nn.utils.clip_grad_value_(head.parameters(), 1.0)
+    for together in (None, False):
+        with pytest.raises(ValueError, match="clip_grad_norm_"):
+            torch.nn.utils.clip_grad_value_(head.parameters(), 1.0, foreach=together)
+    needs_a_real_gpu(device)
     torch.nn.utils.clip_grad_norm_(head.parameters(), 1.0)
     for fit in (torch.optim.SGD(head.parameters(), 0.1), torch.optim.SparseAdam(list(head.parameters()))):
         fit.step()
     torch.optim.AdamW(torch.nn.Linear(2, 2).parameters()).step()
+
+
+def test_it_is_told_before_a_closure_makes_the_first_gradient():
+    """As Lightning steps; torch would say that Adam has no sparse gradients."""
+    head, dense = SparseHead(8, 300), SparseHead(8, 300, QMargin(1.0))
+    for one in (head, dense):
+        optimizer = torch.optim.Adam(one.parameters())
+        optimizer.step()  # nothing to do
+
+        def closure(one=one):
+            loss = one(torch.randn(3, 8), torch.tensor([0, 1, 2]))
+            loss.backward()
+            return loss
+
+        if one is dense:
+            optimizer.step(closure)
+        else:
+            for arguments, options in (((closure,), {}), ((), {"closure": closure})):
+                with pytest.raises(ValueError, match="Adam cannot take the sparse gradient.*PrototypeSGD"):
+                    optimizer.step(*arguments, **options)
 
 
 def test_distributed_data_parallel_around_it_is_refused_and_around_the_embedder_alone_works(tmp_path):

@@ -69,6 +69,24 @@ def test_bf16_that_the_cpu_only_emulates_is_warned_of(native, precision, warned,
     assert ("no bfloat16 instructions" in caplog.text) == warned
 
 
+@pytest.mark.parametrize("option", [["--device=cuda"], []])
+def test_each_process_of_torchrun_computes_on_its_own_gpu(option, tree, tmp_path, monkeypatch):
+    """All of them were on the first one; seen by what is passed to torch."""
+
+    class Placed(Exception):
+        pass
+
+    def place(device):
+        raise Placed(device)
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "set_device", place)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    with pytest.raises(Placed, match="cuda:3"):
+        read_arguments([*arguments(tree, tmp_path), *option])
+
+
 @pytest.mark.parametrize("factor", [2, 4])
 def test_accumulated_batches_take_the_steps_of_one_large_batch(factor, tree, tmp_path):
     """To rounding where no batch statistics are: prototypes on a fixed embedding. With 4, the 2 batches that are left

@@ -168,7 +168,7 @@ def test_what_is_no_model_is_said(source, reason):
 
 def test_a_device_that_is_not_there_is_said(tmp_path):
     small_embedder().save(tmp_path)
-    with pytest.raises(ValueError, match="device 'cud' cannot be used|device 'meta'"):
+    with pytest.raises(ValueError, match="device must be cpu, cuda or cuda:NUMBER, got 'cud'"):
         load_model(tmp_path, device="cud")
 
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as csv
 
-from alpha_sv.data.trials.layouts import Layouts, Roles, fitting, label_values
+from alpha_sv.data.trials.layouts import Layouts, Roles, fitting, is_number, label_values
 from alpha_sv.data.trials.names import Names
 from alpha_sv.data.trials.plain import TextTable
 from alpha_sv.data.trials.text import BLOCK, Text
@@ -64,11 +64,18 @@ def read_columns(text: Text, layouts: Layouts, layout: str | None, head: int = 1
     if len(results) != 1:
         raise Unreadable
     [(roles, columns)] = results
-    scores = columns.get("scores")
-    if not (begun.header or layout) and scores is not None and "labels" not in columns:
-        if np.isin(scores, (0, 1)).all():  # labels, or scores that look like them
-            raise Unreadable
+    if not (begun.header or layout) and _doubtful(columns, begun.mark):
+        raise Unreadable
     return columns
+
+
+def _doubtful(columns: dict, mark: str | None) -> bool:
+    """Whether these may be other columns than they seem: whatever `plain.doubtful` doubts, and maybe more."""
+    scores, labelled = columns.get("scores"), "labels" in columns
+    if scores is not None:
+        return bool(np.isin(scores, (0, 1)).all() if not labelled else mark and (scores == np.floor(scores)).all())
+    sides = () if labelled else (columns[side] for side in ("enroll", "test"))
+    return any(all(map(is_number, side.table.take(pa.array(np.unique(side.codes))).to_pylist())) for side in sides)
 
 
 def _read(blocks: Iterable[bytes], begun: TextTable, roles: Roles, sure: bool | None) -> dict:

@@ -3,17 +3,18 @@
     trial lists   voxceleb     label enroll test
                   kaldi        enroll test label
                   unlabeled    enroll test
-    score files   speechbrain  enroll test label score
+    score files   voxceleb     label enroll test score    a trial list with the score behind
+                  speechbrain  enroll test label score
                   wespeaker    enroll test score label
                   voxsrc       score enroll test        the order of VoxSRC submissions
                   unlabeled    enroll test score        Kaldi
 
 Or the first line names the columns, in any order: `label enroll test gender nationality`. Columns of a trial
-list beyond these three are conditions. A header is a line with both words, enroll and test, or NIST's modelid and
-segmentid, in capitals or not.
+list beyond these three are conditions. A header is a line with both words, enroll and test, or others for them
+(modelid and segmentid of NIST, test_path, utt1 and utt2 beside label or score), in capitals or not.
 
 Columns are separated by white space, or by commas or semicolons. A label is 0 | 1 or nontarget | target; other
-words, such as imp | tgt or False | True, are labels if the file has both of a pair.
+words, such as imp | tgt or False | True, are labels if the file has one word for each kind.
 
 The layout is a property of the whole file, never of a line: a column is a label column only if all its
 entries are labels of one vocabulary, and a score column only if all are numbers, so one odd line is an error
@@ -36,6 +37,7 @@ TRIAL_LAYOUTS: Layouts = {
     "unlabeled": ("enroll", "test"),
 }
 SCORE_LAYOUTS: Layouts = {
+    "voxceleb": ("label", "enroll", "test", "score"),
     "speechbrain": ("enroll", "test", "label", "score"),
     "wespeaker": ("enroll", "test", "score", "label"),
     "voxsrc": ("score", "enroll", "test"),
@@ -44,34 +46,43 @@ SCORE_LAYOUTS: Layouts = {
 LONGEST_NAME = 4096  # characters; a path has no more
 FOREIGN_TO_NAMES = r"[\pZ\p{Cc}\x{FEFF}]"  # of RE2: white space, control characters, a byte-order mark
 
-# (nontarget, target); the first two are labels wherever they stand, the others if the file has both words
-VOCABULARIES = (
-    ("0", "1"),
+# (nontarget, target); the first two are labels wherever they stand, the others if the file has both; of words, any
+# of the first kind goes with any of the second
+NUMBERS = (("0", "1"), ("-1", "1"), ("-1", "+1"), ("0.0", "1.0"), ("-1.0", "1.0"))
+WORDS = (
     ("nontarget", "target"),
-    ("-1", "1"),
     ("false", "true"),
     ("imp", "tgt"),
-    ("non", "tgt"),
+    ("non", "tar"),
     ("nontgt", "tgt"),
-    ("non-target", "target"),
     ("impostor", "genuine"),
-    ("imposter", "genuine"),
+    ("imposter", "gen"),
     ("impostor", "client"),
     ("different", "same"),
     ("diff", "same"),
+    ("differentspeaker", "samespeaker"),
+    ("diffspeaker", "samespeaker"),
     ("nonmatch", "match"),
-    ("non-match", "match"),
+    ("mismatch", "match"),
     ("nonmated", "mated"),
-    ("non-mated", "mated"),
     ("negative", "positive"),
     ("neg", "pos"),
     ("no", "yes"),
+    ("n", "y"),
+    ("n", "p"),
+    ("f", "t"),
 )
-_SURE = 2
-_HEADS = {"enrol": "enroll", "modelid": "enroll", "segmentid": "test", "segment": "test", "targettype": "label"}
-_HEADS |= {"llr": "score", "scores": "score", "key": "label", "target": "label", "labels": "label"}
+SURE = (NUMBERS[0], WORDS[0])
+_NEGATIVE, _POSITIVE = ({pair[kind] for pair in WORDS} for kind in (0, 1))
+_HEADS = {"enrol": "enroll", "enrollment": "enroll", "enrolment": "enroll", "model": "enroll", "segment": "test"}
+_HEADS |= {"llr": "score", "scores": "score", "similarity": "score", "cosine": "score"}
+_HEADS |= {"key": "label", "target": "label", "labels": "label", "targettype": "label", "istarget": "label"}
 _HEADS |= {role: role for role in ("enroll", "test", "label", "score")}
+_SIDE = re.compile("(enroll|enrol|enrollment|enrolment|model|test|segment)(id|utt|utterance|file|path|wav)")
+_NUMBERED = re.compile("(?:utt|utterance|file|path|wav|audio|segment|enroll|test)(?:id)?([12])")
+_BESIDE = {"label", "labels", "score", "scores", "key"}  # a name such as utt1 is one of a column beside these only
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(inf|infinity|nan)", re.ASCII | re.IGNORECASE)
+_WRAPPED = re.compile(r"(?:tensor|array)?[\[\]()\"'{}<>=:%]*([+\u2212-]?[\d.]+)[\[\]()\"'{}<>=:%]*", re.ASCII)
 _COMMA = re.compile(r"[+-]?\d*,\d+(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
 
@@ -81,7 +92,16 @@ def header_roles(fields: Sequence[str]) -> Roles | None:
     >>> header_roles(["modelid", "segmentid", "side", "LLR"]), header_roles(["a.wav", "b.wav", "1"])
     (('enroll', 'test', 'side', 'score'), None)
     """
-    roles = tuple(_HEADS.get(field.lower().replace("_", ""), field) for field in fields)
+    plain = [_letters(field) for field in fields]
+    numbered = not _BESIDE.isdisjoint(plain)
+
+    def role(word: str, otherwise: str) -> str:
+        if numbered and (found := _NUMBERED.fullmatch(word)):
+            return ("enroll", "test")[int(found[1]) - 1]
+        side = _SIDE.fullmatch(word)
+        return _HEADS.get(side[1] if side else word, otherwise)
+
+    roles = tuple(map(role, plain, fields))
     return roles if {"enroll", "test"}.issubset(roles) else None
 
 
@@ -124,12 +144,29 @@ def label_values(words: Collection[str], sure: bool, part: bool = False) -> dict
     """
     if len(words) > 8:
         return None
-    found = {word: word if sure else word.lower() for word in words}
+    found = {word: word if sure else plain_label(word) for word in words}
     used = set(found.values())
-    for pair in VOCABULARIES[: _SURE if sure else None]:
+    for pair in SURE if sure else NUMBERS:
         if used <= set(pair) and (sure or part or len(used) == 2):
             return {word: plain == pair[1] for word, plain in found.items()}
+    negative, positive = used & _NEGATIVE, used & _POSITIVE
+    if not sure and len(negative) + len(positive) == len(used) and max(len(negative), len(positive)) == 1:
+        if part or negative and positive:
+            return {word: plain in positive for word, plain in found.items()}
     return None
+
+
+def plain_label(word: str) -> str:
+    """A label as `NUMBERS` and `WORDS` have it.
+
+    >>> plain_label("Non-Target"), plain_label("same_speaker"), plain_label("-1")
+    ('nontarget', 'samespeaker', '-1')
+    """
+    return word if word[-1:].isdigit() else _letters(word)
+
+
+def _letters(word: str) -> str:
+    return word.lower().replace("_", "").replace("-", "")
 
 
 def fitting(columns: Sequence[Sequence[str]], layouts: Layouts, part: bool = False) -> tuple[dict[str, Roles], bool]:
@@ -164,16 +201,17 @@ def first_misfit(columns: Sequence[Sequence[str]], roles: Roles) -> tuple[int, s
     for role, column in zip(roles, columns, strict=True):
         if role == "label" and label_values(set(column), True) is None and label_values(set(column), False) is None:
             pair = _likely(column)
-            row = next((row for row, word in enumerate(column) if word.lower() not in pair), 0)
+            row = next((row for row, word in enumerate(column) if plain_label(word) not in pair), 0)
             known = " | ".join(pair)
-            if column[row].lower() in pair:  # all of them are of a pair of which the file has one word only
-                known = (
-                    f"{' | '.join(VOCABULARIES[0])} or {' | '.join(VOCABULARIES[1])}, and the file has no other word"
-                )
+            if plain_label(column[row]) in pair:  # all of them are of a pair of which the file has one word only
+                known = f"{' | '.join(SURE[0])} or {' | '.join(SURE[1])}, and the file has no other word"
             found = row, f"label {short(column[row])!r} is not one of {known}"
         elif role == "score" and (row := next((r for r, x in enumerate(column) if not is_number(x)), None)) is not None:
-            comma = _COMMA.fullmatch(column[row])
-            remedy = f"write {column[row].replace(',', '.')}, with a point" if comma else "repair or remove the line"
+            remedy = "repair or remove the line"
+            if _COMMA.fullmatch(column[row]):
+                remedy = f"write {column[row].replace(',', '.')}, with a point"
+            elif wrapped := _WRAPPED.fullmatch(column[row]):
+                remedy = f"write {wrapped[1].replace(chr(0x2212), '-')} and nothing else"
             found = row, f"score {short(column[row])!r} is not a number; {remedy}"
         if found:
             break
@@ -181,19 +219,21 @@ def first_misfit(columns: Sequence[Sequence[str]], roles: Roles) -> tuple[int, s
 
 
 def likeliest(columns: Sequence[Sequence[str]], layouts: Layouts) -> Roles:
-    """The layout with most readable entries; a number with a decimal comma can be read by people, so it counts."""
+    """The layout with most readable entries, of equals the last; what people can read as a number counts."""
 
     def readable(roles: Roles) -> int:
         count = 0
         for role, column in zip(roles, columns, strict=True):
             if role == "label":
                 pair = _likely(column)
-                count += sum(word.lower() in pair for word in column)
+                count += sum(plain_label(word) in pair for word in column)
             elif role == "score":
-                count += sum(1 for text in column if is_number(text) or _COMMA.fullmatch(text))
+                count += sum(
+                    1 for text in column if is_number(text) or _COMMA.fullmatch(text) or _WRAPPED.fullmatch(text)
+                )
         return count
 
-    return max((roles for roles in layouts.values() if len(roles) == len(columns)), key=readable)
+    return max([roles for roles in layouts.values() if len(roles) == len(columns)][::-1], key=readable)
 
 
 def hint(columns: Sequence[Sequence[str]], layouts: Layouts, row: int) -> str:
@@ -206,6 +246,11 @@ def hint(columns: Sequence[Sequence[str]], layouts: Layouts, row: int) -> str:
                 f"utterances; if a bona fide utterance of the speaker is the target, make a list of it: "
                 f"awk '{{print (${place} == \"spoof\" ? 0 : 1), $1, $2}}'"
             )
+        if "spoof" in words and words <= {"spoof", "target", "nontarget"}:
+            return (
+                f"This looks like trials of ASVspoof (column {place} is target | nontarget | spoof); leave the spoofs "
+                f'out: awk \'${place} != "spoof" {{print (${place} == "target"), $1, $2}}\''
+            )
     if row == 0 < len(columns[0]) - 1 and fitting([column[1:] for column in columns], layouts)[0]:
         return "If line 1 is a header, name its columns enroll, test, label, score"
     return ""
@@ -217,6 +262,9 @@ def short(text: str, most: int = 100) -> str:
 
 
 def _likely(column: Sequence[str]) -> tuple[str, str]:
-    """The vocabulary that most of a column is of; of equals, that of the first entry."""
-    counts = Counter(map(str.lower, column))
-    return max(VOCABULARIES, key=lambda pair: (sum(counts[word] for word in pair), column[0].lower() in pair))
+    """The two labels that most of a column are; of equals, those of the first entry."""
+    counts = Counter(map(plain_label, column))
+    best = [max(kind, key=lambda word: (counts[word], word)) for kind in (_NEGATIVE, _POSITIVE)]
+    pairs = [*NUMBERS, *WORDS, *([(best[0], best[1])] if all(counts[word] for word in best) else [])]
+    first = plain_label(column[0])
+    return max(pairs, key=lambda pair: (sum(counts[word] for word in pair), first in pair))

@@ -6,9 +6,10 @@ where that one gives up.
 
 from __future__ import annotations
 
+import csv
 import re
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -22,12 +23,13 @@ from alpha_sv.data.trials.layouts import (
     fitting,
     header_roles,
     hint,
+    is_number,
     label_values,
     likeliest,
     separator,
     short,
 )
-from alpha_sv.files import InputError
+from alpha_sv.files import InputError, reading
 
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufeff]")
 
@@ -60,6 +62,8 @@ class TextTable:
                 if header:
                     continue
             if len(fields) != len(columns):
+                if len(lines) < 2 and first[1][0][:1] in "#%;/":
+                    raise InputError(f"{path}:{first[0]}: '{short(' '.join(first[1]))}' is a comment; remove the line")
                 raise InputError(
                     f"{path}:{number}: {len(fields)} columns where line {first[0]} has {len(columns)} "
                     f"(line: '{short(' '.join(fields), 200)}'); every line needs the same columns, no identifier may "
@@ -141,12 +145,8 @@ class TextTable:
                 f"by a first line such as '{' '.join(next(iter(found.values())))}'",
             )
         [(name, roles)] = found.items()
-        if "score" in roles and "label" not in roles and set(self.columns[roles.index("score")]) <= {"0", "1"}:
-            self.fail(
-                0,
-                f"every score is 0 or 1, which looks like labels; {otherwise}. If these are scores, say so with "
-                f"layout={name} (--layout {name})",
-            )
+        if doubt := doubtful(dict(zip(roles, self.columns, strict=True)), self.mark):
+            self.fail(0, f"{doubt}; {otherwise}. If not, say so with layout={name} (--layout {name})")
         return roles
 
     def _finite(self, column: list[str]) -> np.ndarray:
@@ -167,21 +167,41 @@ def _lines(path: str, blocks: Iterable[bytes]) -> Iterable[str]:
             raise InputError(f"{path}: not UTF-8 text (line {line}: {error.reason}); give a plain text list") from error
         if found := _CONTROL.search(text):
             line = before + text.count("\n", 0, found.start()) + 1
-            wide = "; UTF-16 text needs its byte-order mark" if found[0] == "\0" else ""
             raise InputError(
-                f"{path}:{line}: the control character {found[0]!r} can be no part of a list; remove it{wide}"
+                f"{path}:{line}: the control character {found[0]!r} can be no part of a list; remove it, or save the "
+                "file as UTF-8 text"
             )
         yield from text.removesuffix("\n").split("\n")
         before += block.count(b"\n")
 
 
+def doubtful(columns: Mapping[str, Sequence[str]], mark: str | None) -> str:
+    """What a file of a layout found from its lines may be instead, or ""; `columns` by role."""
+    scores, sides = columns.get("score"), [columns["enroll"], columns["test"]]
+    if scores is None and "label" not in columns:
+        for what, side in zip(("enroll", "test"), sides, strict=True):
+            if all(map(is_number, side)) and (set(side) <= {"0", "1"} or not all(map(str.isdigit, side))):
+                return f"every name of the column '{what}' is a number, which looks like labels or scores"
+    elif scores is not None and "label" not in columns and set(scores) <= {"0", "1"}:
+        return "every score is 0 or 1, which looks like labels"
+    elif (
+        scores is not None and mark == "," and list(columns)[2:] == ["label", "score"] and all(map(str.isdigit, scores))
+    ):
+        return "labels and scores may be the two parts of numbers with a decimal comma, such as 0,51"
+    return ""
+
+
 def _unquoted(path: str, number: int, line: str, mark: str) -> list[str]:
-    fields = [field.strip() for field in line.split(mark)]
-    fields = [f[1:-1] if len(f) > 1 and f[0] == f[-1] == '"' else f for f in fields]
+    fields = line.split(mark)
+    if '"' in line:
+        with reading(f"{path}:{number}", "give each line whole, with two quotes for one in a name"):
+            [fields] = csv.reader([line], delimiter=mark, skipinitialspace=True, strict=True)
+    fields = [field.strip() for field in fields]
     for field in fields:
         if '"' in field or field.split() != [field]:
+            index = "; if the first column numbers the lines, leave it out (pandas: index=False)" * (not fields[0])
             raise InputError(
                 f"{path}:{number}: the field {short(field)!r} between '{mark}' is empty, or has white space or a quote "
-                f"(line: '{short(line, 200)}'); give one name or number in each field"
+                f"(line: '{short(line, 200)}'); give one name or number in each field{index}"
             )
     return fields

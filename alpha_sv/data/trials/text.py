@@ -1,4 +1,4 @@
-"""The text of a list, whatever it came in: UTF-8 or UTF-16, packed by gzip or not, with any line ends, by blocks.
+"""The text of a list, whatever it came in: UTF-8, UTF-16 or UTF-32, gzip or not, with any line ends, by blocks.
 
 A list of ten million lines does not fit into memory as Python strings, so it is passed on in blocks of whole lines,
 with "\\n" as the line end and without a byte-order mark.
@@ -19,6 +19,18 @@ from alpha_sv.files import InputError, reading
 
 BLOCK = LONGEST_LINE = 1 << 24
 _PACKED = {b"PK\x03\x04": "zip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PAR1": "parquet"}
+_PACKED |= {b"\x1f\x8b": "gzip"}
+_ELSE = {
+    b"\x93numpy": "a numpy array",
+    b"\x89hdf": "an HDF5 file",
+    b"\xd0\xcf\x11\xe0": "an Excel file",
+    b"%pdf": "a PDF",
+    b"<!doctype": "a web page",
+    b"<html": "a web page",
+    b"version https://git-lfs": "a pointer of Git LFS ('git lfs pull' gets the list)",
+}
+_MARKS = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codecs.BOM_UTF16_LE: "utf-16"}  # in this order
+_MARKS |= {codecs.BOM_UTF16_BE: "utf-16"}
 _REMEDY = "give a plain text list"
 
 
@@ -87,15 +99,27 @@ class Text:
             start = _start(file)
             if kind := next((kind for magic, kind in _PACKED.items() if start.startswith(magic)), None):
                 raise InputError(f"{self.path}: not UTF-8 text but packed ({kind}); unpack it first")
+            if kind := next((kind for magic, kind in _ELSE.items() if start.lower().startswith(magic)), None):
+                raise InputError(f"{self.path}: no list but {kind}; {_REMEDY}")
             if start.startswith(codecs.BOM_UTF8):
                 file.read(len(codecs.BOM_UTF8))
-            elif start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-                file = _Recoded(self.path, io.TextIOWrapper(file, encoding="utf-16", newline=""))
+            elif encoding := _wide(start):
+                file = _Recoded(self.path, io.TextIOWrapper(file, encoding=encoding, newline=""))
             yield file
 
 
+def _wide(start: bytes) -> str | None:
+    """UTF-16 or UTF-32, if it is that: by a byte-order mark, or by the zeros in every other byte of ASCII letters."""
+    if encoding := next((encoding for mark, encoding in _MARKS.items() if start.startswith(mark)), None):
+        return encoding
+    for encoding, high in (("utf-16-be", 0), ("utf-16-le", 1)):
+        if len(start) > 3 and not any(start[high::2]) and all(start[1 - high :: 2]):
+            return encoding
+    return None
+
+
 class _Recoded:
-    """UTF-16 as UTF-8."""
+    """Wide text as UTF-8."""
 
     def __init__(self, path: str, text: TextIO):
         self._path, self._text = path, text
@@ -104,11 +128,11 @@ class _Recoded:
         try:
             return self._text.read(size // 2).encode()
         except UnicodeError as error:
-            raise InputError(f"{self._path}: not UTF-8 text, and damaged as UTF-16 ({error}); {_REMEDY}") from error
+            raise InputError(f"{self._path}: not UTF-8 text, and damaged as wide text ({error}); {_REMEDY}") from error
 
 
 def _start(file: IO[bytes]) -> bytes:
-    start = file.read(8)
+    start = file.read(64)
     file.seek(0)
     return start
 

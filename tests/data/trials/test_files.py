@@ -104,7 +104,7 @@ def test_an_ambiguous_file_needs_the_layout(given, read, text, layout, column):
     [
         (read_trials, "1 a b\n0 a c\n2 a d\n", "list.txt:3: label '2'"),
         (read_trials, "\n1 a b\n\n0 a c d\n", "list.txt:4: 4 columns where line 2 has 3"),
-        (read_trials, "a b target\na c impostor\n", "list.txt:2: label 'impostor'"),
+        (read_trials, "a b target\na c guest\n", "list.txt:2: label 'guest'"),
         (read_trials, "a b target\na c 0\n", "list.txt:2: label '0'"),  # two vocabularies in one file
         (read_trials, "a b 1 0.5\n", "list.txt:1: 4 columns fit no layout .*no trial list"),
         (read_trials, "a\nb\n", "list.txt:1: 1 columns fit no layout"),
@@ -188,7 +188,7 @@ def test_a_missing_label_is_an_error_not_a_guess(given):
 def test_a_file_that_is_not_text_is_named(tmp_path):
     path = tmp_path / "scores.npy"
     np.save(path, np.ones(3))
-    with pytest.raises(ValueError, match="scores.npy: not UTF-8 text"):
+    with pytest.raises(ValueError, match="scores.npy: no list but a numpy array"):
         read_scores(path)
 
 

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import itertools
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alpha_sv.data.trials.files import read_scores, read_trials
-from alpha_sv.data.trials.layouts import VOCABULARIES, is_number
+from alpha_sv.data.trials.layouts import NUMBERS, WORDS, is_number
 from alpha_sv.files import InputError
 
 
@@ -32,8 +33,18 @@ def stream(text):
         b"\xfe\xff" + "a b 0.5 target\na c -1e-3 nontarget".encode("utf-16-be"),
         "a b 0.5 target\ra c -1e-3 nontarget",  # an old Mac
         "a b 0.5 target\n\u3000\na\u00a0c\u2003-1e-3 nontarget\n",
-        *(f"a b 0.5 {yes}\na c -1e-3 {no}\n" for no, yes in VOCABULARIES),
-        *(f"a b {yes.upper()} 0.5\na c {no.title()} -1e-3\n" for no, yes in VOCABULARIES if yes != "1"),
+        "a b 0.5 target\na c -1e-3 nontarget\n".encode("utf-16-le"),  # no byte-order mark, but every other byte 0
+        "a b 0.5 target\na c -1e-3 nontarget\n".encode("utf-16-be"),
+        "a b 0.5 target\na c -1e-3 nontarget\n".encode("utf-32"),
+        "1 a b 0.5\n0 a c -1e-3\n",
+        "label;score;enroll_path;test_path\n1;0.5;a;b\n0;-1e-3;a;c\n",
+        "file1,file2,score,label\na,b,0.5,1\na,c,-1e-3,0\n",
+        "Utt_1 Utt_2 key LLR\na b 1 0.5\na c 0 -1e-3\n",
+        "enrollment_id test_id is_target similarity\na b True 0.5\na c FALSE -1e-3\n",
+        *(f"a b 0.5 {yes}\na c -1e-3 {no}\n" for no, yes in NUMBERS + WORDS),
+        *(f"a b {yes.upper()} 0.5\na c {no.title()} -1e-3\n" for no, yes in WORDS),
+        *(f"a b 0.5 {yes}\na c -1e-3 {no}\n" for (no, _), (_, yes) in itertools.pairwise(WORDS)),  # any with any
+        "a b 0.5 Same_Speaker\na c -1e-3 different-speaker\n",
     ],
 )
 def test_one_table_in_many_forms(content):
@@ -64,8 +75,8 @@ def test_one_table_in_many_forms(content):
         (read_trials, "1 a b\n0 a c\0\n", r":2: the control character '\\x00'"),
         (read_trials, "1 a b\n0 a c\x1b[0m\n", r":2: the control character '\\x1b'"),
         (read_trials, "1 a b\n\ufeff0 a c\n", r":2: the control character '\\ufeff'"),
-        (read_trials, "1 a b\n0 a c\n".encode("utf-16-le"), "UTF-16 text needs its byte-order mark"),
-        (read_trials, "1 a b\n".encode("utf-16")[:-1], "damaged as UTF-16"),
+        (read_trials, "1 a b\n0 a c\n".encode("utf-32-le"), "control character .*save the file as UTF-8"),
+        (read_trials, "1 a b\n".encode("utf-16")[:-1], "damaged as wide text"),
         (read_trials, gzip.compress(b"1 a b\n0 a c\n", mtime=0)[:-4], "damaged .*end-of-stream"),
         (read_trials, gzip.compress(b"1 a b\n" * 99, mtime=0)[:20] + b"\0\0\0\0\0\0\0\0\0\0\0\0", "damaged"),
         (read_trials, b"PK\x03\x04" + bytes(30), "zip.*unpack it first"),
@@ -74,12 +85,49 @@ def test_one_table_in_many_forms(content):
         (read_trials, b"a" * (1 << 25), ":1: a line of more than 16 MiB"),
         (read_trials, "1,a,b\n0,a,c d\n", ":2: the field 'c d' between ','"),
         (read_trials, "1,a,b\n0,,c\n", ":2: the field '' between ','"),
-        (read_trials, '1,a,b\n0,"a,b",c\n', ":2: the field '\"a' between ','"),
+        (read_trials, '1,a,b\n0,"a ""b""",c\n', ":2: the field 'a \"b\"' between ','"),
+        (read_trials, '1,a,b\n0,"a,c\n', ":2: damaged .*each line whole"),
+        (read_scores, ",enroll,test,score\n0,a,b,0.5\n", ":1: the field '' .*numbers the lines.*index=False"),
+        (read_scores, "a b \u22120.5\na c 0.3\n", ":1: score '\u22120.5' is not a number; write -0.5 and nothing else"),
+        (read_scores, "a b tensor(0.5)\na c tensor(0.3)\n", r":1: score 'tensor\(0.5\)' .*write 0.5"),
+        (read_scores, "a b 51%\na c 30%\n", ":1: score '51%' is not a number"),
+        (read_scores, "# scores of a model\na b 0.5\na c 0.3\n", ":1: '# scores of a model' is a comment; remove"),
+        (
+            read_scores,
+            "a,b,0,51\na,c,1,20\n",
+            ":1: labels and scores may be the two parts of numbers with a decimal comma",
+        ),
+        (read_scores, "1 0 1 0.5\n0 1 0 0.3\n", ":1: every line fits the layouts voxceleb and speechbrain"),
+        (read_trials, "LA_1 -3.2\nLA_2 4.1\n", ":1: every name of the column 'test' is a number"),
+        (read_trials, "a 1\nb 0\n", ":1: every name of the column 'test' is a number, which looks like labels"),
+        (read_trials, "LA_1 E_1 bonafide target\nLA_1 E_2 A07 spoof\n", "ASVspoof .column 4 .*leave the spoofs out"),
+        (
+            read_trials,
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 12345\n",
+            "Git LFS .*git lfs pull",
+        ),
+        (read_trials, b"<!DOCTYPE html>\n<html>404</html>", "no list but a web page"),
+        (read_trials, b"\x93NUMPY\x01\0", "no list but a numpy array"),
+        (read_trials, gzip.compress(gzip.compress(b"1 a b\n", mtime=0), mtime=0), "packed .gzip.; unpack it first"),
     ],
 )
 def test_the_error_names_the_right_line_column_and_remedy(read, content, expected):
     with pytest.raises(InputError, match=f"<stream>.*{expected}"):
         read(stream(content))
+
+
+@pytest.mark.parametrize(
+    ("read", "content", "layout", "column", "expected"),
+    [
+        (read_scores, "a,b,0,51\na,c,1,20\n", "speechbrain", "scores", [51, 20]),
+        (read_trials, "LA_1 -3.2\nLA_2 4.1\n", "unlabeled", "test", ["-3.2", "4.1"]),
+        (read_trials, "1001 1002\n1001 1003\n", None, "test", ["1002", "1003"]),  # numbers, but no labels or scores
+        (read_scores, 'enroll,test,score\n"a,1","b",0.5\n', None, "enroll", ["a,1"]),
+        (read_trials, "utt1 utt2 target\nutt1 utt3 nontarget\n", None, "test", ["utt2", "utt3"]),  # no header
+    ],
+)
+def test_what_may_be_something_else_is_read_when_it_is_said(read, content, layout, column, expected):
+    assert getattr(read(stream(content), layout=layout), column).tolist() == expected
 
 
 def test_conditions_of_a_nist_key_are_kept():
