@@ -35,6 +35,8 @@ from alpha_sv.files import sha256_file
 logger = logging.getLogger(__name__)
 
 _PENDING = METAFNAME + ".pending"
+# in C where PyYAML has it: every save reads the metafiles of all checkpoints, a dozen times
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class SafeCheckpointer(Checkpointer):
@@ -44,7 +46,7 @@ class SafeCheckpointer(Checkpointer):
         checkpoint = super().save_checkpoint(*args, **kwargs)
         if if_main_process():
             pending = checkpoint.path / _PENDING
-            meta = _load_yaml(pending)
+            meta = yaml.safe_load(pending.read_text(encoding="utf-8"))
             parts = sorted(file for file in checkpoint.path.iterdir() if file != pending)
             meta["files"] = {file.name: {"bytes": file.stat().st_size, "sha256": sha256_file(file)} for file in parts}
             pending.write_text(yaml.safe_dump(meta), encoding="utf-8")
@@ -137,15 +139,10 @@ class SafeCheckpointer(Checkpointer):
                 shutil.rmtree(folder)
 
 
-def _load_yaml(path: Path) -> dict:
-    # in C where PyYAML has it: every save reads the metafiles of all checkpoints, a dozen times
-    return yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-
-
 def _read(folder: Path) -> Checkpoint | None:
     """A checkpoint, if its metafile is there and every file that it lists has its size."""
     try:
-        meta = _load_yaml(folder / METAFNAME)
+        meta = yaml.load((folder / METAFNAME).read_text(encoding="utf-8"), _LOADER)
         files, _ = meta["files"], (meta["unixtime"], meta["end-of-epoch"])
         paramfiles = {file.stem: file for file in folder.iterdir() if file.suffix == PARAMFILE_EXT}
         if isinstance(files, dict):  # since version 0.2; before, the names alone
