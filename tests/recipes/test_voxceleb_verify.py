@@ -20,6 +20,7 @@ from alpha_sv.embedding.store import EmbeddingStore
 from alpha_sv.metrics import eer
 from alpha_sv.pipeline.provenance import read_sources
 from alpha_sv.report import load_metrics
+from alpha_sv.scoring import cohort_cache
 from tests.fixtures.replaced import command_line, counted
 from tests.fixtures.speech_tree import RATE, voice
 
