@@ -31,7 +31,7 @@ from alpha_sv.data.corpus.audit import findings, summary, write_audit
 from alpha_sv.data.corpus.audit_journal import examine_files
 from alpha_sv.data.corpus.development import draw_speakers, validation_trials
 from alpha_sv.data.corpus.manifest import SPLITS, Utterance, manifest_hash, read_manifest, write_manifest
-from alpha_sv.data.corpus.names import trials_in_one_form
+from alpha_sv.data.corpus.name_form import trials_in_one_form
 from alpha_sv.data.corpus.published_split import check_lengths, read_split, take_over, write_split
 from alpha_sv.data.corpus.resampled import as_resampled, write_resampled
 from alpha_sv.data.corpus.tree import find_files
