@@ -63,7 +63,7 @@ def build_corpus(
     folder : path-like
         New, empty, or holding this very corpus, whole or in part. Nothing else is ever overwritten.
     sessions_per_speaker : int
-        At least 2; utterances go round the sessions.
+        Sessions of each speaker, at least 2; utterances go round the sessions.
     sample_rate : int
         Hz, 8000 to 48000 (espeak-ng itself has nothing above 11 kHz).
     workers : int, optional

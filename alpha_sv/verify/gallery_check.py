@@ -122,7 +122,7 @@ def searches(voices: Voices, calibrator: Calibrator | None) -> Iterator[tuple[sl
 def strangers(
     voices: Voices, cohort: Sounds | None = None, calibrator: Calibrator | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The best evidence of each search of a stranger, and who that is (one number a person): [M], [M]."""
+    """The best evidence of each search of a stranger, and who that is (one number per person): [M], [M]."""
     tops, people = [], []
     if len(voices.names) > 1:
         for rows, values, _ in searches(voices, calibrator):

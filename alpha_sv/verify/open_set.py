@@ -57,7 +57,7 @@ class Identification:
     threshold : float or None
         What the best must reach; None if nobody measured one.
     unit : {"nats", "cosine"}
-        Of the threshold.
+        Unit of the threshold.
     basis : str
         Where the threshold comes from, in words.
     margin : float or None

@@ -33,7 +33,7 @@ def assign_roles(
     Parameters
     ----------
     files : sequence of AudioFile
-        Of all pooled trees.
+        The files of all pooled trees.
     lists : sequence of (path, Trials)
         The trial lists, with the paths they were read from; names in the form of `alpha_sv.data.corpus.name_form`.
     exclusions : sequence of str

@@ -85,7 +85,7 @@ def prepare_tree(
     audit : {"full", "headers"}
         Whether every sample is decoded and checked, or only the headers (see `alpha_sv.data.corpus.audit`).
     seed : int
-        Of the validation speakers and trials; not negative.
+        Seed of the draw of validation speakers and trials; not negative. Another one draws others.
     workers : int, optional
         Threads; one per available core if None.
     valid_trials : path-like, optional
@@ -106,7 +106,7 @@ def prepare_tree(
     Returns
     -------
     Path
-        Of the manifest.
+        The manifest.
 
     Raises
     ------
