@@ -6,7 +6,7 @@ import torch
 
 from alpha_sv.sb.distributed import CommonBatchNorm, local_batch_size, with_common_batch_norm
 from tests.fixtures.speech_tree import make_tree
-from tests.fixtures.training_runs import Training, arguments, log_of, start_command
+from tests.fixtures.training_runs import Training, arguments, finish, log_of, start_command
 
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
 SGD = "!name:alpha_sv.heads.PrototypeSGD {lr: 0.1}"
@@ -63,9 +63,7 @@ def test_an_indivisible_batch_and_a_sparse_head_are_refused_on_two_processes(tre
 @pytest.mark.slow
 def test_the_command_of_torchrun(tree, tmp_path):
     argv = arguments(tree, tmp_path, batch_size=16, number_of_epochs=1)
-    process = start_command([*TORCHRUN, "train.py", *argv, "--distributed_backend=gloo", "--device=cpu"])
-    out, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, out[-3000:]
+    finish(start_command([*TORCHRUN, "train.py", *argv, "--distributed_backend=gloo", "--device=cpu"]))
     assert len([row for row in log_of(tmp_path) if row["kind"] == "train"]) == 3
 
 
