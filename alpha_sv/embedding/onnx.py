@@ -88,7 +88,7 @@ class OnnxEmbedder(WaveformEmbedder):
     spec : OnnxInput, optional
         What it takes; by default what `read_spec` finds.
     threads : int
-        Threads of onnxruntime; 0: as many as there are cores.
+        Of onnxruntime; 0: as many as there are cores.
 
     Raises
     ------

@@ -11,7 +11,7 @@ from alpha_sv.data.corpus.manifest import read_manifest
 from alpha_sv.data.trials.files import read_trials, write_scores
 from alpha_sv.embedding.embedder import SpeakerEmbedder
 from alpha_sv.embedding.extract import extract
-from alpha_sv.files import atomic_write, read_json
+from alpha_sv.files import atomic_write
 from alpha_sv.pipeline.score import cohort_matrix, score_store, trial_speakers
 from alpha_sv.report import load_log
 
@@ -23,7 +23,7 @@ def outcome_of(run, output: Path) -> dict | None:
     path = output / run.key / "outcome.json"
     if not path.is_file():
         return None
-    found = read_json(path, like=dict)
+    found = json.loads(path.read_text(encoding="utf-8"))
     if "training_seconds" not in found:  # written by an earlier version
         found["training_seconds"] = training_seconds(path.with_name("log.txt"))
     return found
