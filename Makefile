@@ -13,7 +13,7 @@ demo: $(VENV)/.ready  ## build a synthetic corpus, train on it, score, report: r
 
 # one process for each core, four at most (each takes 1.5 GB), with one thread each and one order of sets,
 # so that all collect the same tests
-PYTEST := PYTHONHASHSEED=0 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+PYTEST := PYTHONHASHSEED=0 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/.ready  ## the fast tests and the examples of the docstrings
 	$(PYTEST) -m "not slow"

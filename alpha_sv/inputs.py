@@ -89,7 +89,7 @@ def read_json(
     most : int
         Bytes.
     depth : int
-        Of lists in lists; what is deeper could break whoever walks through it.
+        How deep lists may lie in lists; what is deeper could break whoever walks through it.
     finite : bool
         False where NaN, an infinity or a number of any size may stand, and the caller says which field must not.
 

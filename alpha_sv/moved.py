@@ -17,6 +17,7 @@ import warnings
 # old module → the modules that hold its names now
 MOVED = {
     "alpha_sv.data.chunks": ("alpha_sv.data.audio.augment", "alpha_sv.sb.chunks"),
+    "alpha_sv.data.corpus.names": ("alpha_sv.data.corpus.name_form",),
     "alpha_sv.data.convert": ("alpha_sv.data.corpus.convert",),
     "alpha_sv.data.files": ("alpha_sv.files",),
     "alpha_sv.data.folders": ("alpha_sv.data.corpus.tree",),
@@ -30,6 +31,7 @@ MOVED = {
     "alpha_sv.data.tar": ("alpha_sv.data.corpus.tar_shards",),
     "alpha_sv.data.trees": ("alpha_sv.data.corpus.prepare",),
     "alpha_sv.data.voxceleb": ("alpha_sv.data.corpus.voxceleb",),
+    "alpha_sv.face.tar": ("alpha_sv.face.true_accept_rates",),
     "alpha_sv.functional.active": ("alpha_sv.functional.solver", "alpha_sv.functional.climb"),
     "alpha_sv.functional.bounds": ("alpha_sv.functional.candidates", "alpha_sv.functional.climb"),
     "alpha_sv.functional.reference": ("alpha_sv.functional.plain",),

@@ -98,14 +98,10 @@ if __name__ == "__main__":
         shutil.rmtree(PARTS, ignore_errors=True)
     rows, sections = run("FULL", PARTS)
     print("scoring", file=sys.stderr, flush=True)
-<<<<<<< HEAD
     before = RESULTS.read_text(encoding="utf-8") if RESULTS.is_file() else ""
     kept = re.findall(r"^## extraction: .*?(?=^## |\Z)", before, re.DOTALL | re.MULTILINE)
-    text = document(rows, [*sections, scoring.section(scoring.FULL), *map(str.strip, kept)])
-=======
     files = scoring.files_section(scoring.LINES, scoring.alone)
-    text = document(rows, [*sections, scoring.section(scoring.FULL), files, on_a_gpu()])
->>>>>>> numbers
+    text = document(rows, [*sections, scoring.section(scoring.FULL), *map(str.strip, kept), files, on_a_gpu()])
     with atomic_write(RESULTS) as file:
         file.write(text)
     shutil.rmtree(PARTS)

@@ -107,8 +107,8 @@ def _templates(a: argparse.Namespace) -> None:
     from alpha_sv.data.trials import ScoreTable, write_scores
     from alpha_sv.face.evaluate import embed_protocol, template_trials
     from alpha_sv.face.ijb import read_protocol
-    from alpha_sv.face.tar import markdown, tar_table
     from alpha_sv.face.templates import TemplateRule, pool_templates, score_pairs
+    from alpha_sv.face.true_accept_rates import markdown, tar_table
     from alpha_sv.files import atomic_write
 
     rule = TemplateRule(not a.no_flip, not a.no_norm, not a.no_detector_score, not a.no_media_average)
@@ -139,7 +139,7 @@ def _templates(a: argparse.Namespace) -> None:
 def _tar(a: argparse.Namespace) -> None:
 
     from alpha_sv.cli.evaluation import _named
-    from alpha_sv.face.tar import markdown, tar_table
+    from alpha_sv.face.true_accept_rates import markdown, tar_table
     from alpha_sv.pipeline.evaluate import load_systems
     from alpha_sv.pipeline.speakers import numbered_speakers
 

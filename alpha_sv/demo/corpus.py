@@ -40,7 +40,7 @@ from alpha_sv.demo import channel as channel
 from alpha_sv.demo import corpus_plan as plan
 from alpha_sv.demo import espeak as espeak
 from alpha_sv.demo.corpus_plan import Parameters
-from alpha_sv.files import atomic_write
+from alpha_sv.files import InputError, atomic_write, read_json
 
 _FORMAT = "alpha_sv.synthetic/1"  # raise the number whenever the same parameters would give other files
 
@@ -63,7 +63,7 @@ def build_corpus(
     folder : path-like
         New, empty, or holding this very corpus, whole or in part. Nothing else is ever overwritten.
     sessions_per_speaker : int
-        At least 2; utterances go round the sessions.
+        Sessions of each speaker, at least 2; utterances go round the sessions.
     sample_rate : int
         Hz, 8000 to 48000 (espeak-ng itself has nothing above 11 kHz).
     workers : int, optional
@@ -114,9 +114,9 @@ def _read_description(folder: Path) -> tuple[Path, dict] | None:
     if found is None:
         return None
     try:
-        return found, json.loads(found.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{found}: not JSON ({error}); delete the folder and build again") from error
+        return found, read_json(found, like=dict)
+    except InputError as error:
+        raise InputError(f"{error}; delete the folder and build again") from error
 
 
 def _check_folder(folder: Path, held: tuple[Path, dict] | None, parameters: Parameters) -> None:

@@ -43,7 +43,7 @@ def run_demo(loss: str = "q_margin", output: str | os.PathLike | None = None, se
     output : path-like, optional
         Folder; by default results/demo, and results/demo_<loss> for the other losses. The corpus lies beside it.
     seed : int
-        Of the corpus, the initial weights and the training.
+        Seed of the corpus, the initial weights and the training.
     """
     if loss not in LOSSES:
         raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got {loss!r}")

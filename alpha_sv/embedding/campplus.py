@@ -141,9 +141,9 @@ class CAMPPlus(nn.Module):
     lin_neurons : int
         D. The published model has 192.
     channels : int
-        Of the front convolution.
+        Channels of the front convolution.
     init_channels : int
-        Of the TDNN, in front of the first dense block.
+        Channels of the TDNN, in front of the first dense block.
     block_sizes : sequence of int
         Layers of each dense block.
     growth : int

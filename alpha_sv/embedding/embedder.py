@@ -129,7 +129,7 @@ class SpeakerEmbedder(nn.Module, WaveformEmbedder):
     embedding_dim : int
         D.
     n_mels, sample_rate : int
-        Of the features.
+        Bands and sampling rate (Hz) of the features.
     features : {"speechbrain", "kaldi", "wespeaker"}, optional
         Their kind, see `alpha_sv.embedding.features`; by default Kaldi's for CAM++, WeSpeaker's
         for its networks, SpeechBrain's for the others.

@@ -58,9 +58,10 @@ def extract(
     store : path-like
         Folder of the store. One that is whole and was made from the same model and utterances is reused.
     batch_size : int
-        Utterances of equal length per forward pass; scores do not depend on it.
+        Utterances of equal length per forward pass; more are faster on a GPU and take more memory. Scores do not depend
+        on it.
     workers : int
-        Reader threads.
+        Reader threads; more help where the files are on a slow disk.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """Embeddings on disk: a float32 matrix that is memory-mapped, an index of its rows, and what they were made from.
 
     <store>/embeddings.npy   float32 [N, D]
-    <store>/index.csv        ID,spk_id,split, one line a row
+    <store>/index.csv        ID,spk_id,split, one line per row
     <store>/meta.json        written last: a store without it is unfinished
 
 While it is being filled, the matrix is `embeddings.part.npy` and `done.part.npy` flags its finished rows; a writer

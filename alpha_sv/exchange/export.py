@@ -29,7 +29,7 @@ def export(
     ----------
     model : SpeakerEmbedder, or what `alpha_sv.load_model` takes or gives
     folder : path-like
-        To write; made if need be. It must not hold anything yet.
+        Where the model is written; made if need be. It must not hold anything yet.
     to : {"speechbrain", "onnx", "huggingface"}
         See `alpha_sv.exchange.speechbrain`, `.onnx_export` and `.hub`. All of them embed whole utterances, as we do.
     int8 : bool

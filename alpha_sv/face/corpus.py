@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 from collections.abc import Sequence
 
@@ -15,6 +14,7 @@ from alpha_sv.data.corpus.manifest import Utterance
 from alpha_sv.data.training import TrainingData
 from alpha_sv.data.trials import read_trials
 from alpha_sv.face.sources import FolderSource, ImageSource, PairSource, open_source
+from alpha_sv.files import input_key
 
 
 class TrainingImages(torch.utils.data.Dataset):
@@ -123,7 +123,7 @@ class FaceCorpus:
             whole=WholeImages(source, numbers, self.image_size),
             whole_labels=torch.from_numpy(labels),
             valid=valid,
-            digest=hashlib.sha256(f"{source.digest()} {sorted(out)} {held_out}".encode()).hexdigest(),
+            digest=input_key([source.digest(), sorted(out), held_out]),
             trials_digest=trials_digest,
         )
 
@@ -149,9 +149,8 @@ class FaceCorpus:
         named = np.flatnonzero(np.isin(names, np.concatenate([trials.enroll, trials.test])))
         numbers = dict(zip(names[named].tolist(), named.tolist(), strict=True))
         labels = [] if trials.labels is None else trials.labels.tolist()
-        text = repr((trials.enroll.tolist(), trials.test.tolist(), labels, source.digest()))
         return (
             (numbers, trials, functools.partial(WholeImages, source, size=self.image_size)),
             held_out,
-            hashlib.sha256(text.encode()).hexdigest(),
+            input_key([trials.enroll.tolist(), trials.test.tolist(), labels, source.digest()]),
         )

@@ -22,7 +22,7 @@ class FaceEmbedder(SpeakerEmbedder):
     Parameters
     ----------
     depth : {18, 34, 50, 100}, optional
-        Of a published iresnet; or give `layers`.
+        Depth of a published iresnet; for any other network give `layers`.
     layers, channels : sequence of 4 int, optional
         Blocks and channels of the four stages; by default those of `depth`, and 64, 128, 256, 512.
     embedding_dim : int

@@ -45,7 +45,7 @@ class IResNet(nn.Module):
     layers : sequence of 4 int
         Blocks of each stage; `LAYERS` has those of depth 18, 34, 50 and 100.
     channels : sequence of 4 int
-        Of each stage; the stem has those of the first.
+        Channels of each stage; the stem has those of the first. More make the network wider and slower.
     embedding_dim : int
         D.
     image_size : int

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 from typing import Protocol
@@ -13,7 +12,7 @@ from alpha_sv.data.trials import Trials
 from alpha_sv.face.images import SUFFIXES, check_header, read_image
 from alpha_sv.face.pair_file import read_pairs
 from alpha_sv.face.recordio import RecordFile
-from alpha_sv.files import sha256_file
+from alpha_sv.files import input_key, sha256_file
 
 
 class ImageSource(Protocol):
@@ -68,10 +67,7 @@ class FolderSource:
         return read_image(self.path / str(self.names[number]), size)
 
     def digest(self) -> str:
-        digest = hashlib.sha256()
-        for name, size in zip(self.names.tolist(), self._sizes, strict=True):
-            digest.update(f"{name}\n{size}\n".encode())
-        return digest.hexdigest()
+        return input_key(zip(self.names.tolist(), self._sizes, strict=True))
 
 
 class RecordSource:
@@ -89,8 +85,7 @@ class RecordSource:
         return read_image(self.records.image(number), size, self.records.name(number))
 
     def digest(self) -> str:
-        index = sha256_file(self.path.with_suffix(".idx"))
-        return hashlib.sha256(f"{index} {self.records.size}".encode()).hexdigest()
+        return input_key([sha256_file(self.path.with_suffix(".idx")), self.records.size])
 
 
 class PairSource:

@@ -69,7 +69,8 @@ def pool_templates(
     Parameters
     ----------
     embeddings : float [N, 2, D]
-        Of each image and of its mirror image; may be mapped from disk, since about `block` rows are read at a time.
+        Embeddings of each image and of its mirror image. They may be mapped from disk: about `block` rows are read at
+        a time.
     template : int [N]
         From 0 to T − 1, each at least once.
     media : int [N]

@@ -19,7 +19,7 @@ def compare_systems(bootstrap: SpeakerBootstrap, names: Sequence[str]) -> dict:
     Parameters
     ----------
     bootstrap : SpeakerBootstrap
-        Of at least two systems.
+        The resampled errors of at least two systems.
     names : sequence of str
         Names of its systems, the baseline first.
 

@@ -128,7 +128,7 @@ def refuse_other_scores(calibrator: Calibrator, sources: Mapping, kind: str | No
     ----------
     calibrator : Calibrator
     sources, kind
-        Of the scores, see `alpha_sv.pipeline.provenance`. What is not known is not compared.
+        Where the scores come from, see `alpha_sv.pipeline.provenance`. What is not known is not compared.
 
     Example
     -------

@@ -64,7 +64,7 @@ def load_systems(
         Labelled trial list: for scores without labels, and for its further columns (conditions). Without it, the
         trials are those of the first file that has labels.
     layout : str, optional
-        Of the scores files, as `alpha_sv.data.trials.files.read_scores`.
+        Layout of the score files, as `alpha_sv.data.trials.files.read_scores`; found from the file if left out.
     llr : collection of str
         Names of the systems whose scores are natural-log likelihood ratios; "all" for all of them.
     command : str
@@ -125,7 +125,7 @@ def evaluate_files(
     speakers : path-like, optional
         Who speaks, see `alpha_sv.pipeline.speakers`.
     replicates : int
-        Of the bootstrap; 0 for neither intervals nor a comparison.
+        Draws of the bootstrap; more give steadier intervals, 0 neither intervals nor a comparison.
     baseline : str, optional
         The system that the others are compared with, if there are others; by default the first.
     progress : bool

@@ -112,7 +112,7 @@ def score_store(
     Parameters
     ----------
     store : EmbeddingStore
-        Of every utterance named.
+        Has the embedding of every utterance named.
     trials : Trials
         N trials; with `models`, they name a model on the enrolment side.
     cohort : array [C, D], optional
@@ -120,7 +120,7 @@ def score_store(
     models : mapping of model name to utterances, optional
         See `alpha_sv.scoring.read_models`.
     average : {"mean", "score"}
-        Of the normalised embeddings of a model, or of the scores of its utterances.
+        What is averaged: the normalised embeddings of a model ("mean"), or the scores of its utterances ("score").
 
     Returns
     -------

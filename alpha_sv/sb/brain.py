@@ -100,6 +100,11 @@ class SpeakerBrain(sb.Brain):
         whole_step = self.step % self.grad_accumulation_factor == 0
         return whole_step and super()._should_save_intra_epoch_ckpt(last_ckpt_time, steps_since_ckpt)
 
+    def _save_intra_epoch_ckpt(self):
+        # one process writes its mean loss so far for all of them
+        self.avg_train_loss = mean_over_processes({"loss": float(self.avg_train_loss)}, self.device)["loss"]
+        super()._save_intra_epoch_ckpt()
+
     def _wrap_distributed(self):
         """Of several processes, each with its share of the batch; see `alpha_sv.sb.distributed`."""
         if not self.distributed_launch:

@@ -35,6 +35,8 @@ from alpha_sv.files import sha256_file
 logger = logging.getLogger(__name__)
 
 _PENDING = METAFNAME + ".pending"
+# in C where PyYAML has it: every save reads the metafiles of all checkpoints, a dozen times
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class SafeCheckpointer(Checkpointer):
@@ -140,7 +142,7 @@ class SafeCheckpointer(Checkpointer):
 def _read(folder: Path) -> Checkpoint | None:
     """A checkpoint, if its metafile is there and every file that it lists has its size."""
     try:
-        meta = yaml.safe_load((folder / METAFNAME).read_text(encoding="utf-8"))
+        meta = yaml.load((folder / METAFNAME).read_text(encoding="utf-8"), _LOADER)
         files, _ = meta["files"], (meta["unixtime"], meta["end-of-epoch"])
         paramfiles = {file.stem: file for file in folder.iterdir() if file.suffix == PARAMFILE_EXT}
         if isinstance(files, dict):  # since version 0.2; before, the names alone

@@ -22,7 +22,7 @@ def read_tree(path: Path, check: Callable[[str, str], int] | None) -> dict:
     Parameters
     ----------
     path : Path
-        Of the recipe.
+        The recipe.
     check : function
         (text, name of the file) → number of nodes; called before anything else is done with a file. None: the files
         are trusted, and may be of any size and number.

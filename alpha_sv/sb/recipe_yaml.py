@@ -76,7 +76,7 @@ def check_recipe(text: str, name: str = "recipe", permitted: Callable[[str], boo
     text : str
         YAML of one file. It is read piece by piece, and only up to the first thing refused.
     name : str
-        Of the file, for the error.
+        Name of the file, for the error.
     permitted : function
         Whether a tag may stand in it.
 

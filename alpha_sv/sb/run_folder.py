@@ -156,7 +156,7 @@ class TrainedRun:
     loss : str
         Class and arguments, such as "QMargin (α=1.5, s=10, m=0.2)"; what the recipe leaves out is left out.
     margin : float or None
-        At the end of training, in the unit of the loss.
+        The margin at the end of training, in the unit of the loss.
     speakers : frozenset of str
         Those of its classes.
     """

@@ -34,8 +34,8 @@ def save_trained(brain, folder: RunFolder, average: int = 0) -> Path:
     folder : RunFolder
         The run's.
     average : int
-        Of how many of the last epochs the weights are averaged; 0: those of the epoch with the lowest EER on the
-        development trials.
+        Number of last epochs whose weights are averaged. With 0, the weights are those of the epoch with the lowest EER
+        on the development trials.
 
     Raises
     ------

@@ -110,7 +110,7 @@ class Calibrator:
         Parameters
         ----------
         scores : array [N]
-            Of the kind the calibrator was fitted to (cosines, AS-normed, ...).
+            Scores of the kind that the calibrator was fitted to (cosines, AS-normed, ...).
         qualities : mapping of name to array [N]
             The measures it was fitted with; more are ignored.
         kind : str, optional

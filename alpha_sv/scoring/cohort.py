@@ -32,9 +32,9 @@ def cohort_statistics(
     Parameters
     ----------
     embeddings : array [N, D]
-        One row an utterance; rows are normalised here.
+        One row per utterance; rows are normalised here.
     cohort : array [C, D]
-        One row a cohort speaker (see `speaker_means`), none of whom should be in the trials; rows are
+        One row per cohort speaker (see `speaker_means`), none of whom should be in the trials; rows are
         normalised here.
     top_n : int or None
         Cohort entries used for each row, those most similar to it; None takes the whole cohort (Z-, T-,
@@ -108,7 +108,7 @@ def speaker_means(matrix: np.ndarray, speakers: Sequence[str]) -> tuple[np.ndarr
     Parameters
     ----------
     matrix : array [N, D]
-        Embeddings, one row an utterance (memory-mapped is fine: read once, in blocks).
+        Embeddings, one row per utterance (memory-mapped is fine: read once, in blocks).
     speakers : sequence of N str
         Speaker of each row.
 

@@ -41,7 +41,7 @@ def z_norm(scores: np.ndarray, enroll_stats: Stats) -> np.ndarray:
     Parameters
     ----------
     scores : array [N]
-        Raw scores, one a trial.
+        Raw scores, one per trial.
     enroll_stats : (array [N], array [N])
         Mean and standard deviation of the enrolment utterance of each trial, in the unit of the scores.
 

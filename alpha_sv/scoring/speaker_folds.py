@@ -44,7 +44,7 @@ def cross_calibrate(
     folds : int
         Groups of speakers, at least 3: a trial can touch two, and one must remain.
     seed : int
-        Of the assignment. The order of the trials has no influence.
+        Seed of the assignment to folds. The order of the trials has no influence.
 
     Returns
     -------

@@ -13,12 +13,13 @@ import numpy as np
 
 from alpha_sv.scoring.calibrator import Calibrator
 from alpha_sv.verify.decision import check_request, choose_point, listen, sounds
-from alpha_sv.verify.evidence import Sounds, held, require_pairs
-from alpha_sv.verify.gallery_check import GalleryCheck, Voices, check_voices, own_threshold
+from alpha_sv.verify.evidence import require_pairs
+from alpha_sv.verify.gallery_check import GalleryCheck, check_voices, own_threshold
 from alpha_sv.verify.gallery_file import GalleryError, GalleryFile, get, put
-from alpha_sv.verify.gallery_rows import COLUMNS, checked_name, columns, digest, export, put_model, reembed, vectors
+from alpha_sv.verify.gallery_rows import COLUMNS, checked_name, columns, digest, export, put_model, reembed
+from alpha_sv.verify.gallery_voices import Voices, stored_voices
 from alpha_sv.verify.inputs import recordings
-from alpha_sv.verify.open_set import Candidate, Identification, Threshold, decide, gallery_threshold
+from alpha_sv.verify.open_set import Identification, Threshold, decide, gallery_threshold
 
 if TYPE_CHECKING:
     from alpha_sv.verify.model import SpeakerModel
@@ -215,7 +216,7 @@ class Gallery:
         limit = self.threshold(point) if threshold is None else _given(threshold)
         if refused and check_quality:
             limit = Threshold(None, limit.unit, "; ".join(refused))
-        candidates, margin = self._ranked(voices, sounds(samples), limit.unit) if voices.names else ([], None)
+        candidates, margin = voices.ranked(sounds(samples), self.calibrator, limit.unit) if voices.names else ([], None)
         return decide(candidates, limit, margin, warnings)
 
     def threshold(self, point: str | None = None) -> Threshold:
@@ -269,31 +270,13 @@ class Gallery:
                 f"with it; use that one, or embed the files anew: alpha-sv gallery {self.path.name} reembed --model ..."
             )
 
-    def _ranked(self, voices: Voices, heard: Sounds, unit: str) -> tuple[list[Candidate], float | None]:
-        """Everybody, the best first, and the lead of the best in nats."""
-        line = self.calibrator
-        scores = voices.sums(voices.evidence(heard, None).mean(axis=0)) / voices.counts
-        llrs = voices.sums(voices.evidence(heard, line).mean(axis=0)) / voices.counts if line else None
-        best = np.argsort(-(llrs if unit == "nats" else scores), kind="stable")
-        margin = float(llrs[best[0]] - llrs[best[1]]) if line and len(best) > 1 else None
-        nats_of = [held(line, float(llrs[i])) if line else None for i in best]
-        both = zip(best, nats_of, strict=True)
-        return [Candidate(voices.names[i], float(scores[i]), llr) for i, llr in both], margin
-
     def _voices(self) -> Voices:
         with self._lock, self.file.transaction() as db:
             if self.model is not None and get(db, "fingerprint") is not None:
                 self._require_model(db)  # another process may have changed it
             changes = get(db, "changes")
             if self._cached[0] != changes or changes is None:
-                rows = db.execute(
-                    "SELECT name, path, samples.id, embedding, seconds FROM samples JOIN people ON person = people.id "
-                    "ORDER BY name, samples.id"
-                ).fetchall()
-                names = [row[0] for row in rows]
-                files = [os.fsdecode(path) if path else f"sample {number}" for _, path, number, *_ in rows]
-                embeddings, seconds = vectors(self.path, [row[3] for row in rows]), [row[4] for row in rows]
-                self._cached = changes, Voices.of(names, files, embeddings, seconds)
+                self._cached = changes, stored_voices(self.path, db)
             return self._cached[1]
 
 

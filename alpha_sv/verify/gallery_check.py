@@ -12,51 +12,20 @@ of his or her searches that err.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from alpha_sv.scoring.calibrator import Calibrator
-from alpha_sv.verify.evidence import Sounds, cosines, nats
-from alpha_sv.verify.open_set import Threshold, clopper_pearson, supported_threshold
+from alpha_sv.verify.evidence import Sounds
+from alpha_sv.verify.gallery_voices import Voices
+from alpha_sv.verify.open_set import Threshold
+from alpha_sv.verify.open_set_rates import clopper_pearson, supported_threshold
 
 OWN_FPIR = 0.05  # what a threshold from the gallery's own voices keeps to, with 95 % confidence
 _OUTLIER = 3.5  # robust standard deviations: the usual rule of Iglewicz and Hoaglin
 _BLOCK = 1024
-
-
-@dataclass(frozen=True, eq=False)
-class Voices:
-    """The samples of a gallery, by person: `person` [S] is the row of `names` [N] that a sample belongs to."""
-
-    names: tuple[str, ...]
-    files: tuple[str, ...]
-    sounds: Sounds
-    person: np.ndarray
-
-    @classmethod
-    def of(cls, names: Sequence[str], files: Sequence[str], embeddings: np.ndarray, seconds: np.ndarray) -> Voices:
-        """From one name, file, embedding and length for each sample."""
-        known = sorted(set(names))
-        person = _rows(known, names)
-        order = np.argsort(person, kind="stable")
-        sounds = Sounds.of(np.asarray(embeddings)[order], np.asarray(seconds)[order])
-        return cls(tuple(known), tuple(files[i] for i in order), sounds, person[order])
-
-    @property
-    def counts(self) -> np.ndarray:
-        """Samples of each person [N]."""
-        return np.bincount(self.person, minlength=len(self.names))
-
-    def sums(self, values: np.ndarray) -> np.ndarray:
-        """Values of samples [..., S] added up for each person [..., N]."""
-        return np.add.reduceat(values, np.searchsorted(self.person, np.arange(len(self.names))), axis=-1)
-
-    def evidence(self, others: Sounds, calibrator: Calibrator | None) -> np.ndarray:
-        """Of each of M recordings against each sample [M, S]: nats, or cosines without a calibrator."""
-        scores = cosines(others, self.sounds)
-        return scores if calibrator is None else nats(calibrator, scores, others, self.sounds)
 
 
 @dataclass(frozen=True)
@@ -153,7 +122,7 @@ def searches(voices: Voices, calibrator: Calibrator | None) -> Iterator[tuple[sl
 def strangers(
     voices: Voices, cohort: Sounds | None = None, calibrator: Calibrator | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The best evidence of each search of a stranger, and who that is (one number a person): [M], [M]."""
+    """The best evidence of each search of a stranger, and who that is (one number per person): [M], [M]."""
     tops, people = [], []
     if len(voices.names) > 1:
         for rows, values, _ in searches(voices, calibrator):
@@ -280,8 +249,3 @@ def _misfits(voices, own, nearest, nearest_score) -> Iterator[Misfit]:
             continue
         score = None if other is None else float(nearest_score[row])
         yield Misfit(voices.names[voices.person[row]], voices.files[row], float(own[row]), other, score, why)
-
-
-def _rows(known: list[str], names: Sequence[str]) -> np.ndarray:
-    place = {name: i for i, name in enumerate(known)}
-    return np.array([place[name] for name in names], dtype=int)

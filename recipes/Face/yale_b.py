@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from PIL import Image
 from alpha_sv.cli import main as alpha_sv
 from alpha_sv.data.trials import read_trials
 from alpha_sv.face.images import REFERENCE
+from alpha_sv.files import read_json
 from alpha_sv.sb.experiment import run
 
 HPARAMS = Path(__file__).parent / "hparams" / "small_folder.yaml"
@@ -71,7 +71,7 @@ def experiment(data: Path, output: Path, **keys) -> None:
     verb("report", output / "metrics.json", "-o", output / "report.html")
     print("\nPairs\n")
     verb("face", "tar", *scores)
-    protocol = json.loads((output / "q_margin" / "templates" / "tar.json").read_text())["protocol"]
+    protocol = read_json(output / "q_margin" / "templates" / "tar.json", like={"protocol": str})["protocol"]
     print(f"\nTemplates. {protocol}\n")
     verb("face", "tar", *(f"{name}={output / name}_templates.txt" for name in LOSSES))
 

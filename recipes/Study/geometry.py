@@ -6,7 +6,6 @@ the speakers apart. A3M-I moves prototypes to the means.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import safetensors.torch
@@ -15,6 +14,7 @@ import torch.nn.functional as F
 
 from alpha_sv.data.corpus.manifest import read_manifest
 from alpha_sv.embedding.store import EmbeddingStore
+from alpha_sv.files import read_json
 from alpha_sv.heads import class_means
 
 CHUNK = 1024
@@ -28,7 +28,7 @@ def geometry(folder: Path, manifest: Path) -> dict[str, float] | None:
     """
     if not (folder / "prototypes.safetensors").is_file():
         return None
-    labels = json.loads((folder / "labels.json").read_text(encoding="utf-8"))
+    labels = read_json(folder / "labels.json", like=dict)
     weight = safetensors.torch.load_file(folder / "prototypes.safetensors")["weight"][: len(labels)].double()
     utterances = [u for u in read_manifest(manifest) if u.split == "train"]
     store = EmbeddingStore.open(folder / "embeddings")

@@ -13,6 +13,7 @@ from alpha_sv.data.trials.files import read_scores, read_trials
 from alpha_sv.embedding.store import EmbeddingStore, StoreWriter
 from alpha_sv.report import load_metrics
 from alpha_sv.scoring import Calibrator, cosine_scores
+from tests.fixtures.replaced import counted, set_blocks
 from tests.fixtures.small_evaluation import DIM
 
 
@@ -281,22 +282,14 @@ def test_a_reader_that_has_had_enough_is_no_error(world):
 
 
 def test_an_interrupted_normalisation_continues(run, world, monkeypatch):
-    import alpha_sv.scoring.cohort_cache as statistics
+    from alpha_sv.scoring import cohort_cache
 
-    calls, real = [], statistics.cohort_statistics
-    monkeypatch.setattr(statistics, "_ROWS", 10)  # 80 utterances: 8 blocks
-
-    def counted(*arguments, **options):
-        calls.append(None)
-        if len(calls) == 5:
-            raise KeyboardInterrupt
-        return real(*arguments, **options)
-
-    monkeypatch.setattr(statistics, "cohort_statistics", counted)
+    set_blocks(monkeypatch, rows=10)  # 80 utterances: 8 blocks
     command = "normalize cosine.txt --embeddings emb --top-n 10 --cache blocks -o resumed.txt"
-    _, error, status = run(command)
-    assert status == 130 and "again" in error and not (world / "resumed.txt").exists()
-    assert run(command)[2] == 0
+    with counted(cohort_cache, "cohort_statistics", kill_at=5) as calls:
+        _, error, status = run(command)
+        assert status == 130 and "again" in error and not (world / "resumed.txt").exists()
+        assert run(command)[2] == 0
     assert len(calls) == 5 + 4, "the four finished blocks are not computed again"
     assert (world / "resumed.txt").read_bytes() == (world / "as_norm.txt").read_bytes()
 

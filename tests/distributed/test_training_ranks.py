@@ -1,18 +1,14 @@
 """Training on two processes takes the steps of training on one, and may change the number in mid-run."""
 
-import os
-import signal
-import time
-
 import numpy as np
 import pytest
 import torch
 
 from alpha_sv.sb.distributed import CommonBatchNorm, local_batch_size, with_common_batch_norm
 from tests.fixtures.speech_tree import make_tree
-from tests.fixtures.training_runs import arguments, finish, log_of, start_command
+from tests.fixtures.training_runs import Training, arguments, finish, log_of, start_command
 
-TWO = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
 SGD = "!name:alpha_sv.heads.PrototypeSGD {lr: 0.1}"
 
 
@@ -21,11 +17,8 @@ def tree(tmp_path_factory):
     return make_tree(tmp_path_factory.mktemp("tree"), speakers=10, utterances=8)
 
 
-def start(tree, output, processes, model="ecapa", **overrides):
-    argv = ["train.py", *arguments(tree, output, model, **{"batch_size": 16, **overrides})]
-    if processes == 2:
-        argv = [*TWO, *argv, "--distributed_backend=gloo", "--device=cpu"]
-    return start_command(argv, start_new_session=True)
+def start(tree, output, ranks, model="ecapa", **overrides):
+    return Training(arguments(tree, output, model, **{"batch_size": 16, **overrides}), ranks)
 
 
 def assert_same_run(one, other, tolerance=1e-3):
@@ -42,8 +35,8 @@ def test_two_processes_take_the_steps_of_one(model, tree, tmp_path):
     same = {"model": model, "reinit_epoch": 2, "speeds": "[1.0, 0.9]", "prototype_opt_class": SGD}
     # a bias before a batch normalisation has no gradient; Adam would make whole steps of its rounding
     same["opt_class"] = "!name:torch.optim.SGD {lr: 0.003}"
-    finish(start(tree, tmp_path / "one", 1, **same))
-    finish(start(tree, tmp_path / "two", 2, **same))
+    for ranks, name in ((1, "one"), (2, "two")):
+        start(tree, tmp_path / name, ranks, **same).finish()
     one, two = (log_of(tmp_path / name) for name in ("one", "two"))
     assert len([row for row in one if row["kind"] == "train"]) == 6, "48 utterances, 3 steps an epoch on both"
     assert_same_run(one, two)
@@ -55,24 +48,23 @@ def test_two_processes_take_the_steps_of_one(model, tree, tmp_path):
 
 def test_a_run_on_two_processes_continues_on_one(tree, tmp_path):
     same = {"ckpt_interval_steps": 1, "number_of_epochs": 3}
-    finish(start(tree, tmp_path / "whole", 1, **same))
-    killed = start(tree, tmp_path / "killed", 2, **same)
-    log = tmp_path / "killed" / "train_log.jsonl"
-    while killed.poll() is None and not (log.exists() and '"step": 5, ' in log.read_text()):
-        time.sleep(0.01)
-    assert killed.poll() is None, killed.communicate()[0][-3000:]
-    os.killpg(killed.pid, signal.SIGKILL)
-    killed.communicate()
-    out = finish(start(tree, tmp_path / "killed", 1, **same))
-    assert "Loading a checkpoint" in out
+    start(tree, tmp_path / "whole", 1, **same).finish()
+    start(tree, tmp_path / "killed", 2, **same).kill_at(5, tmp_path / "killed" / "train_log.jsonl")
+    assert "Loading a checkpoint" in start(tree, tmp_path / "killed", 1, **same).finish()
     assert_same_run(log_of(tmp_path / "whole"), log_of(tmp_path / "killed"))
 
 
 def test_an_indivisible_batch_and_a_sparse_head_are_refused_on_two_processes(tree, tmp_path):
     for overrides, message in (({"batch_size": 15}, "use 14"), ({"head": "sparse"}, "head: dense")):
-        process = start(tree, tmp_path / message.replace(" ", ""), 2, **overrides)
-        out, _ = process.communicate(timeout=300)
-        assert process.returncode != 0 and message in out, out[-3000:]
+        training = start(tree, tmp_path / message.replace(" ", ""), 2, **overrides)
+        assert training.wait() != 0 and message in training.printed(), training.printed()[-3000:]
+
+
+@pytest.mark.slow
+def test_the_command_of_torchrun(tree, tmp_path):
+    argv = arguments(tree, tmp_path, batch_size=16, number_of_epochs=1)
+    finish(start_command([*TORCHRUN, "train.py", *argv, "--distributed_backend=gloo", "--device=cpu"]))
+    assert len([row for row in log_of(tmp_path) if row["kind"] == "train"]) == 3
 
 
 def test_a_batch_size_of_one_process_is_its_own():
@@ -100,7 +92,7 @@ def _norm():
 def test_common_batch_norm_is_batch_norm_over_both_ranks(tmp_path):
     x = torch.randn(4, 3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     address = f"file://{tmp_path / 'rendezvous'}"
-    torch.multiprocessing.spawn(_norm_rank, (address, x, str(tmp_path)), nprocs=2)
+    torch.multiprocessing.start_processes(_norm_rank, (address, x, str(tmp_path)), nprocs=2, start_method="fork")
     ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
     norm, whole = _norm(), x.clone().requires_grad_()
     y = norm(whole)

@@ -17,6 +17,7 @@ from alpha_sv.embedding.store import StoreWriter
 from alpha_sv.files import InputError
 from tests.batteries import damaged_files
 from tests.fixtures.devices import needs_a_real_gpu
+from tests.fixtures.replaced import counted
 from tests.fixtures.speech_tree import make_tree, voice
 
 SMALL = {
@@ -76,29 +77,21 @@ def test_features_of_an_utterance_do_not_depend_on_its_batch():
     assert features(waves).mean(1).abs().max() < 1e-3, "each band's mean over time is removed"
 
 
-def test_interrupted_extraction_continues_and_ends_the_same(utterances, tmp_path, monkeypatch):
+def test_interrupted_extraction_continues_and_ends_the_same(utterances, tmp_path):
     embedder = small_embedder()
     whole = extract(embedder, utterances, tmp_path / "whole", batch_size=4, progress=False)
-    calls, original = [], StoreWriter.write
-
-    def dies_at_third(self, rows, embeddings):
-        calls.append(len(rows))
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        original(self, rows, embeddings)
-
-    monkeypatch.setattr(StoreWriter, "write", dies_at_third)
-    with pytest.raises(KeyboardInterrupt):
+    with counted(StoreWriter, "write", kill_at=3) as calls, pytest.raises(KeyboardInterrupt):
         extract(embedder, utterances, tmp_path / "part", batch_size=4, progress=False)
     with pytest.raises(ValueError, match="is a file; give the folder"):
         EmbeddingStore.open(__file__)
     with pytest.raises(ValueError, match="unfinished"):
         EmbeddingStore.open(tmp_path / "part")
-    done = sum(calls[:2])
-    calls.clear()
-    calls += [0] * 3
-    resumed = extract(embedder, utterances, tmp_path / "part", batch_size=4, progress=False)
-    assert sum(calls) == len(utterances) - done, "rows that were done must not be embedded again"
+    done = sum(len(rows) for _, rows, _ in calls[:2])
+    with counted(StoreWriter, "write") as calls:
+        resumed = extract(embedder, utterances, tmp_path / "part", batch_size=4, progress=False)
+    assert sum(len(rows) for _, rows, _ in calls) == len(utterances) - done, (
+        "rows that were done must not be embedded again"
+    )
     np.testing.assert_array_equal(resumed.matrix, whole.matrix)
 
 

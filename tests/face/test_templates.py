@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alpha_sv.face.tar import FARS, markdown, tar_table
 from alpha_sv.face.templates import TemplateRule, pool_templates, score_pairs
+from alpha_sv.face.true_accept_rates import FARS, markdown, tar_table
 from alpha_sv.metrics import eer, speaker_bootstrap, tar_at_far
 
 RULES = [TemplateRule(*choices) for choices in itertools.product([True, False], repeat=4)]

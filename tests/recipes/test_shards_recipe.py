@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,20 +11,21 @@ from alpha_sv.data.audio.read import read_audio
 from alpha_sv.data.corpus.manifest import manifest_hash, read_manifest
 from alpha_sv.data.corpus.prepare import prepare_tree
 from alpha_sv.files import is_fresh
+from tests.fixtures.replaced import command_line
 from tests.fixtures.speech_tree import make_tree
 
 SCRIPT = Path(__file__).parents[2] / "recipes" / "VoxCeleb" / "shards.py"
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
+def run(capsys):
     spec = importlib.util.spec_from_file_location("voxceleb_shards", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
 
     def main(*arguments):
-        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, arguments)])
-        module.main()
+        with command_line(SCRIPT, *arguments):
+            module.main()
         return Path(capsys.readouterr().out.strip())
 
     return main

@@ -12,6 +12,7 @@ import pytest
 
 from alpha_sv.data.trials.files import write_scores, write_trials
 from alpha_sv.data.trials.tables import ScoreTable, Trials
+from tests.fixtures.replaced import command_line
 from tests.fixtures.speech_tree import make_tree
 
 STUDY = Path(__file__).parents[2] / "recipes" / "Study"
@@ -126,12 +127,17 @@ def pretend(data, quality, done):
     return perform
 
 
+def run_study(study, words):
+    with command_line(*words):
+        study["study"].main()
+
+
 def test_study_runs_what_is_left_and_tells_a_better_row(study, data, tmp_path, monkeypatch, capsys):
     done = []
     monkeypatch.setattr(study["study"], "perform", pretend(data, {"plain": 1.0, "sharp": 4.0}, done))
     grid, output = write_grid(tmp_path, grid_text()), tmp_path / "out"
-    monkeypatch.setattr("sys.argv", ["study.py", str(grid), "--data", str(data), "--output", str(output)])
-    study["study"].main()
+    words = ["study.py", grid, "--data", data, "--output", output]
+    run_study(study, words)
     assert len(done) == 6 + 5
     first = capsys.readouterr().out
     rows = [line.strip("| ").split(" | ") for line in first.splitlines() if line.startswith("| sharp")]
@@ -143,10 +149,10 @@ def test_study_runs_what_is_left_and_tells_a_better_row(study, data, tmp_path, m
     assert training == ["sharp", "margin 0.1", "2", "20.00", "7.0", "25.0", "n/a", "n/a"], "support in the last epoch"
     low, high = (float(x) for x in difference[1].split("[")[1].split("]")[0].split(","))
     assert errors[1] == "2" and low <= high < 0, "two seeds; its EER is lower than the baseline's"
-    study["study"].main()
+    run_study(study, words)
     assert len(done) == 11 and capsys.readouterr().out == first, "nothing is left to do"
     next(output.glob("*/outcome.json")).unlink()
-    study["study"].main()
+    run_study(study, words)
     assert len(done) == 12
 
 
@@ -154,15 +160,12 @@ def test_no_shard_begins_the_reported_runs_before_all_have_tuned(study, data, tm
     """What the settings of one half would choose need not be what all of them do."""
     done = []
     monkeypatch.setattr(study["study"], "perform", pretend(data, {"plain": 1.0, "sharp": 4.0}, done))
-    argv = ["study.py", str(write_grid(tmp_path, grid_text())), "--data", str(data), "--output", str(tmp_path / "out")]
-    monkeypatch.setattr("sys.argv", [*argv, "--shard", "1/2"])
+    words = ["study.py", write_grid(tmp_path, grid_text()), "--data", data, "--output", tmp_path / "out", "--shard"]
     with pytest.raises(SystemExit, match="3 of 6 tuning runs are left to other shards"):
-        study["study"].main()
+        run_study(study, [*words, "1/2"])
     assert len(done) == 3
-    monkeypatch.setattr("sys.argv", [*argv, "--shard", "2/2"])
-    study["study"].main()
-    monkeypatch.setattr("sys.argv", [*argv, "--shard", "1/2"])
-    study["study"].main()
+    for shard in ("2/2", "1/2"):
+        run_study(study, [*words, shard])
     assert len(done) == 6 + 5
 
 

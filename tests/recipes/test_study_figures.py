@@ -15,6 +15,7 @@ from alpha_sv.data.corpus.manifest import Utterance, write_manifest
 from alpha_sv.data.trials.files import read_trials, write_scores, write_trials
 from alpha_sv.data.trials.tables import ScoreTable, Trials
 from alpha_sv.embedding.store import StoreWriter
+from tests.fixtures.replaced import command_line
 
 STUDY = Path(__file__).parents[2] / "recipes" / "Study"
 MODULES = ("grid", "outcome", "estimates", "geometry", "findings", "tables", "study", "panels", "questions", "figures")
@@ -248,14 +249,13 @@ def test_command_writes_what_the_grid_asks_for_and_says_what_lacks(study, tmp_pa
         "--replicates",
         60,
     ]
-    monkeypatch.setattr("sys.argv", [str(part) for part in argv])
-    with pytest.raises(SystemExit, match="small: no run is finished yet"):
+    with command_line(*argv), pytest.raises(SystemExit, match="small: no run is finished yet"):
         study.figures.main()
     grid.write_text("figures: [training, comparison, kappa]\n" + grid.read_text(encoding="utf-8"), encoding="utf-8")
     content = study.grid.read_grid(grid)
     run = study.grid.reported_runs(content, data, {("small", "plain"): {}})[0]
     pretend(run, tmp_path / "out" / run.key, 0)
-    with pytest.raises(SystemExit, match="grid_kappa_small.png: no run of a row with"):
+    with command_line(*argv), pytest.raises(SystemExit, match="grid_kappa_small.png: no run of a row with"):
         study.figures.main()
     names = ["comparison_few", "comparison_many", "training"]
     assert sorted(path.name for path in (tmp_path / "png").iterdir()) == [f"grid_{name}_small.png" for name in names]

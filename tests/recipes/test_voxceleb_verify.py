@@ -21,7 +21,8 @@ from alpha_sv.embedding.store import EmbeddingStore
 from alpha_sv.metrics import eer
 from alpha_sv.pipeline.provenance import read_sources, scores_kind
 from alpha_sv.report import load_metrics
-from alpha_sv.scoring import Calibrator
+from alpha_sv.scoring import Calibrator, cohort_cache
+from tests.fixtures.replaced import command_line, counted
 from tests.fixtures.speech_tree import RATE, voice
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "VoxCeleb"
@@ -191,10 +192,9 @@ def test_second_run_computes_nothing_and_writes_the_same(verify, command, tmp_pa
     assert sum(forwards) == 4 * len(TRAIN) + 3 * len(VALID + TEST + DEV), "every utterance once, whatever the lists"
     before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
     forwards.clear()
-    met_again = "alpha_sv.scoring.cohort_cache.cohort_statistics"
-    monkeypatch.setattr(met_again, lambda *a, **k: pytest.fail("the cohort was met again"))
-    verify.main(command())
-    assert not forwards
+    with counted(cohort_cache, "cohort_statistics") as met_again:
+        verify.main(command())
+    assert not forwards and not met_again
     assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()} == before
 
 
@@ -222,10 +222,9 @@ def test_scores_do_not_depend_on_the_other_lists(verify, command, tmp_path, forw
     first, alone = ((tmp_path / name / "list_test_hard2_as-norm.txt").read_text() for name in ("out", "alone"))
     assert first == alone
     forwards.clear()
-    met_again = "alpha_sv.scoring.cohort_cache.cohort_statistics"
-    monkeypatch.setattr(met_again, lambda *a, **k: pytest.fail("the cohort was met again"))
-    verify.main(command("veri_test2.txt", output=tmp_path / "alone"))
-    assert not forwards, "another list needs no other embeddings"
+    with counted(cohort_cache, "cohort_statistics") as met_again:
+        verify.main(command("veri_test2.txt", output=tmp_path / "alone"))
+    assert not forwards and not met_again, "another list needs no other embeddings"
 
 
 def test_cohort_is_of_the_speakers_that_trained_the_model(verify, made, command, tmp_path):
@@ -290,7 +289,10 @@ def test_list_without_labels_is_refused(verify, command, tmp_path):
 
 def test_errors_of_use_are_one_line(made, command, monkeypatch):
     monkeypatch.syspath_prepend(str(RECIPE))
-    monkeypatch.setattr("sys.argv", ["verify.py", *command(run=made / "absent")])
-    with pytest.raises(SystemExit, match=r"\Averify.py: error: .*absent is not the folder of a training run: .*\Z"):
+    words = command(run=made / "absent")
+    with (
+        command_line("verify.py", *words),
+        pytest.raises(SystemExit, match=r"\Averify.py: error: .*absent is not the folder of a training run: .*\Z"),
+    ):
         runpy.run_path(str(RECIPE / "verify.py"), run_name="__main__")
     sys.modules.pop("trial_lists", None)

@@ -1,9 +1,7 @@
 """The training run as a user starts it: on a tiny tree, in a process of its own, killed and resumed."""
 
 import json
-import os
 import shutil
-import signal
 import time
 
 import numpy as np
@@ -16,11 +14,7 @@ from alpha_sv.sb.experiment import run
 from alpha_sv.sb.training_log import TrainingLog
 from alpha_sv.schedule import ExponentialRate
 from tests.fixtures.speech_tree import make_tree, voice
-from tests.fixtures.training_runs import RECIPE, TINY, arguments, column, finish, log_of, run_killed, start_command
-
-
-def start(tree, output, **overrides):
-    return start_command(["train.py", *arguments(tree, output, **overrides)])
+from tests.fixtures.training_runs import RECIPE, TINY, Training, arguments, column, log_of, run_killed, start_command
 
 
 @pytest.mark.parametrize("model", sorted(TINY))
@@ -47,21 +41,13 @@ SPARSE = {"head": "sparse", "reinit_epoch": 2, "loss": "!new:alpha_sv.losses.A3M
 @pytest.mark.parametrize("overrides", [{}, SPARSE], ids=["dense", "sparse with A3M-I"])
 def test_kill_9_in_mid_epoch_and_resume_takes_the_same_steps(overrides, tree, tmp_path):
     same = {"ckpt_interval_steps": 2, "ckpt_interval_minutes": 0, "num_workers": 1, "number_of_epochs": 3, **overrides}
-    whole = start(tree, tmp_path / "whole", **same)
-    finish(whole)
+    Training(arguments(tree, tmp_path / "whole", **same)).finish()
     expected = log_of(tmp_path / "whole")
     steps_per_epoch = next(row["step"] for row in expected if row["kind"] == "valid")
-    killed = start(tree, tmp_path / "killed", **same)
-    log = tmp_path / "killed" / "train_log.jsonl"
-    target = steps_per_epoch + 3  # inside the second epoch, past a checkpoint at +2
-    while killed.poll() is None and not (log.exists() and f'"step": {target}, ' in log.read_text()):
-        time.sleep(0.01)
-    assert killed.poll() is None, killed.communicate()[0][-3000:]
-    os.kill(killed.pid, signal.SIGKILL)
-    killed.wait()
-    killed.stdout.close()
-    out = finish(start(tree, tmp_path / "killed", **same))
-    assert "Loading a checkpoint" in out
+    argv = arguments(tree, tmp_path / "killed", **same)
+    # inside the second epoch, past a checkpoint at +2
+    Training(argv).kill_at(steps_per_epoch + 3, tmp_path / "killed" / "train_log.jsonl")
+    assert "Loading a checkpoint" in Training(argv).finish()
     resumed = log_of(tmp_path / "killed")
     assert resumed == expected, "every line of the log: loss, learning rate, sparsity, EER"
     first, second = (

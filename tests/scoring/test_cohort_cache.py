@@ -11,11 +11,12 @@ from alpha_sv.data.trials.files import ScoreTable, Trials
 from alpha_sv.scoring import cohort, cohort_cache, normalize_table, score_trials, trial_statistics
 from tests.batteries import damaged_files
 from tests.fixtures.embedding_store import Store
+from tests.fixtures.replaced import set_blocks
 
 
 @pytest.fixture
 def world(monkeypatch):
-    monkeypatch.setattr(cohort_cache, "_ROWS", 8)
+    set_blocks(monkeypatch, rows=8)
     rng = np.random.default_rng(0)
     store = Store([f"u{i}" for i in range(30)], rng.normal(size=(30, 8)).astype(np.float32))
     sides = rng.permutation(np.repeat(store.ids, 4)).reshape(2, 60)
@@ -112,7 +113,7 @@ def test_normalisation_with_a_cache_is_the_same(world, tmp_path):
 
 def test_an_utterance_cohort_on_disk_is_read_in_blocks(tmp_path, monkeypatch):
     # peers: an utterance cohort needed the whole utterance x cohort matrix. Here 1 MB serves a cohort of 5 MB
-    monkeypatch.setattr(cohort, "_COLUMNS", 256)
+    set_blocks(monkeypatch, columns=256)
     rng = np.random.default_rng(2)
     np.save(tmp_path / "cohort.npy", rng.normal(size=(80_000, 16)).astype(np.float32))
     store = Store(["a", "b"], rng.normal(size=(2, 16)))

@@ -10,7 +10,6 @@ import pytest
 from alpha_sv.data.trials.files import ScoreTable
 from alpha_sv.scoring import (
     as_norm,
-    cohort,
     cohort_cache,
     cohort_statistics,
     cosine_scores,
@@ -22,6 +21,7 @@ from alpha_sv.scoring import (
     z_norm,
 )
 from tests.fixtures.embedding_store import Store
+from tests.fixtures.replaced import counted, set_blocks
 
 
 def cosines_with(row, cohort_rows):
@@ -40,9 +40,7 @@ def statistics_by_hand(row, cohort_rows, top_n):
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Blocks of a few rows, so that small arrays cross many block borders."""
-    monkeypatch.setattr(cohort, "_ROWS", 4)
-    monkeypatch.setattr(cohort, "_COLUMNS", 7)
-    monkeypatch.setattr(cohort_cache, "_ROWS", 5)
+    set_blocks(monkeypatch, rows=4, columns=7)
 
 
 @pytest.fixture
@@ -76,8 +74,7 @@ def test_block_sizes_do_not_matter(world, monkeypatch):
     for top_n in (6, None):
         one_block = cohort_statistics(store.matrix, cohort_rows, top_n)
         with monkeypatch.context() as patch:
-            patch.setattr(cohort, "_ROWS", 3)
-            patch.setattr(cohort, "_COLUMNS", 5)
+            set_blocks(patch, rows=3, columns=5)
             np.testing.assert_allclose(cohort_statistics(store.matrix, cohort_rows, top_n), one_block, atol=1e-14)
 
 
@@ -129,8 +126,7 @@ def test_a_small_spread_on_a_large_mean_keeps_its_digits(top_n):
 
 def test_memory_does_not_grow_with_the_cohort(monkeypatch):
     # peers: the full utterance x cohort matrix of an utterance cohort would need 633 GB
-    monkeypatch.setattr(cohort, "_ROWS", 64)
-    monkeypatch.setattr(cohort, "_COLUMNS", 128)
+    set_blocks(monkeypatch, rows=64, columns=128)
     rng = np.random.default_rng(2)
     rows, cohort_rows = rng.normal(size=(1000, 8)), rng.normal(size=(4000, 8))
     for top_n in (20, None):
@@ -141,18 +137,12 @@ def test_memory_does_not_grow_with_the_cohort(monkeypatch):
         assert peak < 1_000_000  # the matrix is 32 MB
 
 
-def test_each_utterance_meets_the_cohort_once(world, monkeypatch):
+def test_each_utterance_meets_the_cohort_once(world):
     # peers: both sides were compared with the cohort again for every trial
     store, cohort_rows, table = world
-    seen = []
-
-    def counting(embeddings, *args, ids, **kwargs):
-        seen.extend(ids)
-        return cohort_statistics(embeddings, *args, ids=ids, **kwargs)
-
-    monkeypatch.setattr(cohort_cache, "cohort_statistics", counting)
-    normalize_table(table, store, cohort_rows, "as-norm", top_n=5)
-    assert sorted(seen) == sorted({*table.enroll.tolist(), *table.test.tolist()})
+    with counted(cohort_cache, "cohort_statistics") as calls:
+        normalize_table(table, store, cohort_rows, "as-norm", top_n=5)
+    assert sum(len(embeddings) for embeddings, *_ in calls) == len({*table.enroll.tolist(), *table.test.tolist()})
 
 
 def test_a_top_n_larger_than_the_cohort_is_refused(world):
@@ -266,7 +256,7 @@ def test_normalising_twice_or_by_an_unknown_method_is_refused(world):
 
 
 def test_speaker_means_give_every_utterance_one_vote(monkeypatch):
-    monkeypatch.setattr(cohort, "_COLUMNS", 4)
+    set_blocks(monkeypatch, columns=4)
     rng = np.random.default_rng(4)
     matrix = rng.normal(size=(30, 6)).astype(np.float32)
     speakers = [f"s{i}" for i in rng.integers(5, size=30)]

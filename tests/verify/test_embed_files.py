@@ -10,6 +10,7 @@ from alpha_sv.embedding.store import StoreWriter
 from alpha_sv.verify.embed_files import embed_files, list_files
 from alpha_sv.verify.model import load_model
 from tests.fixtures.models import small_embedder
+from tests.fixtures.replaced import counted
 from tests.fixtures.speech_tree import voice
 
 
@@ -38,19 +39,10 @@ def test_a_folder_becomes_a_store_that_score_can_use(world, capsys):
     assert "missing.wav: no such file" in capsys.readouterr().err and not (world / "s2").exists()
 
 
-def test_an_interrupted_call_continues(world, monkeypatch):
-    model, original, calls = load_model(world / "model"), StoreWriter.write, []
-
-    def dies(self, rows, embeddings):
-        calls.extend(rows)
-        if len(calls) > 2:
-            raise KeyboardInterrupt
-        original(self, rows, embeddings)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(StoreWriter, "write", dies)
-        with pytest.raises(KeyboardInterrupt):
-            embed_files(model, [world / "wav"], world / "store", batch_size=1, progress=False)
+def test_an_interrupted_call_continues(world):
+    model = load_model(world / "model")
+    with counted(StoreWriter, "write", kill_at=3), pytest.raises(KeyboardInterrupt):
+        embed_files(model, [world / "wav"], world / "store", batch_size=1, progress=False)
     store = embed_files(model, [world / "wav"], world / "store", progress=False)
     whole = embed_files(model, [world / "wav"], world / "whole", progress=False)
     np.testing.assert_allclose(store.matrix, whole.matrix, rtol=1e-5, atol=1e-5)

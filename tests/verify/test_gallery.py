@@ -15,6 +15,7 @@ from alpha_sv.cli import main
 from alpha_sv.verify.gallery import Gallery
 from alpha_sv.verify.gallery_file import GalleryError, GalleryFile
 from alpha_sv.verify.model import load_model
+from tests.fixtures.replaced import counted
 from tests.fixtures.voices import SpectralModel, calibrator, save_model, save_recordings, spoken
 
 
@@ -132,14 +133,9 @@ def test_remove_leaves_nothing_in_any_file(tmp_path, files, busy):
         gallery.remove(name)
 
 
-def test_a_removal_that_was_killed_is_finished_by_the_next_process(gallery, monkeypatch):
-    def killed(self):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(GalleryFile, "scrub", killed)
-        with pytest.raises(KeyboardInterrupt):
-            gallery.remove("Ann")
+def test_a_removal_that_was_killed_is_finished_by_the_next_process(gallery):
+    with counted(GalleryFile, "scrub", kill_at=1), pytest.raises(KeyboardInterrupt):
+        gallery.remove("Ann")
     assert gallery.names() == ["Bob", "Cem"]
     (gallery.path.parent / "copy").mkdir()
     Gallery(gallery.path)

@@ -80,7 +80,7 @@ def read_audio(
     start : int
         First sample, at least 0.
     num_samples : int, optional
-        At least 1; up to the end of the file if None.
+        How many samples, at least 1; None reads up to the end of the file.
     sample_rate : int
         Hz. The file must have it.
 

@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from alpha_sv.data.corpus.names import as_word, one_form, some
+from alpha_sv.data.corpus.name_form import as_word, one_form, some
 from alpha_sv.data.corpus.tree import AudioFile
 from alpha_sv.data.trials.files import Trials
 
@@ -33,9 +33,9 @@ def assign_roles(
     Parameters
     ----------
     files : sequence of AudioFile
-        Of all pooled trees.
+        The files of all pooled trees.
     lists : sequence of (path, Trials)
-        The trial lists, with the paths they were read from; names in the form of `alpha_sv.data.corpus.names`.
+        The trial lists, with the paths they were read from; names in the form of `alpha_sv.data.corpus.name_form`.
     exclusions : sequence of str
         Speakers of the trees, or files with one in the first column of each line.
     valid_lists : sequence of (path, Trials)

@@ -28,7 +28,7 @@ from alpha_sv.data.audio.impulse import LONGEST, named_noise, why_no_impulse_res
 from alpha_sv.data.audio.read import AudioError, mix, read_blocks, read_header
 from alpha_sv.data.audio.resample import HIGHEST, LOWEST
 from alpha_sv.data.audio.tar_member import open_bytes, parse_member
-from alpha_sv.data.corpus.names import is_unicode
+from alpha_sv.data.corpus.name_form import is_unicode
 from alpha_sv.data.corpus.threads import on_threads
 from alpha_sv.files import atomic_write
 

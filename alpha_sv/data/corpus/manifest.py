@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from operator import attrgetter
 
-from alpha_sv.data.corpus.names import one_form
+from alpha_sv.data.corpus.name_form import one_form
 from alpha_sv.files import atomic_write
 
 SPLITS = ("train", "valid", "test")

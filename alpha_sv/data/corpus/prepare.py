@@ -31,7 +31,7 @@ from alpha_sv.data.corpus.audit import findings, summary, write_audit
 from alpha_sv.data.corpus.audit_journal import examine_files
 from alpha_sv.data.corpus.development import draw_speakers, validation_trials
 from alpha_sv.data.corpus.manifest import SPLITS, Utterance, manifest_hash, read_manifest, write_manifest
-from alpha_sv.data.corpus.names import trials_in_one_form
+from alpha_sv.data.corpus.name_form import trials_in_one_form
 from alpha_sv.data.corpus.published_split import check_lengths, read_split, take_over, write_split
 from alpha_sv.data.corpus.resampled import as_resampled, write_resampled
 from alpha_sv.data.corpus.tree import find_files
@@ -85,7 +85,7 @@ def prepare_tree(
     audit : {"full", "headers"}
         Whether every sample is decoded and checked, or only the headers (see `alpha_sv.data.corpus.audit`).
     seed : int
-        Of the validation speakers and trials; not negative.
+        Seed of the draw of validation speakers and trials; not negative. Another one draws others.
     workers : int, optional
         Threads; one per available core if None.
     valid_trials : path-like, optional
@@ -106,7 +106,7 @@ def prepare_tree(
     Returns
     -------
     Path
-        Of the manifest.
+        The manifest.
 
     Raises
     ------

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from operator import attrgetter
 
 from alpha_sv.data.corpus.manifest import SPLITS, Utterance
-from alpha_sv.data.corpus.names import one_form
+from alpha_sv.data.corpus.name_form import one_form
 from alpha_sv.files import atomic_write
 
 

@@ -53,7 +53,7 @@ def write_shards(
     samples_per_shard : int
         4096 files of 8 s are about 1 GB as 16-bit wav; the 1.1 million of VoxCeleb2 then make 267 shards.
     seed : int
-        Of the order; not negative.
+        Seed of the order; not negative. Another one gives another order.
     workers : int
         Threads that read.
 

@@ -28,7 +28,7 @@ def on_threads(
     workers : int, optional
         Threads; one per available core if None.
     name, unit : str
-        Of the progress bar, which shows items and items/s.
+        Title and unit of the progress bar, which shows items and items/s.
 
     Example
     -------

@@ -5,7 +5,7 @@
 The speaker is the first part of the path below the data folder, whatever the folders above it or below it are
 called; the session is what lies between speaker and file. Files come sorted by their ID, never in the file
 system's order. Links are followed; names that begin with a dot are not audio (macOS leaves `._name.wav`
-beside `name.wav`). IDs have the form of `alpha_sv.data.corpus.names`: `s1/my file.wav` is `s1/my%20file.wav`.
+beside `name.wav`). IDs have the form of `alpha_sv.data.corpus.name_form`: `s1/my file.wav` is `s1/my%20file.wav`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 
 from alpha_sv.data.audio.folder import walk
 from alpha_sv.data.audio.read import AUDIO_EXTENSIONS
-from alpha_sv.data.corpus.names import as_word, some
+from alpha_sv.data.corpus.name_form import as_word, some
 from alpha_sv.files import file_state
 
 logger = logging.getLogger(__name__)

@@ -96,12 +96,12 @@ def prepare_voxceleb(
     converted : path-like, optional
         Folder for VoxCeleb2's converted files; if None, beside its folder `aac`, called as the format.
     audio_format : {"wav", "flac"}
-        Of the converted files.
+        Format of the converted files; "flac" takes about half the disk and more time to read.
 
     Returns
     -------
     Path
-        Of the manifest.
+        The manifest.
 
     Raises
     ------

@@ -10,6 +10,7 @@ from alpha_sv.data.corpus.audit import examine_all
 from alpha_sv.data.corpus.audit_journal import examine_files
 from alpha_sv.data.corpus.prepare import prepare_tree
 from alpha_sv.data.corpus.tree import find_files
+from tests.fixtures.replaced import counted
 
 RATE = 16000
 
@@ -59,17 +60,7 @@ def test_a_file_that_leaves_nothing_to_train_on_is_never_believed_for_good(root,
 
 
 def test_an_interrupt_costs_the_files_in_flight_only(root, examine, monkeypatch):
-    seen = []
-
-    def interrupted(path, **options):
-        if len(seen) == 6:
-            raise KeyboardInterrupt
-        seen.append(path)
-        return original(path, **options)
-
-    original = audit.examine
-    with monkeypatch.context() as patch:
-        patch.setattr(audit, "examine", interrupted)
+    with monkeypatch.context() as patch, counted(audit, "examine", kill_at=7):
         patch.setattr("alpha_sv.data.corpus.threads.available_cores", lambda: 1)
         with pytest.raises(KeyboardInterrupt):
             examine()

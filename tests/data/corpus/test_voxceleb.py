@@ -13,8 +13,10 @@ import pytest
 import soundfile
 
 from alpha_sv.data.corpus import prepare as trees
+from alpha_sv.data.corpus import voxceleb
 from alpha_sv.data.corpus.manifest import read_manifest
 from alpha_sv.data.corpus.voxceleb import TEST_SPEAKERS, TRIAL_LISTS, prepare_voxceleb, published_list
+from tests.fixtures.replaced import counted
 
 DEV1 = [f"id1000{i}" for i in range(1, 7)]
 TEST1 = ["id10270", "id10289", "id10309"]
@@ -148,11 +150,11 @@ def test_a_list_of_ones_own_over_training_speakers_is_refused(tmp_path, vox1, vo
         prepare("vox2", voxceleb1=vox1, voxceleb2=vox2, trials=own)
 
 
-def test_refusals_come_before_any_conversion(tmp_path, vox1, lists, prepare, monkeypatch):
+def test_refusals_come_before_any_conversion(tmp_path, vox1, lists, prepare):
     make(tmp_path / "v2/dev/aac", DEV2, "m4a")
-    monkeypatch.setattr("alpha_sv.data.corpus.voxceleb.convert_tree", None)
-    with pytest.raises(ValueError, match="VoxCeleb1 dev"):
+    with counted(voxceleb, "convert_tree") as calls, pytest.raises(ValueError, match="VoxCeleb1 dev"):
         prepare("vox1+vox2", voxceleb1=vox1, voxceleb2=tmp_path / "v2", trials=lists["E"])
+    assert not calls
 
 
 def test_switching_from_o_to_h_prepares_again(tmp_path, vox1, vox2, lists, prepare):
@@ -162,12 +164,13 @@ def test_switching_from_o_to_h_prepares_again(tmp_path, vox1, vox2, lists, prepa
     assert "id10004" in speakers(prepare("vox2", **roots, trials=lists["H"]), "test")
 
 
-def test_another_training_set_prepares_again_and_the_same_one_does_not(vox1, vox2, prepare, monkeypatch):
+def test_another_training_set_prepares_again_and_the_same_one_does_not(vox1, vox2, prepare):
     first = prepare("vox2", voxceleb1=vox1, voxceleb2=vox2)
     assert speakers(prepare("vox1+vox2", voxceleb1=vox1, voxceleb2=vox2), "train") & set(DEV1)
     assert prepare("vox2", voxceleb1=vox1, voxceleb2=vox2) == first
-    monkeypatch.setattr(trees, "examine_files", None)
-    assert prepare("vox2", voxceleb1=vox1, voxceleb2=vox2) == first
+    with counted(trees, "examine_files") as calls:
+        assert prepare("vox2", voxceleb1=vox1, voxceleb2=vox2) == first
+    assert not calls
 
 
 @pytest.mark.parametrize(
@@ -307,12 +310,13 @@ def test_m4a_without_a_folder_aac_is_converted_beside_its_folder(tmp_path, prepa
     assert found[0].path == str(tmp_path / "v2_wav" / found[0].utt_id)
 
 
-def test_a_conversion_in_place_is_used_if_it_is_complete(tmp_path, prepare, monkeypatch):
+def test_a_conversion_in_place_is_used_if_it_is_complete(tmp_path, prepare):
     folder = make(tmp_path / "v2/dev/aac", DEV2)
     for path in list(folder.rglob("*.wav")):
         shutil.copy(path, path.with_suffix(".m4a"))
-    monkeypatch.setattr("alpha_sv.data.corpus.voxceleb.convert_tree", None)
-    assert len(prepare("vox2", voxceleb2=tmp_path / "v2")) == 24
+    with counted(voxceleb, "convert_tree") as calls:
+        assert len(prepare("vox2", voxceleb2=tmp_path / "v2")) == 24
+    assert not calls
     (folder / "id00013/5r0dWxy17C8/00002.wav").unlink()
     with pytest.raises(ValueError, match=r"1 of its 24 m4a files have no wav .*id00013/5r0dWxy17C8/00002\.m4a"):
         prepare("vox2", voxceleb2=tmp_path / "v2")
