@@ -81,7 +81,7 @@ class SpeakerBrain(sb.Brain):
                 self.checkpointer.add_recoverable("prototype_optimizer", self.prototype_optimizer)
 
     def optimizers_step(self):
-        """Clipped by the norm over all prototypes, and left out on all ranks where the gradient of one is not finite."""
+        """Clipped by the norm over all prototypes, and left out on all ranks if the gradient of one is not finite."""
         if isinstance(self.head, ShardedHead):
             norm = self.head.clip_grad_norm_(self.max_grad_norm)
             if self.skip_nonfinite_grads and not norm.isfinite():
