@@ -24,7 +24,7 @@ from alpha_sv.functional.solver import COUNTS
 from alpha_sv.heads import PrototypeSGD, ShardedHead, SparseHead
 from alpha_sv.losses import QMargin
 
-DIM, BATCH, RANKS, STEPS, CHECKED = 192, 128, 4, 7, 4
+DIM, BATCH, RANKS, STEPS, CHECKED = 192, 128, 4, 5, 2
 
 
 class Traffic:
@@ -150,24 +150,19 @@ def main() -> None:
         "prototypes.\n"
     )
     print(describe() + "\n")
-    rows, queue = [], multiprocessing.get_context("spawn").SimpleQueue()
-    for classes in (2_000,) if quick else (1_000_000, 5_000_000):
-        in_process(_one_in_queue, classes, queue).join()
-        rows.append(queue.get())
-    rows.append(ranks(500 if quick else 1_000_000))
     names = ["", "prototypes", "samples", "ms a step", "MB a process", "kB", "kB, model", "error"]
-    shown = [
-        [
-            *row[:2],
-            str(row[2]),
-            f"{row[3]:,.0f}",
-            f"{row[4]:,.0f}",
-            *(f"{x:,.0f}" if x else "" for x in row[5:7]),
-            f"{row[7]:.0e}",
-        ]
-        for row in rows
-    ]
-    print(table(names, shown))
+    print(table(names, []), flush=True)  # each row as it comes
+    for classes in (2_000,) if quick else (1_000_000, 5_000_000):
+        queue = multiprocessing.get_context("spawn").SimpleQueue()
+        in_process(_one_in_queue, classes, queue).join()
+        print(line(queue.get()), flush=True)
+    print(line(ranks(500 if quick else 1_000_000)))
+
+
+def line(row: tuple) -> str:
+    kilobytes = (f"{x:,.0f}" if x else "" for x in row[5:7])
+    figures = [str(row[2]), f"{row[3]:,.0f}", f"{row[4]:,.0f}", *kilobytes, f"{row[7]:.0e}"]
+    return f"| {' | '.join([*row[:2], *figures])} |"
 
 
 if __name__ == "__main__":

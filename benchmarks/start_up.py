@@ -40,9 +40,8 @@ def make(folder: Path, files: int, links: int) -> Path:
     for link in range(1, links):
         (folder / f"{link:04d}").symlink_to(folder / "0000")
     rows = [
-        Utterance(f"{link:04d}/v/{n:04d}.wav", f"{folder}/{link:04d}/{n:04d}.wav", f"{link:04d}", "v", 2 * RATE, RATE, 1,
-                  "train")
-        for link in range(links)
+        Utterance(f"{at}/v/{n:04d}.wav", f"{folder}/{at}/{n:04d}.wav", at, "v", 2 * RATE, RATE, 1, "train")
+        for at in (f"{link:04d}" for link in range(links))
         for n in range(files)
     ]  # fmt: skip
     write_manifest(folder / "manifest.csv", rows)

@@ -80,7 +80,8 @@ def trained(head, seed):
 
 
 @pytest.fixture
-def alone(tmp_path):
+def alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "0")  # what SpeechBrain goes by
     dist.init_process_group("gloo", f"file://{tmp_path / 'meet'}", rank=0, world_size=1)
     yield
     dist.destroy_process_group()
