@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 
 from tests.fixtures.speech_tree import make_tree
-from tests.fixtures.training_runs import arguments, finish, log_of, start_command
+from tests.fixtures.training_runs import arguments, checkpoints, finish, log_of, start_command
 
 # a bias before a batch normalisation has no gradient; Adam would make whole steps of its rounding
 SAME = {
@@ -104,8 +104,7 @@ def test_a_killed_and_a_slow_process(one, tree, tmp_path):
     assert re.search(r"Signal 9 \(SIGKILL\)|exitcode\s*: -9", out), out[-3000:]
     assert re.search("lost another process of this run.*same command|same command again", out), out[-3000:]
 
-    newest = max((tmp_path / "save").glob("CKPT*"))
-    shard = sorted((newest / "head.ckpt").glob("shard-*.pt"))[1]
+    shard = sorted((checkpoints(tmp_path)[-1].path / "head.ckpt").glob("shard-*.pt"))[1]
     shard.write_bytes(shard.read_bytes()[:-1] + b"?")
     again = start(tree, tmp_path, 3, **often)
     wait_for(again, log, '"step": 5, ')
