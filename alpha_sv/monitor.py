@@ -6,6 +6,7 @@ import logging
 from collections import deque
 
 import torch
+from torch import Tensor
 
 from alpha_sv.functional.solver import Active
 
@@ -26,15 +27,18 @@ def sparsity_figures(found: Active) -> dict[str, float]:
         no gradient.  zero_target: fraction with p_y = 0, where the target is beyond the threshold.
         target_probability: mean p_y.  candidates: classes the last solve ran over, for each active one.
     """
-    support = found.row_sums((found.p > 0).double())
-    p_target = found.p.index_select(0, found.at)
+    return figures_of_rows(found.row_sums((found.p > 0).double()), found.p.index_select(0, found.at), len(found.p))
+
+
+def figures_of_rows(support: Tensor, p_target: Tensor, candidates: Tensor | int) -> dict[str, float]:
+    """As `sparsity_figures`, from each sample's number of active speakers and p_y [N], and all that were solved for."""
     values = torch.stack(
         [
             support.mean(),
             ((support == 1) & (p_target > 0)).to(support.dtype).mean(),
             (p_target == 0).to(support.dtype).mean(),
             p_target.mean(),
-            len(found.p) / support.sum(),
+            candidates / support.sum(),
         ]
     ).tolist()
     names = ("support", "zero_loss", "zero_target", "target_probability", "candidates")
@@ -69,7 +73,11 @@ class SparsityMonitor:
         return (self._calls - 1) % self.EVERY == 0
 
     def look(self, found: Active) -> None:
-        self.figures = sparsity_figures(found)
+        self.note(sparsity_figures(found))
+
+    def note(self, figures: dict[str, float]) -> None:
+        """Take in the figures of a batch that was due."""
+        self.figures = figures
         self._recent.append(self.figures["zero_loss"])
         if self.zero_loss > STARVED and not self.warned:
             self.warned = True

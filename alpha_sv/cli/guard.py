@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import logging
 import os
+import re
 import signal
 import stat
 import sys
@@ -20,6 +21,7 @@ PARTS = ("embeddings.npy", "index.csv", "meta.json", "embedder.safetensors", "co
 NOTE = ".sources.json"
 # what `pip install --no-deps` leaves out (README); extras say themselves how to get them
 WHOLE = {"torch", "torchaudio", "speechbrain", "hyperpyyaml", "ruamel", "soundfile", "safetensors"}
+_LOST = re.compile(r"[Cc]onnection (closed by peer|reset by peer)|ncclRemoteError|NCCL communicator was aborted")
 
 
 class Terminated(KeyboardInterrupt):
@@ -51,6 +53,13 @@ def guarded(run: Callable[[], int | None]) -> int:
     except Exception as error:
         if os.environ.get(TRACEBACK):
             traceback.print_exc()
+        if _LOST.search(str(error)) and not isinstance(error, ValueError):
+            print(
+                "alpha-sv: error: lost another process of this run: it was killed or failed, see its message or the "
+                f"launcher's; the same command continues ({one_line(error):.200})",
+                file=sys.stderr,
+            )
+            return USE
         expected = isinstance(error, (ValueError, OSError, ImportError, MemoryError))
         known = "" if expected else f" (unexpected; set {TRACEBACK}=1 to see where, and please report it)"
         print(f"alpha-sv: error: {one_line(error)}{known}", file=sys.stderr)

@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from alpha_sv.files import InputError, read_json
 
@@ -60,33 +62,60 @@ def load_shards(folder: str | os.PathLike, head, optimizer: torch.optim.Optimize
     ValueError
         There is no whole save, a file of it is damaged, or it is of another number of classes or dimensions.
     """
-    folder, classes = Path(folder), _classes(head)
-    index, total = _read_index(folder), head.num_classes if hasattr(head, "num_classes") else len(head.weight)
-    if index["num_classes"] != total:
-        raise ValueError(f"{folder} holds {index['num_classes']} prototypes, this head has {total}")
+    classes, total = _classes(head), head.num_classes if hasattr(head, "num_classes") else len(head.weight)
+    held, dimension = shards_shape(folder)
+    if held != total:
+        raise ValueError(f"{folder} holds {held} prototypes, this head has {total}")
+    if dimension != head.weight.shape[1]:
+        raise ValueError(f"{folder} has dimension {dimension}, this head {head.weight.shape[1]}")
     if optimizer is not None:
         optimizer.state.pop(head.weight, None)  # that of the prototypes before
-    for name in index["files"]:
+    for here, shard in _overlaps(Path(folder), classes):
+        with torch.no_grad():
+            head.weight[here] = shard["weight"].to(head.weight)
+        if optimizer is not None and "velocity" in shard:
+            load_state(head, optimizer, here, shard)
+
+
+def load_state(head, optimizer: torch.optim.Optimizer, here: slice, state: dict) -> None:
+    """Give `optimizer` velocities, their steps and the step it is at, for the rows `here` of the weight of `head`."""
+    own = optimizer.state[head.weight]
+    if not own:
+        own["velocity"] = torch.zeros_like(head.weight.detach())
+        own["current"] = torch.zeros(len(head.weight), dtype=torch.int64, device=head.weight.device)
+    for name in _OPTIMISER:
+        own[name][here] = state[name].to(own[name])
+    own["step"] = int(state["step"])
+
+
+def shards_shape(folder: str | os.PathLike) -> tuple[int, int]:
+    """Number and dimension of the prototypes in a folder of `save_shards`; errors as `load_shards`."""
+    index = _read_index(Path(folder))
+    name = index["files"][0] if index["files"] else ""
+    first, stop = _span(name) if name else (0, 0)
+    return index["num_classes"], _read_shard(Path(folder, name), stop - first)["weight"].shape[1] if name else 0
+
+
+def read_shards(folder: str | os.PathLike, classes: range) -> Tensor:
+    """Prototypes [len(classes), D], float32, of a folder of `save_shards`; reads no others. Errors as `load_shards`."""
+    weight = torch.empty(len(classes), shards_shape(folder)[1])
+    for here, shard in _overlaps(Path(folder), classes):
+        weight[here] = shard["weight"].to(weight)
+    return weight
+
+
+def _overlaps(folder: Path, classes: range) -> Iterator[tuple[slice, dict]]:
+    """What the files hold of `classes`: where it goes, and each tensor's part, not yet read."""
+    for name in _read_index(folder)["files"]:
         first, stop = _span(name)
         low, high = max(first, classes.start), min(stop, classes.stop)
-        if low >= high:
-            continue
-        shard = _read_shard(folder / name, stop - first)
-        if shard["weight"].shape[1] != head.weight.shape[1]:
-            raise ValueError(
-                f"{folder / name} has dimension {shard['weight'].shape[1]}, this head {head.weight.shape[1]}"
-            )
-        here, there = slice(low - classes.start, high - classes.start), slice(low - first, high - first)
-        with torch.no_grad():
-            head.weight[here] = shard["weight"][there].to(head.weight)
-        if optimizer is not None and "velocity" in shard:
-            state = optimizer.state[head.weight]
-            if not state:
-                state["velocity"] = torch.zeros_like(head.weight.detach())
-                state["current"] = torch.zeros(len(classes), dtype=torch.int64, device=head.weight.device)
-            for name_of in _OPTIMISER:
-                state[name_of][here] = shard[name_of][there].to(state[name_of])
-            state["step"] = shard["step"]
+        if low < high:
+            shard = _read_shard(folder / name, stop - first)
+            part = {
+                key: value[low - first : high - first] if torch.is_tensor(value) else value
+                for key, value in shard.items()
+            }
+            yield slice(low - classes.start, high - classes.start), part
 
 
 def _classes(head) -> range:

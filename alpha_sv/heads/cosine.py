@@ -14,6 +14,7 @@ from alpha_sv.losses import MarginLoss, QMargin
 
 TINY = 1e-12
 """Vectors shorter than this have no direction."""
+_INITIAL = 1 << 16  # prototypes drawn from one seed
 
 
 class CosineHead(nn.Module):
@@ -54,7 +55,7 @@ class CosineHead(nn.Module):
         if embedding_dim < 1 or num_classes < 1:
             raise ValueError(f"embedding_dim and num_classes must be >= 1, got {embedding_dim} and {num_classes}")
         self.loss = built(loss)
-        self.weight = nn.Parameter(torch.randn(num_classes, embedding_dim) / embedding_dim**0.5)
+        self.weight = nn.Parameter(initial_prototypes(num_classes, embedding_dim))
 
     def cosines(self, embeddings: Tensor) -> Tensor:
         """[N, D] or [N, 1, D] → cosines [N, C], in float32 or better also under autocast.
@@ -78,6 +79,36 @@ class CosineHead(nn.Module):
         cosines, targets = check_batch(self.cosines(embeddings), targets, "cosines")
         accuracy = (cosines.argmax(-1) == targets).double().mean().item() if len(targets) else float("nan")
         return {"accuracy": accuracy, **self.loss.sparsity(cosines, targets)}
+
+
+def initial_prototypes(
+    num_classes: int, embedding_dim: int, classes: range | None = None, state: Tensor | None = None
+) -> Tensor:
+    """Rows of N(0, 1/D), so of length 1 in expectation; the rows `classes` of them, the same whoever draws which.
+
+    The first 65,536 come from torch's own generator, or from one in `state`. Every further block has a seed of its
+    own, so that a rank draws its own rows and not those of the others.
+
+    >>> state = torch.get_rng_state()
+    >>> whole = initial_prototypes(70_000, 2)
+    >>> torch.equal(initial_prototypes(70_000, 2, range(65_000, 66_000), state), whole[65_000:66_000])
+    True
+    """
+    classes = range(num_classes) if classes is None else classes
+    weight = torch.empty(len(classes), embedding_dim)
+    first = torch.Generator()
+    first.set_state(torch.get_rng_state() if state is None else state)
+    base = int(torch.randint(2**62, (), generator=first.clone_state(), device="cpu"))
+    for start in range(classes.start // _INITIAL * _INITIAL, classes.stop, _INITIAL):
+        size = (min(_INITIAL, num_classes - start), embedding_dim)
+        if start == 0 and state is None:
+            block = torch.randn(size)
+        else:
+            generator = torch.Generator().manual_seed(base + start) if start else first
+            block = torch.randn(size, generator=generator, device="cpu")
+        here = range(max(start, classes.start), min(start + size[0], classes.stop))
+        weight[here.start - classes.start : here.stop - classes.start] = block[here.start - start : here.stop - start]
+    return weight.div_(embedding_dim**0.5)
 
 
 def unit(rows: Tensor) -> Tensor:

@@ -24,6 +24,8 @@ def class_means(
     num_classes: int,
     combine: Callable[[Tensor], Tensor] | None = None,
     embedding_dim: int | None = None,
+    *,
+    may_be_empty: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Mean directions, from batches of (embeddings [N, D], labels [N]).
 
@@ -38,6 +40,8 @@ def class_means(
         comes to it, also one without batches, or one that fails: then all of them raise.
     embedding_dim : int, optional
         D, needed with `combine`, where a process may have no batch to tell it.
+    may_be_empty : bool
+        Without batches return [0, D] and [0]: of the classes of one rank of a `ShardedHead` none may have samples.
 
     Returns
     -------
@@ -72,7 +76,9 @@ def class_means(
             raise problem
         if sums.isnan().any():
             raise ValueError("class_means: another process failed, see its message")
-    if sums is None or not sums.any():
+    if may_be_empty and sums is None:
+        sums = torch.zeros(num_classes, embedding_dim, dtype=torch.float64)
+    elif sums is None or not sums.any():
         raise ValueError("class_means: there is no batch, so no class has a mean")
     classes = (torch.linalg.vector_norm(sums, dim=1) > 1e-6).nonzero().squeeze(1)
     return F.normalize(sums[classes]), classes

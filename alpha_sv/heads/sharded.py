@@ -8,22 +8,24 @@ slope) in each step. docs/heads.md counts the bytes.
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterable, Iterator
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from alpha_sv.functional.checks import check_batch, check_labels, check_third
-from alpha_sv.functional.climb import Convergence, climb, row_offsets, row_sums
+from alpha_sv.functional.climb import row_sums
 from alpha_sv.functional.fenchel_young import closed_form
-from alpha_sv.functional.margins import target_cosine, target_slope
+from alpha_sv.functional.margins import target_slope
 from alpha_sv.functional.plain import NEAR_ONE
-from alpha_sv.heads.cosine import built, check_width, unit, working_dtype
+from alpha_sv.heads.cosine import built, check_width, initial_prototypes, unit, working_dtype
 from alpha_sv.heads.optim import announce_sparse_gradient
-from alpha_sv.heads.scan import scan
+from alpha_sv.heads.shard_solver import Solved, solve
 from alpha_sv.heads.sparse import prototype_gradients, refuse_misuse, refuse_second_derivatives
 from alpha_sv.losses import MarginLoss
+from alpha_sv.monitor import figures_of_rows
 
 
 def shard_range(num_classes: int, ranks: int, rank: int) -> range:
@@ -75,12 +77,42 @@ class ShardedHead(nn.Module):
         if num_classes < self.ranks:
             raise ValueError(f"{num_classes} classes cannot be split over {self.ranks} ranks; use SparseHead")
         self.classes = shard_range(num_classes, self.ranks, self.rank)
-        self.weight = nn.Parameter(torch.randn(len(self.classes), embedding_dim) / embedding_dim**0.5)
+        state = [torch.get_rng_state()]  # of the first rank, so that the prototypes are those of a head on one machine
+        dist.broadcast_object_list(state, dist.get_global_rank(group or dist.group.WORLD, 0), group=group)
+        self.weight = nn.Parameter(initial_prototypes(num_classes, embedding_dim, self.classes, state[0]))
         announce_sparse_gradient(self.weight)
+        self.loss.monitor.warned = self.rank > 0  # all see the same figures, and one says so
 
     @torch.compiler.disable  # the work depends on the data
     def forward(self, embeddings: Tensor, targets: Tensor, length: Tensor | None = None) -> Tensor:
         """Mean loss of this rank's embeddings [n, D] with labels [n] in [0, C); every rank must call it."""
+        embeddings, targets = self._checked(embeddings, targets, length)
+        watched = self.loss.watch() is not None
+        with torch.autocast(embeddings.device.type, enabled=False):
+            return self.loss.reduce(_ShardedLoss.apply(unit(embeddings), self.weight, targets, self, watched))
+
+    @torch.no_grad()
+    def statistics(self, embeddings: Tensor, targets: Tensor) -> dict[str, float]:
+        """As `CosineHead.statistics`, over the samples of all ranks; every rank must call it, and each returns it."""
+        embeddings, targets = self._checked(embeddings, targets)
+        with torch.autocast(embeddings.device.type, enabled=False):
+            found = solve(unit(embeddings), self.weight, targets, self)
+        # of the others only an active one can be the nearest, or the target is; θ_j − τ = (z_j − t − 1)/(α − 1)
+        gap = (found.z - found.t.index_select(0, found.rows) - 1) / (self.loss.alpha - 1)
+        gap = gap.masked_fill_((found.p == 0) | found.first, -torch.inf)
+        best = torch.full_like(found.t, -torch.inf).scatter_reduce_(0, found.rows, gap, "amax")
+        best = self.reduce(best, dist.ReduceOp.MAX)
+        own_gap = found.target_gap + self.loss.scale * (found.cosine - found.value).double()
+        return {"accuracy": (own_gap >= best).double().mean().item(), **self.figures(found)}
+
+    def figures(self, found: Solved) -> dict[str, float]:
+        """`alpha_sv.monitor.sparsity_figures` over all ranks."""
+        own = (found.p > 0, torch.where(found.first, found.p, 0), torch.ones_like(found.p))
+        sums = self.reduce(torch.stack([row_sums(x.double(), found.offsets) for x in own]))
+        return figures_of_rows(sums[0], sums[1], sums[2].sum())
+
+    def _checked(self, embeddings: Tensor, targets: Tensor, length: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Embeddings [n, D] to compute with and labels [n]; if they do not fit on one rank, all raise."""
         if not NEAR_ONE <= self.loss.alpha <= 2:
             raise ValueError(f"ShardedHead solves for {NEAR_ONE} <= alpha <= 2, got {self.loss.alpha}; use CosineHead")
         problem, count = None, -1
@@ -101,9 +133,49 @@ class ShardedHead(nn.Module):
             raise ValueError(f"rank {sizes.index(-1)} has labels or embeddings that do not fit, see its message")
         if len(set(sizes)) > 1 or 0 in sizes:
             raise ValueError(f"the ranks have batches of different size, or none, {sizes}: drop the last of an epoch")
-        embeddings = embeddings.to(working_dtype(self.weight))
-        with torch.autocast(embeddings.device.type, enabled=False):
-            return self.loss.reduce(_ShardedLoss.apply(unit(embeddings), self.weight, targets.long(), self))
+        return embeddings.to(working_dtype(self.weight)), targets.long()
+
+    def own_samples(self, batches: Iterable[tuple[Tensor, Tensor]], rounds: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Of the batches of all ranks the samples of this rank's classes: embeddings [m, D], rows of `weight` [m].
+
+        Every rank must run through it, with as many `rounds`: the most batches (embeddings [n, D], labels [n], any n)
+        that one of them has. If one fails, all raise.
+        """
+        batches, device = iter(batches), self.weight.device
+        nothing = torch.empty(0, self.weight.shape[1]), torch.empty(0, dtype=torch.int64)
+        for _ in range(rounds):
+            problem, (embeddings, labels) = None, nothing
+            try:
+                embeddings, labels = next(batches, nothing)
+                count = len(labels)
+            except Exception as error:
+                problem, count = error, -1
+            sizes = self.gather(torch.tensor([count], device=device)).tolist()
+            if problem:
+                raise problem
+            if -1 in sizes:
+                raise ValueError(f"rank {sizes.index(-1)} could not embed a batch, see its message")
+            padding = max(sizes) - count
+            labels = self.gather(F.pad(labels.to(device).long(), (0, padding), value=-1))
+            embeddings = embeddings.to(device, working_dtype(self.weight))
+            embeddings = self.gather(F.pad(embeddings, (0, 0, 0, padding)))
+            rows = labels - self.classes.start
+            own = (labels >= 0) & (rows >= 0) & (rows < len(self.weight))
+            if own.any():
+                yield embeddings[own], rows[own]
+
+    @torch.no_grad()
+    def clip_grad_norm_(self, max_norm: float) -> Tensor:
+        """As `torch.nn.utils.clip_grad_norm_`, with the prototypes of all ranks; returns their norm. Every rank must
+        call it, also one whose gradient is None.
+        """
+        grad = self.weight.grad
+        if grad is not None and grad.is_sparse:
+            grad = self.weight.grad = grad.coalesce()
+        values = self.weight.new_zeros(1) if grad is None else grad.values() if grad.is_sparse else grad
+        norm = self.reduce(values.double().square().sum()).sqrt()
+        values.mul_((max_norm / (norm + 1e-6)).clamp(max=1.0).to(values.dtype))
+        return norm
 
     def gather(self, values: Tensor) -> Tensor:
         """[n, …] of every rank → [ranks·n, …]."""
@@ -118,40 +190,20 @@ class ShardedHead(nn.Module):
 
 class _ShardedLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, embeddings, weight, targets, head):
-        loss, alpha, count = head.loss, head.loss.alpha, len(embeddings)
-        embeddings, targets = head.gather(embeddings), head.gather(targets) - head.classes.start
-        here = (targets >= 0) & (targets < len(weight))
-        own = unit(weight.index_select(0, targets.clamp(0, len(weight) - 1)).to(embeddings.dtype))
-        cosine = head.reduce(torch.where(here, (embeddings * own).sum(1), 0))
-        where = {"margin": loss.margin, "place": loss.place}
-        value, slope = target_cosine(cosine, **where), target_slope(cosine, **where)
-        pool = scan(embeddings, weight, targets, value, loss)
-        level = pool.level.view(-1).double()
-        level = head.reduce(torch.where(level.isnan(), torch.inf, level), dist.ReduceOp.MAX)
-        level = torch.where(level == torch.inf, torch.nan, level)  # a maximum over ranks may or may not be NaN itself
-
-        # this rank's candidates; a row's target is its first entry, and stays on the rank that has it
-        kappa, a_target = (alpha - 1) * loss.scale, math.exp((alpha - 1) * loss.log_q_target)
-        first = torch.zeros_like(pool.cls, dtype=torch.bool).index_fill_(0, pool.kept.at, True)
-        rows = pool.kept.rows
-        stay = torch.where(first, here.index_select(0, rows), pool.value > level.index_select(0, rows))
-        stay = stay.nonzero().squeeze(1)
-        rows, classes, first = rows[stay], pool.cls[stay], first[stay]
-        offsets = row_offsets(rows, len(targets))
-        a = torch.ones_like(rows, dtype=torch.float64).masked_fill_(first, a_target)
-        z = (pool.value[stay] - level.index_select(0, rows)).mul_(kappa)
-        t, d, p = _climb_together(z, a, rows, offsets, alpha, head, embeddings.dtype)
-
-        target_gap = ((value - level).mul_(kappa) - t - 1).div_(alpha - 1)
-        spread = head.reduce(row_sums((d / a - 1).mul_(p), offsets))
-        losses = closed_form(spread, target_gap, alpha, loss.log_q_target).to(embeddings.dtype)
-
-        residual = p.to(embeddings.dtype).sub(first.to(embeddings.dtype)).mul_(loss.scale)
+    def forward(ctx, embeddings, weight, targets, head, watched):
+        loss, count = head.loss, len(embeddings)
+        found = solve(embeddings, weight, targets, head)
+        if watched:
+            loss.monitor.note(head.figures(found))
+        spread = head.reduce(row_sums((found.d / found.a - 1).mul_(found.p), found.offsets))
+        losses = closed_form(spread, found.target_gap, loss.alpha, loss.log_q_target).to(embeddings.dtype)
+        residual = found.p.to(embeddings.dtype).sub(found.first.to(embeddings.dtype)).mul_(loss.scale)
+        slope = target_slope(found.cosine, margin=loss.margin, place=loss.place)
         if slope is not None:
-            residual = torch.where(first, residual * slope.index_select(0, rows), residual)
+            residual = torch.where(found.first, residual * slope.index_select(0, found.rows), residual)
         kept = residual.nonzero().squeeze(1)
-        ctx.save_for_backward(embeddings, weight, *(x.index_select(0, kept) for x in (rows, classes, residual)))
+        parts = (x.index_select(0, kept) for x in (found.rows, found.classes, residual))
+        ctx.save_for_backward(found.embeddings, weight, *parts)
         ctx.head, ctx.mine = head, slice(head.rank * count, (head.rank + 1) * count)
         return losses[ctx.mine]
 
@@ -162,20 +214,4 @@ class _ShardedLoss(torch.autograd.Function):
         residual = residual * ctx.head.gather(grad).index_select(0, rows)
         grad_embeddings, grad_weight = prototype_gradients(embeddings, weight, rows, classes, residual)
         # of the average over ranks
-        return ctx.head.reduce(grad_embeddings)[ctx.mine], grad_weight * (1 / ctx.head.ranks), None, None
-
-
-def _climb_together(z, a, rows, offsets, alpha, head, dtype) -> tuple[Tensor, Tensor, Tensor]:
-    """The common root t [N], from 0, and d, p of this rank's candidates; all ranks see the same sums and stop alike."""
-
-    def sums(mass: Tensor, slope: Tensor) -> tuple[Tensor, ...]:
-        return head.reduce(torch.stack([row_sums(mass, offsets), row_sums(slope, offsets)])).unbind()
-
-    def done(mass: Tensor) -> bool:
-        return converged(torch.where(mass.isfinite(), mass, 1))  # a row that is NaN stops only itself
-
-    converged, start = Convergence(dtype), z.new_zeros(len(offsets) - 1)
-    climbed = climb(z, a, start, 1 / (alpha - 1), lambda t: t.index_select(0, rows), sums, done)
-    if not converged.certified:
-        raise RuntimeError("a bound was above the root: please report this batch")
-    return climbed
+        return ctx.head.reduce(grad_embeddings)[ctx.mine], grad_weight * (1 / ctx.head.ranks), None, None, None

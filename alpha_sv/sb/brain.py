@@ -13,9 +13,10 @@ import speechbrain as sb
 import torch
 from speechbrain.utils.distributed import if_main_process
 
-from alpha_sv.heads import PrototypeSGD
+from alpha_sv.heads import PrototypeSGD, ShardedHead, SparseHead
 from alpha_sv.sb.checkpointer import ends_an_epoch
 from alpha_sv.sb.distributed import mean_over_processes, merged, rank, with_common_batch_norm
+from alpha_sv.sb.heads import add_head
 from alpha_sv.sb.weights import save_trained
 
 logger = logging.getLogger(__name__)
@@ -74,7 +75,18 @@ class SpeakerBrain(sb.Brain):
         self.lr_ratio = self.prototype_optimizer.param_groups[0]["lr"] / self.optimizer.param_groups[0]["lr"]
         if self.checkpointer is not None:
             self.checkpointer.add_recoverable("optimizer", self.optimizer)
-            self.checkpointer.add_recoverable("prototype_optimizer", self.prototype_optimizer)
+            if isinstance(self.head, (SparseHead, ShardedHead)):
+                add_head(self.checkpointer, self.head, self.prototype_optimizer)
+            else:
+                self.checkpointer.add_recoverable("prototype_optimizer", self.prototype_optimizer)
+
+    def optimizers_step(self):
+        """Clipped by the norm over all prototypes, and left out on all ranks if the gradient of one is not finite."""
+        if isinstance(self.head, ShardedHead):
+            norm = self.head.clip_grad_norm_(self.max_grad_norm)
+            if self.skip_nonfinite_grads and not norm.isfinite():
+                self.head.weight.grad = None
+        super().optimizers_step()
 
     def _compile(self):
         """`--compile`: the network between features and embeddings, in training. Parameters keep their names."""
@@ -110,6 +122,8 @@ class SpeakerBrain(sb.Brain):
         if not self.distributed_launch:
             return
         for name, module in self.modules.items():
+            if isinstance(module, ShardedHead):
+                continue  # each process has prototypes of its own, and their whole gradient
             if any(parameter.requires_grad for parameter in module.parameters()):
                 module = with_common_batch_norm(module, torch.device(self.device))
                 devices = None if torch.device(self.device).type == "cpu" else [self.device]

@@ -14,14 +14,13 @@ from alpha_sv.data.corpus.manifest import Utterance, manifest_hash, read_manifes
 from alpha_sv.data.training import TrainingData
 from alpha_sv.data.trials.files import read_trials
 from alpha_sv.files import sha256_file
-from alpha_sv.heads import CosineHead, PrototypeSGD, SparseHead
+from alpha_sv.heads import PrototypeSGD
 from alpha_sv.sb.chunks import RandomChunks
 from alpha_sv.sb.datasets import DevelopmentSet, WholeUtterances
 from alpha_sv.sb.reinit import Reinitialiser
 from alpha_sv.sb.run_folder import RunFolder
 from alpha_sv.sb.training_log import TrainingLog
 
-HEADS = {"dense": CosineHead, "sparse": SparseHead}
 # a row's gradient is of the order scale / batch size; with momentum 0.9 that turns it by ~0.1 a step
 _PROTOTYPE_LR = 0.1
 
@@ -70,15 +69,6 @@ def development_of(data: TrainingData, hparams: Mapping) -> DevelopmentSet | Non
     return None if data.valid is None else DevelopmentSet(*data.valid)
 
 
-def head_of(hparams: Mapping, num_classes: int) -> CosineHead | SparseHead:
-    """Prototypes and loss; `num_prototypes` may ask for more of them than there are classes."""
-    return HEADS[hparams["head"]](
-        embedding_dim=hparams["embedding_dim"],
-        num_classes=max(num_classes, hparams.get("num_prototypes") or 0),
-        loss=hparams["loss"],
-    )
-
-
 def steps_per_epoch(num_examples: int, batch_size: int, run_opts: Mapping, source: str) -> int:
     """Optimizer steps, which all schedules count."""
     batches, accumulation = num_examples // batch_size, int(run_opts.get("grad_accumulation_factor") or 1)
@@ -92,7 +82,7 @@ def steps_per_epoch(num_examples: int, batch_size: int, run_opts: Mapping, sourc
     return batches // accumulation
 
 
-def state_of(hparams: Mapping, data: TrainingData, valid_set, steps: int, folder: RunFolder) -> dict:
+def state_of(hparams: Mapping, data: TrainingData, valid_set, steps: int, folder: RunFolder, head: str) -> dict:
     """What the brain needs beside the recipe's own keys."""
     events = folder.events if hparams.get("tensorboard") and if_main_process() else None
     state = {
@@ -102,7 +92,7 @@ def state_of(hparams: Mapping, data: TrainingData, valid_set, steps: int, folder
         "steps_per_epoch": steps,
         "prototype_opt_class": hparams.get("prototype_opt_class"),
     }
-    if hparams["head"] == "sparse" and state["prototype_opt_class"] is None:  # its gradient needs one that can
+    if head != "dense" and state["prototype_opt_class"] is None:  # its gradient needs one that can
         state["prototype_opt_class"] = functools.partial(PrototypeSGD, lr=_PROTOTYPE_LR)
     if hparams.get("lr_schedule") is not None:
         state["lr_schedule"] = _by_step(hparams["lr_schedule"], steps, hparams)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from alpha_sv.losses import MarginLoss
-from alpha_sv.sb.brain_parts import HEADS
 from alpha_sv.sb.distributed import local_batch_size, world_size
+from alpha_sv.sb.heads import HEADS, choose_head
 from alpha_sv.sb.weights import HEAD_POLICIES
 
 
@@ -34,7 +34,7 @@ def check_hparams(hparams: dict, run_opts: Mapping, begun: bool = False) -> None
             "--loss='!new:alpha_sv.losses.A3M {alpha: 1.5}'"
         )
     if hparams["head"] not in HEADS:
-        raise ValueError(f"head must be {' or '.join(HEADS)}, got {hparams['head']!r}")
+        raise ValueError(f"head must be {', '.join(HEADS[:-1])} or {HEADS[-1]}, got {hparams['head']!r}")
     for key, least in (
         ("batch_size", 1),
         ("number_of_epochs", 1),
@@ -48,8 +48,10 @@ def check_hparams(hparams: dict, run_opts: Mapping, begun: bool = False) -> None
         if not (isinstance(value, int) and not isinstance(value, bool) and value >= least):
             raise ValueError(f"{key} must be a whole number, at least {least}, got {value!r}")
     local_batch_size(hparams["batch_size"])
-    if world_size() > 1 and hparams["head"] == "sparse":
-        raise ValueError("head: sparse trains in one process; with several use head: dense")
+    if hparams["head"] != "auto":
+        choose_head(hparams, world_size())  # of classes there are enough, as far as is known by now
+    if world_size() > 1 and run_opts.get("precision") == "fp16" and hparams["head"] not in ("auto", "dense"):
+        raise ValueError(f"head: {hparams['head']} over processes trains in fp32 or bf16: use --precision=bf16")
     policy = hparams.get("warm_start_head") or "keep"
     if policy not in HEAD_POLICIES:
         raise ValueError(f"warm_start_head must be one of {', '.join(HEAD_POLICIES)}, got {policy!r}")

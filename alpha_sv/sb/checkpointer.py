@@ -47,8 +47,9 @@ class SafeCheckpointer(Checkpointer):
         if if_main_process():
             pending = checkpoint.path / _PENDING
             meta = yaml.safe_load(pending.read_text(encoding="utf-8"))
-            parts = sorted(file for file in checkpoint.path.iterdir() if file != pending)
-            meta["files"] = {file.name: {"bytes": file.stat().st_size, "sha256": sha256_file(file)} for file in parts}
+            parts = sorted(file for file in checkpoint.path.rglob("*") if file.is_file() and file != pending)
+            names = {file.relative_to(checkpoint.path).as_posix(): file for file in parts}
+            meta["files"] = {n: {"bytes": f.stat().st_size, "sha256": sha256_file(f)} for n, f in names.items()}
             pending.write_text(yaml.safe_dump(meta), encoding="utf-8")
             for file in (*parts, pending):
                 with open(file, "rb+") as handle:

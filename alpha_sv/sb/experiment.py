@@ -28,11 +28,12 @@ from alpha_sv.files import clear_parts, folder_lock
 from alpha_sv.heads.scan import has_fast_bfloat16
 from alpha_sv.sb.arguments import read_command
 from alpha_sv.sb.brain import SpeakerBrain
-from alpha_sv.sb.brain_parts import development_of, head_of, loader_options, speech_data, state_of, steps_per_epoch
+from alpha_sv.sb.brain_parts import development_of, loader_options, speech_data, state_of, steps_per_epoch
 from alpha_sv.sb.check_hparams import check_hparams
 from alpha_sv.sb.checkpointer import SafeCheckpointer
 from alpha_sv.sb.chunks import EpochSampler
 from alpha_sv.sb.distributed import local_batch_size, main_first, rank, world_size
+from alpha_sv.sb.heads import choose_head, head_of
 from alpha_sv.sb.recipe_yaml import build_recipe, compose_recipe
 from alpha_sv.sb.run_folder import RunFolder
 from alpha_sv.sb.weights import save_trained, warm_start
@@ -146,13 +147,15 @@ def build_brain(hparams: dict, run_opts: dict, manifest: Path | None = None) -> 
     hashes = (data.digest, data.trials_digest, audited_augmentation(hparams, folder))
     folder.refuse_other_data(*hashes)
     steps = steps_per_epoch(len(data.train_set), hparams["batch_size"], run_opts, data.source)
-    head = head_of(hparams, len(rows))
-    state = state_of(hparams, data, valid_set, steps, folder)
+    prototypes = max(len(rows), hparams.get("num_prototypes") or 0)
+    kind, reason = choose_head(hparams, prototypes, folder.begun_head())
+    head = head_of(hparams, kind, prototypes)
+    state = state_of(hparams, data, valid_set, steps, folder, kind)
     # every check is done: from here on the folder is this run's
     sb.create_experiment_directory(folder.path)  # every process: it waits for all of them
     if if_main_process():
         argv, resolved = hparams["command"].argv, hparams["resolved_recipe"]
-        folder.begin(argv, resolved, run_opts, hashes, rows)
+        folder.begin(argv, resolved, run_opts, hashes, rows, kind)
     modules = {"embedder": hparams["embedder"], "head": head}
     counter = hparams.get("epoch_counter") or EpochCounter(limit=hparams["number_of_epochs"])
     checkpointer = SafeCheckpointer(folder.save)
@@ -166,6 +169,7 @@ def build_brain(hparams: dict, run_opts: dict, manifest: Path | None = None) -> 
         "%d people to train on, %d classes, %d examples, %d steps per epoch; %d development trials",
         *(data.people, len(rows), len(data.train_set), steps, 0 if valid_set is None else len(valid_set.labels)),
     )
+    logger.info("head: %s, %s", kind, reason)
     state = {**hparams, **state, "epoch_counter": counter}
     return SpeakerBrain(modules, hparams["opt_class"], state, run_opts, checkpointer)
 

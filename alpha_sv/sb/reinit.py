@@ -11,7 +11,7 @@ from speechbrain.utils.checkpoints import mark_as_loader, mark_as_saver, registe
 from speechbrain.utils.distributed import if_main_process
 
 from alpha_sv.files import InputError, read_json
-from alpha_sv.heads import class_means, reinitialise
+from alpha_sv.heads import ShardedHead, class_means, reinitialise
 from alpha_sv.sb.brain import SpeakerBrain
 from alpha_sv.sb.distributed import rank, summed, world_size
 
@@ -61,23 +61,28 @@ class Reinitialiser:
         fraction = sum(seen) / max(len(seen), 1)
         if fraction <= self.zero_target if self.zero_target else epoch != self.epoch:
             return
-        weight = brain.head.weight
-        means, classes = class_means(
-            self._embeddings(brain),
-            len(weight),
-            combine=lambda sums: summed(sums, brain.device),
-            embedding_dim=weight.shape[1],
-        )
+        means, classes = self._means(brain)
         reinitialise(brain.head, brain.prototype_optimizer, means, classes)
         self.done = True
+        count = len(classes)
+        if isinstance(brain.head, ShardedHead):
+            count = int(summed(torch.tensor(count), brain.device))
         logger.info(
             "epoch %d: %d prototypes set to their speakers' mean embedding (A3M-I); before it p_y = 0 for %.1f %%",
-            *(epoch, len(classes), 100 * fraction),
+            *(epoch, count, 100 * fraction),
         )
 
-    def _embeddings(self, brain: SpeakerBrain):
-        """This process's share."""
-        batches = self.dataset.batches(self.batch_size)[rank() :: world_size()]
+    def _means(self, brain: SpeakerBrain) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of all classes, or, where the prototypes are split over processes, of those of this one."""
+        batches, (count, dim) = self.dataset.batches(self.batch_size), brain.head.weight.shape
+        embeddings = self._embeddings(brain, batches[rank() :: world_size()])
+        if not isinstance(brain.head, ShardedHead):
+            return class_means(embeddings, count, combine=lambda s: summed(s, brain.device), embedding_dim=dim)
+        own = brain.head.own_samples(embeddings, rounds=-(-len(batches) // world_size()))
+        means, rows = class_means(own, count, embedding_dim=dim, may_be_empty=True)
+        return means, rows + brain.head.classes.start
+
+    def _embeddings(self, brain: SpeakerBrain, batches: list[list[int]]):
         for batch in torch.utils.data.DataLoader(
             self.dataset, batch_sampler=batches, num_workers=brain.hparams.num_workers
         ):

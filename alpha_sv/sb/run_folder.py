@@ -77,6 +77,9 @@ class RunFolder:
         before, now = (_number_of_epochs(settings) for settings in (old, new))
         if before is not None and now is not None and now > before:
             new = _settings(resolve(before))
+        old, new = {**old, "head": self.begun_head()}, dict(new)
+        if (asked := new.get("head", ("", ""))[1]) == "auto" or same_head(asked, old["head"]):
+            new["head"] = old["head"]
         changed = {key for key in old.keys() | new.keys() if old.get(key) != new.get(key)}
         begun = self._begun().get("run options")
         if begun is not None:
@@ -88,6 +91,15 @@ class RunFolder:
                 f"the two. Choose another output_folder, delete this one, or continue the run as it was begun with "
                 f"{self.hyperparams} as the recipe"
             )
+
+    def begun_head(self) -> str | None:
+        """The head of a run that has checkpoints: as was noted, or, until version 0.1, as its recipe says."""
+        if not self.has_checkpoints:
+            return None
+        noted = self._begun().get("head")
+        if noted is None and self.hyperparams.is_file():
+            noted = _plain(read_saved(self.hyperparams))[1].get("head", (None, None))[1]
+        return noted
 
     def refuse_other_data(self, manifest: str, trials: str, augmentation: str | None = None) -> None:
         """With other files or speakers a prototype would change its speaker, or a test speaker turn up in training.
@@ -109,7 +121,9 @@ class RunFolder:
                 "the two. Choose another output_folder, or delete this one"
             )
 
-    def begin(self, argv, resolved: str, run_opts: Mapping, hashes: tuple[str, str, str], labels: Mapping) -> None:
+    def begin(
+        self, argv, resolved: str, run_opts: Mapping, hashes: tuple[str, str, str], labels: Mapping, head: str
+    ) -> None:
         """Write down what the run is; after every check, because from here on the folder is its own.
 
         `hashes` are those of `refuse_other_data`.
@@ -120,7 +134,7 @@ class RunFolder:
             (self.labels, json.dumps(labels, indent=0)),
             (
                 self.save / "run.json",
-                json.dumps({**data, "run options": step_options(run_opts)}, indent=1),
+                json.dumps({**data, "head": head, "run options": step_options(run_opts)}, indent=1),
             ),
         ):
             with atomic_write(path) as file:
@@ -134,6 +148,15 @@ class RunFolder:
                 except InputError as error:
                     raise InputError(f"{file} is damaged ({error}); choose another output_folder") from error
         return {}
+
+
+def same_head(one: str, other: str) -> bool:
+    """Whether a run with one head may go on with the other.
+
+    >>> same_head("sparse", "sharded"), same_head("dense", "sparse")
+    (True, False)
+    """
+    return one == other or {one, other} == {"sparse", "sharded"}
 
 
 def _one_line(argv) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import functools
+import json
 import logging
+import struct
 from pathlib import Path
 
 import safetensors.torch
@@ -16,10 +18,12 @@ from torch import Tensor
 
 from alpha_sv.embedding import SpeakerEmbedder
 from alpha_sv.files import atomic_write, read_json
+from alpha_sv.heads.checkpoint import read_shards, shards_shape
 from alpha_sv.sb.checkpointer import ends_an_epoch
 from alpha_sv.sb.run_folder import RunFolder
 
 HEAD_POLICIES = ("keep", "means", "new")
+_BLOCK = 1 << 16
 
 logger = logging.getLogger(__name__)
 
@@ -64,10 +68,29 @@ def _write(folder: RunFolder, checkpoints: list, embedder: SpeakerEmbedder, head
     load = functools.partial(torch.load, weights_only=True, map_location="cpu")
     embedder = copy.deepcopy(embedder).cpu()
     embedder.load_state_dict(average_checkpoints(checkpoints, "embedder", parameter_loader=load))
-    weight = average_checkpoints(checkpoints, "head", parameter_loader=load)["weight"]
     with atomic_write(folder.prototypes, "wb") as file:
-        file.write(safetensors.torch.save({"weight": weight.detach().contiguous()}))
+        _write_prototypes(file, [Path(checkpoint.paramfiles["head"]) for checkpoint in checkpoints])
     embedder.save(folder.model)  # last: what is there is whole
+
+
+def _write_prototypes(file, heads: list[Path]) -> None:
+    """The mean of what heads have saved as safetensors, block by block: there may be more than the memory holds."""
+    classes, dim = shards_shape(heads[0]) if heads[0].is_dir() else _weight(heads[0]).shape
+    about = {"weight": {"dtype": "F32", "shape": [classes, dim], "data_offsets": [0, 4 * classes * dim]}}
+    header = json.dumps(about).encode()
+    header += b" " * (-len(header) % 8)
+    file.write(struct.pack("<Q", len(header)) + header)
+    for start in range(0, classes, _BLOCK):
+        rows = range(start, min(start + _BLOCK, classes))
+        parts = [
+            read_shards(head, rows) if head.is_dir() else _weight(head)[rows.start : rows.stop].float()
+            for head in heads
+        ]
+        file.write((sum(parts) / len(parts)).numpy().astype("<f4").tobytes())
+
+
+def _weight(path: Path) -> Tensor:
+    return torch.load(path, map_location="cpu", mmap=True, weights_only=True)["weight"]
 
 
 def warm_start(folder: str | Path, policy: str, embedder: SpeakerEmbedder, head, labels: dict[str, int]) -> None:
@@ -113,8 +136,10 @@ def warm_start(folder: str | Path, policy: str, embedder: SpeakerEmbedder, head,
                 f"warm_start: {folder} has no prototype of {len(lacking)} of the {len(labels)} classes "
                 f"({', '.join(lacking[:3])}); use warm_start_head: means (of their embeddings) or new"
             )
+        classes = getattr(head, "classes", range(len(head.weight)))
+        own = {row - classes.start: rows[name] for name, row in labels.items() if row in classes}
         with torch.no_grad():
-            head.weight[list(labels.values())] = weight[[rows[name] for name in labels]].to(head.weight)
+            head.weight[list(own)] = weight[list(own.values())].to(head.weight)
     if if_main_process():
         logger.info("begins with the embedder of %s, prototypes: %s", folder, policy)
 

@@ -42,6 +42,6 @@ requeue() {
 }
 trap requeue USR1
 
-srun torchrun --standalone --nproc_per_node="${SLURM_GPUS_ON_NODE:-8}" train.py --precision=bf16 "$@" &
+srun --kill-on-bad-exit=1 torchrun --standalone --nproc_per_node="${SLURM_GPUS_ON_NODE:-8}" train.py --precision=bf16 "$@" &
 training=$!
 wait "$training"

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 
-from alpha_sv.heads import PrototypeSGD, ShardedHead, SparseHead, load_shards
+from alpha_sv.heads import PrototypeSGD, ShardedHead, SparseHead, class_means, load_shards
 from alpha_sv.heads.sharded import shard_range
 from tests.batteries.solvers import value_and_gradients
 from tests.fixtures import ranks as at_rank
@@ -63,11 +63,46 @@ def test_loss_and_gradients_are_those_of_all_samples_on_one_machine(first, numbe
 
 def test_each_step_reduces_two_numbers_a_row_and_there_are_few(first):
     for seen in first:
-        for *_, shapes in seen["cases"]:
+        for *_, shapes, _, _, _ in seen["cases"]:
             rows = EACH * RANKS
             assert 2 <= shapes.count((2, rows)) <= 9, "one for each step, and one that sees that it is done"
-            # beside them: the targets' cosines, the level, the spread, and ∂embeddings
-            assert sorted(set(shapes)) == [(2, rows), (rows,), (rows, DIM)] and shapes.count((rows,)) == 3
+            # beside them: the targets' cosines, the level, the spread, and ∂embeddings; for the monitor, three figures
+            assert sorted(set(shapes)) == [(2, rows), (3, rows), (rows,), (rows, DIM)] and shapes.count((rows,)) == 3
+            assert shapes.count((3, rows)) == 1
+
+
+@pytest.mark.parametrize("number", range(len(CASES)), ids=lambda i: "-".join(map(str, CASES[i])))
+def test_figures_and_clipping_are_those_of_all_samples_on_one_machine(first, number):
+    name, alpha, dtype = CASES[number]
+    full, embeddings, labels = one_machine(RANKS, loss=make_loss(name, alpha), dtype=dtype)
+    expected = full.statistics(embeddings, labels)
+    expected.pop("candidates")  # how many each rank looks at depends on what it has
+    full(embeddings, labels).backward()
+    norm = torch.nn.utils.clip_grad_norm_(full.parameters(), 0.1)
+    for rank, seen in enumerate(first):
+        *_, figures, monitored, (own_norm, clipped) = seen["cases"][number]
+        assert figures == pytest.approx({**expected, "candidates": figures["candidates"]}, rel=1e-4)
+        assert figures["candidates"] >= 1
+        assert monitored == pytest.approx({key: figures[key] for key in monitored}, rel=1e-4)
+        assert own_norm == pytest.approx(norm.item(), rel=1e-4)
+        mine = shard_range(CLASSES, RANKS, rank)
+        torch.testing.assert_close(
+            clipped.double(), full.weight.grad.to_dense().double()[mine.start : mine.stop], rtol=1e-4, atol=1e-6
+        )
+
+
+def test_class_means_of_split_classes_are_those_of_one_machine(first):
+    means, classes = class_means(at_rank.batches_for_means(), CLASSES)
+    torch.testing.assert_close(torch.cat([seen["means"][0] for seen in first]), means)
+    assert torch.cat([seen["means"][1] for seen in first]).tolist() == classes.tolist()
+    assert [len(seen["means"][1]) for seen in first] == [20, 0, 20], "the middle rank has no class with samples"
+    said = [seen["means"][2] for seen in first]
+    assert said == ["rank 1 could not embed a batch, see its message", "a file is damaged", said[0]]
+
+
+def test_prototypes_begin_as_those_of_one_machine(first):
+    torch.manual_seed(0)
+    assert torch.equal(torch.cat([seen["started"] for seen in first]), SparseHead(2, 200_000).weight)
 
 
 @pytest.mark.parametrize(

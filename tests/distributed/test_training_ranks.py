@@ -9,6 +9,7 @@ from tests.fixtures.speech_tree import make_tree
 from tests.fixtures.training_runs import Training, arguments, finish, log_of, start_command
 
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+ALPHA_1 = {"head": "sharded", "loss": "!new:alpha_sv.losses.AMSoftmax"}
 SGD = "!name:alpha_sv.heads.PrototypeSGD {lr: 0.1}"
 
 
@@ -54,8 +55,8 @@ def test_a_run_on_two_processes_continues_on_one(tree, tmp_path):
     assert_same_run(log_of(tmp_path / "whole"), log_of(tmp_path / "killed"))
 
 
-def test_an_indivisible_batch_and_a_sparse_head_are_refused_on_two_processes(tree, tmp_path):
-    for overrides, message in (({"batch_size": 15}, "use 14"), ({"head": "sparse"}, "head: dense")):
+def test_an_indivisible_batch_and_a_split_head_of_a_dense_loss_are_refused(tree, tmp_path):
+    for overrides, message in (({"batch_size": 15}, "use 14"), (ALPHA_1, "head: dense")):
         training = start(tree, tmp_path / message.replace(" ", ""), 2, **overrides)
         assert training.wait() != 0 and message in training.printed(), training.printed()[-3000:]
 

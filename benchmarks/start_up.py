@@ -1,0 +1,106 @@
+"""A training's first batch at a million files, at the beginning and in mid-epoch; prints a Markdown section.
+
+    python benchmarks/start_up.py [--quick]
+
+A million different paths lead to a thousand files (by links of folders): what counts here is how many there are, not
+how fast a disk is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from common import in_child, table, wants_quick
+from hardware import describe, peak_mb
+
+from alpha_sv.data.corpus.manifest import Utterance, read_manifest, write_manifest
+from alpha_sv.sb.chunks import EpochSampler, RandomChunks
+
+RATE, BATCH = 16000, 64
+
+
+@contextlib.contextmanager
+def timed(found: dict[str, float], name: str):
+    start = time.perf_counter()
+    yield
+    found[name] = time.perf_counter() - start
+
+
+def make(folder: Path, files: int, links: int) -> Path:
+    """The manifest of files × links utterances."""
+    (folder / "0000").mkdir()
+    for number in range(files):
+        noise = np.random.default_rng(number).uniform(-0.5, 0.5, RATE * 2)
+        soundfile.write(folder / "0000" / f"{number:04d}.wav", noise, RATE)
+    for link in range(1, links):
+        (folder / f"{link:04d}").symlink_to(folder / "0000")
+    rows = [
+        Utterance(f"{at}/v/{n:04d}.wav", f"{folder}/{at}/{n:04d}.wav", at, "v", 2 * RATE, RATE, 1, "train")
+        for at in (f"{link:04d}" for link in range(links))
+        for n in range(files)
+    ]  # fmt: skip
+    write_manifest(folder / "manifest.csv", rows)
+    return folder / "manifest.csv"
+
+
+def collate(examples: list) -> tuple:
+    import torch
+
+    return *torch.utils.data.default_collate(examples), peak_mb()
+
+
+def first_batch(chunks, epoch: int, done: int, processes: int) -> tuple[float, float]:
+    """Seconds until the batch after `done` is there, and the peak of the worker that made it."""
+    from speechbrain.dataio.dataloader import SaveableDataLoader
+    from speechbrain.dataio.sampler import DistributedSamplerWrapper
+
+    sampler = EpochSampler(len(chunks))
+    if processes > 1:
+        sampler = DistributedSamplerWrapper(sampler, num_replicas=processes, rank=0, shuffle=False, drop_last=True)
+    sampler.set_epoch(epoch)
+    loader = SaveableDataLoader(
+        chunks, BATCH, sampler=sampler, num_workers=2, collate_fn=collate, drop_last=True, prefetch_factor=4
+    )
+    loader._speechbrain_recovery_skip_to = done or None
+    start = time.perf_counter()
+    *_, peak = next(iter(loader))
+    return time.perf_counter() - start, peak
+
+
+def measure(manifest: Path) -> tuple[dict[str, float], dict[str, float]]:
+    seconds: dict[str, float] = {}
+    with timed(seconds, "read the manifest"):
+        utterances = read_manifest(manifest)
+    with timed(seconds, "labels and the table of recordings"):
+        speakers = sorted({u.speaker for u in utterances})
+        chunks = RandomChunks(utterances, {name: i for i, name in enumerate(speakers)}, 2.0, RATE)
+    size, peaks = len(utterances), {"the process that read the manifest": peak_mb()}
+    del utterances
+    half = size // BATCH // 2
+    for name, done, processes in (
+        ("first batch of an epoch", 0, 1), ("first batch after half an epoch", half, 1),
+        ("the same, one of 8 processes", half // 8, 8),
+    ):  # fmt: skip
+        seconds[name], peaks["a worker of the loader (pages shared with its parent counted)"] = first_batch(
+            chunks, 1, done, processes
+        )
+    return seconds, peaks
+
+
+def main() -> None:
+    files, links = (20, 5) if wants_quick(__doc__) else (1_000, 1_000)
+    with tempfile.TemporaryDirectory() as folder:
+        seconds, peaks = in_child(measure, make(Path(folder), files, links))
+    print(f"## start_up: {files * links:,} files\n")
+    print(f"Batches of {BATCH} chunks of 2 s, two workers.\n\n{describe()}\n")
+    rows = [[name, f"{value:.2f} s"] for name, value in seconds.items()]
+    print(table(["", ""], rows + [[f"memory of {name}", f"{value:,.0f} MB"] for name, value in peaks.items()]))
+
+
+if __name__ == "__main__":
+    main()
