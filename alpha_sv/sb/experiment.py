@@ -24,7 +24,7 @@ from alpha_sv.data.audio.augment import Augmenter
 from alpha_sv.data.corpus.augmentation import audit_augmentation
 from alpha_sv.data.corpus.prepare import prepare_tree
 from alpha_sv.device import pick_device
-from alpha_sv.files import clear_parts, folder_lock
+from alpha_sv.files import folder_lock
 from alpha_sv.heads.scan import has_fast_bfloat16
 from alpha_sv.sb.arguments import read_command
 from alpha_sv.sb.brain import SpeakerBrain
@@ -82,7 +82,6 @@ def _hold(folder: Path) -> None:
     if name not in _held:
         _held[name] = contextlib.ExitStack()
         _held[name].enter_context(folder_lock(folder))
-        clear_parts(folder, older_than=60)  # nobody else trains here; another verb may be writing a file just now
 
 
 def _release(folder: Path) -> None:

@@ -1,0 +1,56 @@
+"""The command of `make torture`: which parts run, what is kept of them, and the table of docs/reliability.md."""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from tests.torture import parts
+from tests.torture.runner import warm_up
+
+PARTS = {
+    "kills": parts.kills,
+    "signals": parts.signals,
+    "disk": parts.full_disk,
+    "read-only": parts.read_only,
+    "two": parts.two_processes,
+}
+
+
+def main(argv: list[str], folder: Path) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
+    parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; those not done yet if none is named")
+    parser.add_argument("--limit", type=int, default=20, help="changes of one command that are disturbed")
+    parser.add_argument("--cases", help="only the cases with this in their names")
+    parser.add_argument("--light", action="store_true", help="only verbs that need no torch")
+    a = parser.parse_args(argv)
+    warm_up(a.light)
+    lost = 0
+    for name in a.parts or [name for name in PARTS if not (folder / f"{name}.json").exists()]:
+        bench = parts.Bench(_scratch(folder), a.light, a.limit)
+        bench.cases = [case for case in bench.cases if (a.cases or "") in case.name]
+        started, trials = time.monotonic(), []
+        for trial in PARTS[name](bench):
+            trials.append(trial)
+            if trial.lost:
+                print(f"LOST {trial.kind}: {trial.name}: {' '.join(trial.lost.split())}", flush=True)
+        counts = collections.Counter(trial.kind for trial in trials)
+        failures = collections.Counter(trial.kind for trial in trials if trial.lost)
+        lost += sum(failures.values())
+        rows = [{"kind": kind, "tried": count, "lost": failures[kind]} for kind, count in counts.items()]
+        for row in rows:
+            print(f"{row['kind']}: {row['tried']} tried, {row['lost']} lost", flush=True)
+        print(f"{name}: {time.monotonic() - started:.0f} s", flush=True)
+        if not a.cases:
+            (folder / f"{name}.json").write_text(json.dumps(rows, indent=1))
+    return int(lost > 0)
+
+
+def _scratch(folder: Path) -> Path:
+    memory = Path("/dev/shm")
+    return Path(os.environ.get("TORTURE_SCRATCH") or (memory / "alpha_sv_torture" if memory.is_dir() else folder))
