@@ -31,6 +31,7 @@ def guarded(run: Callable[[], int | None]) -> int:
     memory), 70 for what should not happen, 130 and 143 for signals. With ALPHA_SV_TRACEBACK=1 the traceback too.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.raiseExceptions = False  # a log on a full disk is no reason to print tracebacks
     logging.getLogger("speechbrain.utils.quirks").setLevel(logging.WARNING)  # it would speak first, about itself
     try:
         with _signals():

@@ -128,7 +128,7 @@ def prepare(hparams: dict) -> Path:
         audit=hparams["audit"],
         seed=hparams["seed"],
         resample=bool(hparams.get("resample")),
-        check=folder.refuse_other_data,
+        check=lambda manifest, trials, samples: folder.refuse_other_data(manifest, trials, samples=samples),
     )
     main_first(task, folder.path / ".prepared")
     return folder.path / "manifest.csv"
@@ -142,7 +142,7 @@ def build_brain(hparams: dict, run_opts: dict, manifest: Path | None = None) -> 
     folder: RunFolder = hparams["run_folder"]
     data = hparams["corpus"].read(hparams["seed"]) if manifest is None else speech_data(hparams, manifest)
     rows, valid_set = data.classes, development_of(data, hparams)
-    hashes = (data.digest, data.trials_digest, audited_augmentation(hparams, folder))
+    hashes = (data.digest, data.trials_digest, audited_augmentation(hparams, folder), data.samples)
     folder.refuse_other_data(*hashes)
     steps = steps_per_epoch(len(data.train_set), hparams["batch_size"], run_opts, data.source)
     head = head_of(hparams, len(rows))

@@ -6,11 +6,10 @@ import argparse
 import collections
 import json
 import os
-import sys
 import time
 from pathlib import Path
 
-from tests.torture import parts
+from tests.torture import damage, fuzz, parts
 from tests.torture.runner import warm_up
 
 PARTS = {
@@ -19,14 +18,18 @@ PARTS = {
     "disk": parts.full_disk,
     "read-only": parts.read_only,
     "two": parts.two_processes,
+    "checkpoints": damage.checkpoints,
+    "recordings": damage.recordings,
+    "inputs": fuzz.inputs,
 }
 
 
 def main(argv: list[str], folder: Path) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
     parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; those not done yet if none is named")
-    parser.add_argument("--limit", type=int, default=20, help="changes of one command that are disturbed")
+    parser.add_argument("--limit", type=int, default=10, help="changes of one command that are disturbed")
     parser.add_argument("--cases", help="only the cases with this in their names")
+    parser.add_argument("--without", help="leave out the cases with this in their names")
     parser.add_argument("--light", action="store_true", help="only verbs that need no torch")
     a = parser.parse_args(argv)
     warm_up(a.light)
@@ -34,6 +37,7 @@ def main(argv: list[str], folder: Path) -> int:
     for name in a.parts or [name for name in PARTS if not (folder / f"{name}.json").exists()]:
         bench = parts.Bench(_scratch(folder), a.light, a.limit)
         bench.cases = [case for case in bench.cases if (a.cases or "") in case.name]
+        bench.cases = [case for case in bench.cases if not (a.without and a.without in case.name)]
         started, trials = time.monotonic(), []
         for trial in PARTS[name](bench):
             trials.append(trial)
@@ -46,7 +50,7 @@ def main(argv: list[str], folder: Path) -> int:
         for row in rows:
             print(f"{row['kind']}: {row['tried']} tried, {row['lost']} lost", flush=True)
         print(f"{name}: {time.monotonic() - started:.0f} s", flush=True)
-        if not a.cases:
+        if not (a.cases or a.without):
             (folder / f"{name}.json").write_text(json.dumps(rows, indent=1))
     return int(lost > 0)
 

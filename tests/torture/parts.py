@@ -31,7 +31,7 @@ from tests.torture.runner import (
     state,
 )
 
-SLOW_VERBS = {"export onnx"}  # 40 s each
+SLOW_VERBS = {"export onnx"}  # 20 s each
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ class Trial:
 class Bench:
     """A world, and a sandbox at a fixed path in which commands run, because paths enter what they write."""
 
-    def __init__(self, folder: Path, light: bool = False, limit: int = 20, seed: int = 0):
+    def __init__(self, folder: Path, light: bool = False, limit: int = 10, seed: int = 0):
         self.box, self.streams, self.limit = folder / "box", folder / "streams", limit
-        self.world, self.random = make_world(folder / "world", light), random.Random(seed)
+        self.world, self.random = make_world(folder / ("light" if light else "world"), light), random.Random(seed)
         self.cases = [case for case in CASES.values() if case.light or not light]
         self._references: dict[str, tuple[dict, Outcome]] = {}
 
@@ -71,8 +71,9 @@ class Bench:
     def points(self, case: Case, most: int) -> list[int]:
         """Numbers of changes, all of them or evenly spaced."""
         count = self.reference(case)[1].changes
-        most = min(most, 3) if case.name in SLOW_VERBS else most
-        return list(range(1, count + 1)) if count <= most else sorted({1 + i * (count - 1) // (most - 1) for i in range(most)})
+        most = min(most, 2) if case.name in SLOW_VERBS else most
+        every = (count - 1) / max(most - 1, 1)
+        return list(range(1, count + 1)) if count <= most else sorted({1 + int(i * every) for i in range(most)})
 
     def repeated(self, case: Case) -> str:
         """Type the same command again: what differs from an undisturbed run."""
@@ -110,7 +111,7 @@ def signals(bench: Bench) -> Iterator[Trial]:
     """SIGINT and SIGTERM: one line, the status of the signal, and the same command finishes."""
     for case in bench.cases:
         for number in (signal.SIGINT, signal.SIGTERM):
-            for at in bench.points(case, min(4, bench.limit)):
+            for at in bench.points(case, min(3, bench.limit)):
                 bench.new()
                 outcome = bench.run(case, Trap(SIGNAL, at, number))
                 lost = _badly_ended(outcome, number) or bench.repeated(case)
@@ -133,7 +134,7 @@ def signals(bench: Bench) -> Iterator[Trial]:
 def full_disk(bench: Bench) -> Iterator[Trial]:
     """No space left from a change on; then there is space again. And a real disk that is too small."""
     for case in bench.cases:
-        for at in bench.points(case, min(8, bench.limit)):
+        for at in bench.points(case, min(5, bench.limit)):
             bench.new()
             outcome = bench.run(case, Trap(FAIL, at, NO_SPACE))
             lost = "" if outcome.status in case.statuses else _not_refused(outcome, "space")

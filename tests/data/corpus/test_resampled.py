@@ -49,7 +49,7 @@ def test_copies_are_made_once_and_follow_their_sources(tmp_path, mixed, prepare,
 
 
 def test_nothing_is_copied_for_what_is_refused(tmp_path, mixed):
-    def refuse(manifest, trials):
+    def refuse(*hashes):
         raise ValueError("another corpus")
 
     with pytest.raises(ValueError, match="another corpus"):
