@@ -34,7 +34,7 @@ def guarded(run: Callable[[], int | None]) -> int:
     logging.raiseExceptions = False  # a log on a full disk is no reason to print tracebacks
     logging.getLogger("speechbrain.utils.quirks").setLevel(logging.WARNING)  # it would speak first, about itself
     try:
-        with _signals():
+        with _signals(), _unhidden():
             status = run()
             sys.stdout.flush()
     except BrokenPipeError:  # the reader of the pipe has had enough; Python must not complain again at exit
@@ -99,6 +99,20 @@ def _signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _unhidden() -> Iterator[None]:
+    """libtorch's writer of checkpoints puts an error of its own in place of the interrupt that stopped it."""
+    try:
+        yield
+    except RuntimeError as error:
+        behind = error.__context__
+        while behind is not None and not isinstance(behind, (KeyboardInterrupt, OSError)):
+            behind = behind.__context__
+        if behind is None or "inline_container" not in str(error):
+            raise
+        raise behind from error
 
 
 def refuse_overwriting(arguments: argparse.Namespace) -> None:

@@ -45,7 +45,7 @@ class SafeCheckpointer(Checkpointer):
         try:
             checkpoint = super().save_checkpoint(*args, **kwargs)
         except RuntimeError as error:  # libtorch's writer does not say why
-            if "inline_container" not in str(error) and "PytorchStreamWriter" not in str(error):
+            if "inline_container" not in str(error) or isinstance(error.__context__, KeyboardInterrupt):
                 raise
             why = "a checkpoint could not be written, most likely for lack of space"
             raise OSError(errno.EIO, why, os.fspath(self.checkpoints_dir)) from error
