@@ -84,7 +84,6 @@ class RandomChunks:
             waveform = self._by_modules(waveform, int(rng.integers(2**63)))
         return waveform.astype(np.float32), int(self.labels[number]) + which * self.num_speakers
 
-
     @torch.no_grad()
     def _by_modules(self, waveform: np.ndarray, seed: int) -> np.ndarray:
         batch, whole = torch.from_numpy(waveform.astype(np.float32))[None], torch.ones(1)

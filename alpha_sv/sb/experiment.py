@@ -58,6 +58,8 @@ def read_arguments(argv: Sequence[str]) -> tuple[dict, dict]:
     hparams = build_recipe(resolved, command.recipe, command.yaml(), command.trust_yaml)
     device = pick_device(run_opts.get("device"))
     run_opts = dataclasses.replace(run_opts, device=device, overridden_args={*run_opts.overridden_args, "device"})
+    if (limit := run_opts.get("optimizer_step_limit")) is not None:  # SpeechBrain keeps it as a text
+        run_opts = dataclasses.replace(run_opts, optimizer_step_limit=_whole("optimizer_step_limit", limit))
     if device.startswith("cuda"):
         torch.cuda.set_device(device)  # else every process of torchrun would use the first GPU
     ddp_init_group(run_opts)
@@ -74,6 +76,13 @@ def read_arguments(argv: Sequence[str]) -> tuple[dict, dict]:
     if run_opts.get("precision") == "bf16" and not has_fast_bfloat16(torch.device(device)):
         logger.warning("this device has no bfloat16 instructions: --precision=bf16 is far slower here than fp32")
     return {**hparams, "run_folder": folder, "command": command, "resolved_recipe": resolved}, run_opts
+
+
+def _whole(name: str, text: object) -> int:
+    try:
+        return int(str(text))
+    except ValueError:
+        raise ValueError(f"--{name} must be a whole number, got {text!r}") from None
 
 
 def _hold(folder: Path) -> None:

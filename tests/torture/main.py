@@ -43,16 +43,23 @@ def main(argv: list[str], folder: Path) -> int:
             trials.append(trial)
             if trial.lost:
                 print(f"LOST {trial.kind}: {trial.name}: {' '.join(trial.lost.split())}", flush=True)
-        counts = collections.Counter(trial.kind for trial in trials)
-        failures = collections.Counter(trial.kind for trial in trials if trial.lost)
-        lost += sum(failures.values())
-        rows = [{"kind": kind, "tried": count, "lost": failures[kind]} for kind, count in counts.items()]
+            if len(trials) % 10 == 0:
+                (folder / f"{name}.unfinished").write_text(json.dumps(_rows(trials), indent=1))
+        rows = _rows(trials)
         for row in rows:
             print(f"{row['kind']}: {row['tried']} tried, {row['lost']} lost", flush=True)
         print(f"{name}: {time.monotonic() - started:.0f} s", flush=True)
+        lost += sum(row["lost"] for row in rows)
         if not (a.cases or a.without):
             (folder / f"{name}.json").write_text(json.dumps(rows, indent=1))
+            (folder / f"{name}.unfinished").unlink(missing_ok=True)
     return int(lost > 0)
+
+
+def _rows(trials: list[parts.Trial]) -> list[dict]:
+    counts = collections.Counter(trial.kind for trial in trials)
+    failures = collections.Counter(trial.kind for trial in trials if trial.lost)
+    return [{"kind": kind, "tried": count, "lost": failures[kind]} for kind, count in counts.items()]
 
 
 def _scratch(folder: Path) -> Path:

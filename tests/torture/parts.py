@@ -126,7 +126,8 @@ def signals(bench: Bench) -> Iterator[Trial]:
             except ProcessLookupError:
                 pass
             outcome = child.wait()
-            finished = outcome.status in case.statuses
+            # done already; or not begun: Python has not come to our first line, and ends by the signal without a word
+            finished = outcome.status in case.statuses or outcome.status == -number and not outcome.err
             lost = "" if finished else _badly_ended(outcome, number)
             yield Trial(f"{number.name} of a fresh process at a random moment", case.name, lost or bench.repeated(case))
 
@@ -187,7 +188,8 @@ def _split(command: str) -> list[str]:
 def _badly_ended(outcome: Outcome, number: int) -> str:
     if outcome.traceback:
         return f"traceback: {outcome.err[-400:]}"
-    if outcome.status != 128 + number or INTERRUPTED not in outcome.err:
+    # Python ends by the signal itself, which is 130 in a shell too, if it came while a module was imported
+    if outcome.status not in (128 + number, -signal.SIGINT) or INTERRUPTED not in outcome.err:
         return f"status {outcome.status}: {outcome.err[-200:]}"
     return ""
 
