@@ -144,6 +144,7 @@ def test_starved_training_is_warned_about_once(tree, tmp_path, monkeypatch):
         ({"batch_size": 1000}, "fewer than one batch of 1000: lower batch_size"),
         ({"num_valid_speakers": 0}, "Set num_valid_speakers"),
         ({"noise_folder": "/nowhere"}, "/nowhere does not exist"),
+        ({"noise_folder": RECIPE}, "holds no audio"),
         ({"data_folder": "/nowhere"}, "/nowhere"),
         ({"loss": "A3M"}, "not a loss of alpha_sv"),
         ({"loss": "!new:alpha_sv.losses.A3M {alfa: 1.5}"}, "alfa"),

@@ -9,9 +9,12 @@ import os
 import time
 from pathlib import Path
 
+from alpha_sv.files import atomic_write
 from tests.torture import damage, fuzz, parts
-from tests.torture.runner import warm_up
+from tests.torture.runner import ROOT, warm_up
 
+DOCUMENT = ROOT / "docs" / "reliability.md"
+BEGIN, END = "<!-- begin of the table of make torture -->", "<!-- end of it -->"
 PARTS = {
     "kills": parts.kills,
     "signals": parts.signals,
@@ -53,7 +56,25 @@ def main(argv: list[str], folder: Path) -> int:
         if not (a.cases or a.without):
             (folder / f"{name}.json").write_text(json.dumps(rows, indent=1))
             (folder / f"{name}.unfinished").unlink(missing_ok=True)
+    if not (a.cases or a.without or a.light) and all((folder / f"{name}.json").exists() for name in PARTS):
+        write_table(folder)
     return int(lost > 0)
+
+
+def write_table(folder: Path) -> None:
+    """Put the figures of all parts into docs/reliability.md."""
+    lines = ["| what is done | tried | survived | lost |", "|:--|--:|--:|--:|"]
+    total = collections.Counter()
+    for name in PARTS:
+        for row in json.loads((folder / f"{name}.json").read_text()):
+            total.update({key: row[key] for key in ("tried", "lost")})
+            survived = row["tried"] - row["lost"]
+            lines.append(f"| {row['kind']} | {row['tried']:,} | {survived:,} | {row['lost']:,} |")
+    lines.append(f"| all | {total['tried']:,} | {total['tried'] - total['lost']:,} | {total['lost']:,} |")
+    head, _, rest = DOCUMENT.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    with atomic_write(DOCUMENT) as file:
+        file.write(f"{head}{BEGIN}\n\n{chr(10).join(lines)}\n\n{END}{tail}")
 
 
 def _rows(trials: list[parts.Trial]) -> list[dict]:

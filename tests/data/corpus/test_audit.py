@@ -19,6 +19,8 @@ def spoil(root):
     write(bad / "nan.wav", signal=np.array([0.1, np.nan] * 4000), subtype="FLOAT")
     write(bad / "silent.wav", signal=np.zeros(8000))
     write(bad / "hush.wav", signal=np.full(8000, 9e-5), subtype="FLOAT")
+    write(bad / "offset.wav", signal=np.full(8000, 0.3))
+    write(bad / "huge.wav", signal=1e30 * np.random.default_rng(5).uniform(-1, 1, 8000), subtype="FLOAT")
     write(bad / "phone.wav", rate=8000)
     write(bad / "blip.wav", seconds=0.2)
     write(bad / "none.wav", signal=np.zeros(0))
@@ -32,6 +34,8 @@ def spoil(root):
         "nan": "nan",
         "silent": "silent",
         "hush": "silent",
+        "offset": "silent",
+        "huge": "too-large",
         "phone": "wrong-rate",
         "blip": "too-short",
     }
@@ -53,14 +57,14 @@ def test_the_audit_finds_every_kind_of_harm_and_leaves_it_out(tmp_path, tree, pr
     assert audit_of(tmp_path / "out") == set(expected.items())
     for problem in set(expected.values()):
         assert problem in caplog.text
-    assert json.loads((tmp_path / "out/prepare.json").read_text())["left_out"]["unusable (see audit.csv)"] == 11
+    assert json.loads((tmp_path / "out/prepare.json").read_text())["left_out"]["unusable (see audit.csv)"] == 13
 
 
 def test_headers_alone_show_less_and_never_decode(tmp_path, tree, prepare, monkeypatch):
     expected = spoil(tree)
     monkeypatch.setattr("alpha_sv.data.corpus.audit.read_blocks", None)
     prepare(tree, audit="headers")
-    heard = {"s1/bad/nan.wav", "s1/bad/silent.wav", "s1/bad/hush.wav", "s1/bad/cut.flac"}
+    heard = {f"s1/bad/{name}" for name in ("nan.wav", "silent.wav", "hush.wav", "offset.wav", "huge.wav", "cut.flac")}
     assert audit_of(tmp_path / "out") == {item for item in expected.items() if item[0] not in heard}
 
 
