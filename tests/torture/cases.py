@@ -18,10 +18,10 @@ from tests.fixtures.speech_tree import make_tree
 
 _EXTRACT = "extract model manifest.csv --batch-size 2 -o"
 _TRAIN = (
-    "train ecapa --data_folder=wav --trials=speech_trials.txt --noise_folder=noise --rir_folder=rir --num_valid_speakers=2 "
-    "--channels=[16,16,16,16,48] --embedding_dim=8 --n_mels=24 --chunk_seconds=0.4 --number_of_epochs=2 --batch_size=4 "
-    "--num_workers=0 --log_interval=1 --ckpt_interval_steps=2 --ckpt_interval_minutes=0 --device=cpu --audit=headers "
-    "--seed=7"
+    "train ecapa --data_folder=wav --trials=speech_trials.txt --noise_folder=noise --rir_folder=rir "
+    "--num_valid_speakers=2 --channels=[16,16,16,16,48] --embedding_dim=8 --n_mels=24 --chunk_seconds=0.4 "
+    "--number_of_epochs=2 --batch_size=4 --num_workers=0 --log_interval=1 --ckpt_interval_steps=2 "
+    "--ckpt_interval_minutes=0 --device=cpu --audit=headers --seed=7"
 )
 _FACES = (
     "train small_folder --data_folder=faces --image_size=32 --embedder='{channels: [4, 4, 8, 8]}' --embedding_dim=8 "
@@ -82,10 +82,11 @@ NEW = (0, 2)  # the output is there already, which is refused with a word
 CASES = {
     case.name: case
     for case in (
-        Case("score", "score emb trials.txt -o new/scores.txt", light=True, other="score emb dev_trials.txt -o new/scores.txt"),
+        Case("score", "score emb trials.txt -o new/scores.txt", light=True,
+             other="score emb dev_trials.txt -o new/scores.txt"),
         Case("score --norm", "score emb trials.txt --norm as-norm --cache new/cache -o new/scores.txt", light=True),
-        Case("normalize", "normalize scores.txt --embeddings emb --cache new/cache --top-n 10 -o new/normed.txt", light=True,
-             other="normalize scores.txt --embeddings emb --method z-norm -o new/normed.txt"),
+        Case("normalize", "normalize scores.txt --embeddings emb --cache new/cache --top-n 10 -o new/normed.txt",
+             light=True, other="normalize scores.txt --embeddings emb --method z-norm -o new/normed.txt"),
         Case("calibrate", "calibrate dev_scores.txt -o new/calibrator.json", light=True,
              other="calibrate scores.txt -o new/calibrator.json"),
         Case("calibrate --calibrator", "calibrate scores.txt --calibrator calibrator.json -o new/llrs.txt", light=True),
@@ -99,7 +100,8 @@ CASES = {
         Case("prepare", "prepare wav --trials speech_trials.txt --num-valid-speakers 2 -o new",
              other="prepare wav --trials speech_trials.txt --num-valid-speakers 3 --seed 2 -o new"),
         Case("prepare --resample", "prepare wav --num-valid-speakers 2 --sample-rate 8000 --resample -o new"),
-        Case("train", f"{_TRAIN} --output_folder=new", other=f"{_TRAIN.replace('seed=7', 'seed=8')} --output_folder=new"),
+        Case("train", f"{_TRAIN} --output_folder=new",
+             other=f"{_TRAIN.replace('seed=7', 'seed=8')} --output_folder=new"),
         Case("train faces", f"{_FACES} --output_folder=new"),
         Case("extract", f"{_EXTRACT} new", other="extract other_model manifest.csv --batch-size 2 -o new"),
         Case("embed", "embed wav --model model --batch-size 4 -o new", other="embed wav --model other_model -o new"),
@@ -141,7 +143,8 @@ def make_world(folder: Path, light: bool = False) -> Path:
     try:
         _run("score emb trials.txt -o scores.txt", "score emb dev_trials.txt -o dev_scores.txt")
         _run("normalize scores.txt --embeddings emb --top-n 10 -o normed.txt")
-        _run("calibrate dev_scores.txt -o calibrator.json", "evaluate scores.txt normed.txt --replicates 50 -o metrics.json")
+        _run("calibrate dev_scores.txt -o calibrator.json")
+        _run("evaluate scores.txt normed.txt --replicates 50 -o metrics.json")
         if not light:
             _heavy(folder)
     finally:

@@ -1,4 +1,4 @@
-"""What changes between two commands: checkpoints that are damaged, and recordings that vanish, change or are replaced."""
+"""What changes between two commands: checkpoints are damaged; recordings vanish, change or are replaced."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import soundfile
 
 from tests.fixtures.speech_tree import RATE, voice
 from tests.torture.cases import CASES
-from tests.torture.parts import Bench, Trial
+from tests.torture.parts import FULL, Bench, Trial
 from tests.torture.runner import KILL, Outcome, Trap, copy, difference, fork, state
 
 TRAIN = CASES["train"]
@@ -42,7 +42,7 @@ HARMS = {"truncated": _truncate, "emptied": _empty, "a flipped bit": _flip, "tha
 
 def checkpoints(bench: Bench) -> Iterator[Trial]:
     """Each file of the newest checkpoint × four kinds of damage, of a run that was killed and of one that is done."""
-    if bench.limit < 10:
+    if bench.limit < FULL:
         return
     finished = bench.reference(TRAIN)[0]
     other = copy(bench.world, bench.box.with_name("other_run"))
@@ -75,7 +75,7 @@ def recordings(bench: Bench) -> Iterator[Trial]:
     Right is what a first run on the changed corpus would do: the same files, or a line that names the file or says that
     the data are not those of the run.
     """
-    if bench.limit < 10:
+    if bench.limit < FULL:
         return
     for name, change in CHANGES.items():
         for step, command in STEPS.items():
@@ -91,7 +91,8 @@ def recordings(bench: Bench) -> Iterator[Trial]:
                     fork(shlex.split(command), bench.box, bench.streams, Trap(KILL, int(stop * changes))).wait()
                 change(bench.box / VICTIM)
                 outcome = fork(shlex.split(command), bench.box, bench.streams, Trap()).wait()
-                lost = _unless_right(outcome, "accepted" if expected is None else difference(expected, _results(bench.box)))
+                wrong = "accepted" if expected is None else difference(expected, _results(bench.box))
+                lost = _unless_right(outcome, wrong)
                 if outcome.clean_refusal and expected is not None and "other data" not in outcome.err:
                     lost = f"refused: {outcome.err[-200:]}"
                 yield Trial(f"recording {name}", f"{step}, {'killed' if stop else 'finished'}", lost)
@@ -122,7 +123,7 @@ CHANGES = {
     "vanished": lambda file: file.unlink(),
     "truncated": lambda file: file.write_bytes(file.read_bytes()[:5000]),
     "emptied": lambda file: file.write_bytes(b""),
-    "replaced by other speech of the same length": lambda file: _write(file, voice(7, 9, len(soundfile.read(file)[0]) / RATE)),
+    "replaced by other speech of the same length": lambda f: _write(f, voice(7, 9, soundfile.info(f).duration)),
     "replaced by longer speech": lambda file: _write(file, voice(7, 9, 0.9)),
     "replaced at another rate": lambda file: _write(file, soundfile.read(file)[0], 8000),
     "replaced by silence": lambda file: _write(file, 0 * soundfile.read(file)[0]),
@@ -149,5 +150,3 @@ def _unless_right(outcome: Outcome, difference: str) -> str:
     if outcome.status or outcome.traceback:
         return f"status {outcome.status}: {outcome.err[-300:]}"
     return difference
-
-

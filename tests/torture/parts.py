@@ -31,6 +31,7 @@ from tests.torture.runner import (
     state,
 )
 
+FULL = 5  # from this `--limit` on what takes seconds is tried too
 SLOW_VERBS = {"export onnx"}  # 20 s each
 
 
@@ -91,8 +92,8 @@ def kills(bench: Bench) -> Iterator[Trial]:
             outcome = bench.run(case, Trap(KILL, at))
             assert outcome.status == -signal.SIGKILL, f"{case.name} {at}: {outcome}"
             yield Trial("SIGKILL before a change of a file", f"{case.name} {at}", bench.repeated(case))
-        for kind, start, rounds in (("a forked", fork, 3), ("a fresh", fresh, 2)):
-            if bench.limit < 8 or case.name in SLOW_VERBS or start is fresh and case.prepare:
+        for kind, start, rounds in (("a forked", fork, bench.limit // 3), ("a fresh", fresh, bench.limit // 5)):
+            if bench.limit < FULL or case.name in SLOW_VERBS or start is fresh and case.prepare:
                 continue
             began = time.monotonic()
             bench.new()
@@ -111,12 +112,12 @@ def signals(bench: Bench) -> Iterator[Trial]:
     """SIGINT and SIGTERM: one line, the status of the signal, and the same command finishes."""
     for case in bench.cases:
         for number in (signal.SIGINT, signal.SIGTERM):
-            for at in bench.points(case, min(3, bench.limit)):
+            for at in bench.points(case, min(2, bench.limit)):
                 bench.new()
                 outcome = bench.run(case, Trap(SIGNAL, at, number))
                 lost = _badly_ended(outcome, number) or bench.repeated(case)
                 yield Trial(f"{number.name} at a change of a file", f"{case.name} {at}", lost)
-            if case.name in SLOW_VERBS or case.prepare or bench.limit < 10:
+            if case.name in SLOW_VERBS or case.prepare or bench.limit < FULL:
                 continue
             bench.new()
             child = _start(bench, case, fresh)
@@ -135,17 +136,18 @@ def signals(bench: Bench) -> Iterator[Trial]:
 def full_disk(bench: Bench) -> Iterator[Trial]:
     """No space left from a change on; then there is space again. And a real disk that is too small."""
     for case in bench.cases:
-        for at in bench.points(case, min(5, bench.limit)):
+        for at in bench.points(case, min(3, bench.limit)):
             bench.new()
             outcome = bench.run(case, Trap(FAIL, at, NO_SPACE))
             lost = "" if outcome.status in case.statuses else _not_refused(outcome, "space")
             yield Trial("disk full from a change on", f"{case.name} {at}", lost or _harm(bench) or bench.repeated(case))
-    if bench.limit < 10 or not _may_mount():
+    if bench.limit < FULL or not _may_mount():
         return
     for case in bench.cases:
         if bench.reference(case)[1].changes and case.name not in SLOW_VERBS:
-            for spare in (0, 8, 40):
-                yield Trial("a real disk that is too small", f"{case.name} +{spare} kB", _on_small_disk(bench, case, spare))
+            for spare in (0, 16):
+                lost = _on_small_disk(bench, case, spare)
+                yield Trial("a real disk that is too small", f"{case.name} +{spare} kB", lost)
 
 
 def read_only(bench: Bench) -> Iterator[Trial]:
@@ -165,12 +167,13 @@ def two_processes(bench: Bench) -> Iterator[Trial]:
         commands = [case.command, *([case.other] if case.other else [])]
         for other in commands:
             allowed = _in_some_order(bench, case, other)
-            for _ in range(3 if bench.limit >= 10 else 1):
+            for _ in range(2 if bench.limit >= FULL else 1):
                 bench.new()
                 pair = []
                 for number, command in enumerate((case.command, other)):
                     trap = Trap(SLOW, 0, bench.random.choice((300, 3000)))
-                    pair.append(fork(_split(command), bench.box, bench.streams.with_name(f"{number}"), trap, case.prepare))
+                    streams = bench.streams.with_name(f"streams{number}")
+                    pair.append(fork(_split(command), bench.box, streams, trap, case.prepare))
                 outcomes = [child.wait() for child in pair]
                 kind = "two processes, the same command" if other == case.command else "two processes, another command"
                 yield Trial(kind, case.name, _quarrel(case, outcomes, state(bench.box), allowed))

@@ -84,16 +84,17 @@ class Child:
         os.kill(self.pid, number)
 
     def wait(self, timeout: float = 300) -> Outcome:
-        deadline = time.monotonic() + timeout
+        waited = 0.0  # by turns, not by the clock: this process may be stopped for a while
         while True:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
                 break
-            if time.monotonic() > deadline:
+            if waited > timeout:
                 os.kill(self.pid, signal.SIGKILL)
                 os.waitpid(self.pid, 0)
                 raise TimeoutError(f"hangs: {self._read('err')[-500:]}")
             time.sleep(0.002)
+            waited += 0.002
         counted = self._read("count")
         code = os.waitstatus_to_exitcode(status)
         return Outcome(code, self._read("out"), self._read("err"), int(counted or 0))
@@ -150,7 +151,8 @@ def fresh(argv: Sequence[str], folder: Path, streams: Path, trap: Trap | None = 
         environment["DISTURB"] = f"{folder}:{trap.at}:{trap.action}:{trap.value}"
     with open(streams / "out", "wb") as out, open(streams / "err", "wb") as err:
         command = [sys.executable, "-m", "alpha_sv.cli", *argv]
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=out, stderr=err, preexec_fn=_hear_interrupts)
+        streams_of = {"stdout": out, "stderr": err}
+        process = subprocess.Popen(command, cwd=folder, env=environment, preexec_fn=_hear_interrupts, **streams_of)
     process.returncode = 0  # `Child.wait` reaps it
     return Child(process.pid, streams)
 
