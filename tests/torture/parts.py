@@ -143,8 +143,8 @@ def full_disk(bench: Bench) -> Iterator[Trial]:
         for at in bench.points(case, min(3, bench.limit)):
             bench.new()
             outcome = bench.run(case, Trap(FAIL, at, NO_SPACE))
-            lost = "" if outcome.status in case.statuses else _not_refused(outcome, "space")
-            yield Trial("disk full from a change on", f"{case.name} {at}", lost or _harm(bench) or bench.repeated(case))
+            lost = "" if outcome.status in case.statuses else _not_refused(outcome, "space") or _harm(bench)
+            yield Trial("disk full from a change on", f"{case.name} {at}", lost or bench.repeated(case))
     if bench.limit < FULL or not _may_mount():
         return
     for case in bench.cases:
@@ -232,8 +232,7 @@ def _on_small_disk(bench: Bench, case: Case, spare: int) -> str:
     try:
         shutil.copytree(bench.world, bench.box, symlinks=True, dirs_exist_ok=True)
         outcome = bench.run(case, Trap())
-        lost = "" if outcome.status in case.statuses else _not_refused(outcome, "space")
-        lost = lost or _harm(bench)
+        lost = "" if outcome.status in case.statuses else _not_refused(outcome, "space") or _harm(bench)
         subprocess.run(["mount", "-o", "remount,size=64m", bench.box], check=True)
         return lost or bench.repeated(case)
     finally:
