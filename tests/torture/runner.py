@@ -174,7 +174,7 @@ def copy(world: Path, sandbox: Path) -> Path:
 
 
 _VOLATILE = re.compile(rb'"(seconds|files_per_second|read|known|unixtime)": [\d.]+|added": "[^"]*"')
-_FOREIGN = re.compile(r"(^|/)(env\.log|log\.txt|people\.sqlite-(shm|wal))$")  # SpeechBrain's diary; SQLite's log
+_FOREIGN = re.compile(r"(^|/)(env\.log|log\.txt|[^/]*\.sqlite-(shm|wal))$")  # SpeechBrain's diary; SQLite's log
 _UNORDERED = (".journal",)
 
 
