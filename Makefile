@@ -41,3 +41,7 @@ clean:           ## remove the environment and all results
 bench: $(VENV)/.ready  ## benchmarks/RESULTS.md anew, on a machine with nothing else to do (about 35 minutes, 20 GB in TMPDIR)
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	$(BIN)/python benchmarks/gen.py
+
+.PHONY: torture
+torture: $(VENV)/.ready  ## docs/reliability.md anew: kills, full disks, damaged files (about half an hour)
+	$(BIN)/python -m tests.torture $(PART)

@@ -9,7 +9,8 @@ PACKAGE = Path(__file__).parents[1] / "alpha_sv"
 ALLOWED = {
     "moved": set(),
     "inputs": set(),
-    "files": {"inputs"},
+    "locks": {"inputs"},
+    "files": {"inputs", "locks"},
     "functional": set(),
     "monitor": {"functional"},
     "schedule": set(),
@@ -65,6 +66,7 @@ WITHIN_DATA = {  # the rooms of data/: corpus takes from both of the others, whi
 THIRD_PARTY = {  # what a room may import from outside the standard library
     "moved": set(),
     "inputs": {"numpy"},  # to read its files, and only then
+    "locks": set(),
     "files": set(),
     "device": {"torch"},
     "functional": {"torch"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from pathlib import Path
 
 from alpha_sv.cli.verbs import not_negative, positive, typed, verb
@@ -111,6 +112,10 @@ def _templates(a: argparse.Namespace) -> None:
     from alpha_sv.face.true_accept_rates import markdown, tar_table
     from alpha_sv.files import atomic_write
 
+    if a.scores and os.path.exists(a.scores):
+        inside = os.path.commonpath([os.path.realpath(a.folder), os.path.realpath(a.scores)])
+        if inside == os.path.realpath(a.folder):
+            raise ValueError(f"the output {a.scores} lies in {a.folder}, which is read; give --scores another name")
     rule = TemplateRule(not a.no_flip, not a.no_norm, not a.no_detector_score, not a.no_media_average)
     protocol = read_protocol(a.folder)
     store = embed_protocol(_embedder(a), protocol, Path(a.output, "embeddings"), a.batch_size)

@@ -35,22 +35,21 @@ def guarded(run: Callable[[], int | None]) -> int:
     memory), 70 for what should not happen, 130 and 143 for signals. With ALPHA_SV_TRACEBACK=1 the traceback too.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.raiseExceptions = False  # a log on a full disk is no reason to print tracebacks
     logging.getLogger("speechbrain.utils.quirks").setLevel(logging.WARNING)  # it would speak first, about itself
+    received: list[KeyboardInterrupt] = []
     try:
-        with _signals():
+        with _signals(received), _unhidden():
             status = run()
             sys.stdout.flush()
     except BrokenPipeError:  # the reader of the pipe has had enough; Python must not complain again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE  # what other tools end with
     except KeyboardInterrupt as interrupt:
-        ended = isinstance(interrupt, Terminated)
-        print(
-            f"alpha-sv: {interrupt.args[0] if ended else 'interrupted'}; run the same command again to continue",
-            file=sys.stderr,
-        )
-        return 128 + (interrupt.args[1] if ended else signal.SIGINT)
+        return _interrupted(interrupt)
     except Exception as error:
+        if received:  # what comes of half an import, or of a file of which a library was writing half
+            return _interrupted(received[0])
         if os.environ.get(TRACEBACK):
             traceback.print_exc()
         if _LOST.search(str(error)) and not isinstance(error, ValueError):
@@ -65,6 +64,13 @@ def guarded(run: Callable[[], int | None]) -> int:
         print(f"alpha-sv: error: {one_line(error)}{known}", file=sys.stderr)
         return USE if expected else INTERNAL
     return status or 0
+
+
+def _interrupted(interrupt: KeyboardInterrupt) -> int:
+    ended = isinstance(interrupt, Terminated)
+    what = interrupt.args[0] if ended else "interrupted"
+    print(f"alpha-sv: {what}; run the same command again to continue", file=sys.stderr)
+    return 128 + (interrupt.args[1] if ended else signal.SIGINT)
 
 
 def one_line(error: BaseException) -> str:
@@ -91,16 +97,28 @@ def one_line(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP raise `Terminated` within, unless somebody, such as nohup, has set them otherwise."""
+def _signals(received: list[KeyboardInterrupt]) -> Iterator[None]:
+    """SIGTERM and SIGHUP raise `Terminated` within, unless somebody, such as nohup, has set them otherwise.
+
+    What was raised for a signal is in `received`, too: a library may have put an error of its own in its place.
+    """
     owner, before = os.getpid(), {}
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if os.getpid() == owner:
+            received.append(KeyboardInterrupt())
+        signal.default_int_handler(number, frame)
 
     def end(number: int, frame: FrameType | None) -> None:
         if os.getpid() != owner:  # a worker that was forked: it has nothing to tidy up
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        raise Terminated(f"ended by {signal.Signals(number).name}", number)
+        received.append(Terminated(f"ended by {signal.Signals(number).name}", number))
+        raise received[-1]
 
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        with contextlib.suppress(ValueError):  # not in the main thread
+            before[signal.SIGINT] = signal.signal(signal.SIGINT, interrupt)
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) == signal.SIG_DFL:
@@ -111,6 +129,20 @@ def _signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _unhidden() -> Iterator[None]:
+    """libtorch's writer of checkpoints puts an error of its own in place of the full disk that stopped it."""
+    try:
+        yield
+    except RuntimeError as error:
+        behind = error.__context__
+        while behind is not None and not isinstance(behind, OSError):
+            behind = behind.__context__
+        if behind is None or "inline_container" not in str(error):
+            raise
+        raise behind from error
 
 
 def refuse_overwriting(arguments: argparse.Namespace) -> None:

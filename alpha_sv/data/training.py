@@ -27,8 +27,9 @@ class TrainingData:
         Every example as it is, number → (input, number), with `batches(batch_size)`; the row of each.
     valid : tuple or None
         (name → example, trials, examples → dataset like `whole`), as `alpha_sv.sb.datasets.DevelopmentSet`.
-    digest, trials_digest : str
-        Hashes of the examples and of the development trials; a run is continued on the same ones only.
+    digest, trials_digest, samples : str
+        Hashes of the examples, of the development trials and of what is in the files ("" if that is not known); a run
+        is continued on the same ones only.
     """
 
     source: str
@@ -40,3 +41,4 @@ class TrainingData:
     valid: tuple[Mapping, Trials, Callable] | None
     digest: str
     trials_digest: str
+    samples: str = ""

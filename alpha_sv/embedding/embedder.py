@@ -271,8 +271,9 @@ def _check_plain(config: dict) -> None:
 
 def _check_sizes(sizes: dict) -> None:
     for name, value in sizes.items():
-        values, largest = value if isinstance(value, Sequence) else [value], LARGEST.get(name, _LARGEST_SIZE)
-        if len(values) > _LONGEST_LIST or not all(isinstance(v, (int, float)) and 0 <= v <= largest for v in values):
+        least = 1 if name in ("n_mels", "sample_rate", "embedding_dim") else 0
+        values, most = value if isinstance(value, Sequence) else [value], LARGEST.get(name, _LARGEST_SIZE)
+        if len(values) > _LONGEST_LIST or not all(isinstance(v, (int, float)) and least <= v <= most for v in values):
             raise ValueError(
-                f"{name} must be numbers from 0 to {largest}, at most {_LONGEST_LIST} of them, got {str(value)[:60]}"
+                f"{name} must be numbers from {least} to {most}, at most {_LONGEST_LIST} of them, got {str(value)[:60]}"
             )

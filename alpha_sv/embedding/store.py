@@ -119,6 +119,7 @@ class StoreWriter:
         self.path.mkdir(parents=True, exist_ok=True)
         self.finished = self._whole()
         if self.finished is not None:
+            self._tidy_up()  # of a run that was killed when all but this was done
             return
         if not self._resumes():
             for stale in ("meta.json", "embeddings.npy", "key.part"):
@@ -179,9 +180,12 @@ class StoreWriter:
         os.replace(self._part, self.path / "embeddings.npy")
         with atomic_write(self.path / "meta.json") as file:
             json.dump({"format": FORMAT, "key": self.key, "dim": self.dim, **facts}, file, indent=1)
-        for leftover in (self._done_file, self._key_file):
-            leftover.unlink(missing_ok=True)
+        self._tidy_up()
         return EmbeddingStore.open(self.path)
+
+    def _tidy_up(self) -> None:
+        for leftover in (self._part, self._done_file, self._key_file):
+            leftover.unlink(missing_ok=True)
 
 
 def _allocate(path: Path, dtype, shape) -> None:

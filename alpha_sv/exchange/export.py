@@ -9,6 +9,7 @@ from alpha_sv.embedding.embedder import SpeakerEmbedder
 from alpha_sv.exchange.hub import write_hub
 from alpha_sv.exchange.load import load_embedder
 from alpha_sv.exchange.speechbrain import write_pretrained
+from alpha_sv.files import whole_folder
 
 LAYOUTS = ("speechbrain", "onnx", "huggingface")
 
@@ -52,21 +53,21 @@ def export(
     """
     if to not in LAYOUTS:
         raise ValueError(f"to must be one of {', '.join(LAYOUTS)}, got {to!r}")
-    folder = Path(folder)
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise ValueError(f"{folder} is there already; give the name of a new folder")
-    calibrator = None
+    folder, calibrator = Path(folder), None
     embedder = getattr(model, "embedder", model)
     if isinstance(model, (str, os.PathLike)):
         loaded = load_embedder(model)
         embedder, calibrator = loaded.embedder, loaded.calibrator
     if not isinstance(embedder, SpeakerEmbedder):
         raise ValueError(f"{model!r} cannot be exported: it is not one of our networks, or is in ONNX already")
-    if to == "speechbrain":
-        return write_pretrained(embedder, folder)
-    if to == "onnx":
-        from alpha_sv.exchange.onnx_export import write_onnx
+    with whole_folder(folder) as part:
+        if to == "speechbrain":
+            write_pretrained(embedder, part)
+        elif to == "onnx":
+            from alpha_sv.exchange.onnx_export import write_onnx
 
-        write_onnx(embedder, folder, int8)
-        return folder
-    return write_hub(embedder, folder, metrics=metrics, trained_on=trained_on, licence=licence, calibrator=calibrator)
+            write_onnx(embedder, part, int8)
+        else:
+            card = {"metrics": metrics, "trained_on": trained_on, "licence": licence, "calibrator": calibrator}
+            write_hub(embedder, part, name=folder.resolve().name, **card)
+    return folder

@@ -16,6 +16,7 @@ def write_hub(
     embedder: SpeakerEmbedder,
     folder: str | os.PathLike,
     *,
+    name: str | None = None,
     metrics: str | os.PathLike | None = None,
     trained_on: str | None = None,
     licence: str | None = None,
@@ -25,6 +26,8 @@ def write_hub(
 
     Parameters
     ----------
+    name : str, optional
+        Of the model, for its card; by default that of the folder.
     metrics : path-like, optional
         metrics.json of `alpha-sv evaluate`.
     trained_on, licence : str, optional
@@ -38,7 +41,7 @@ def write_hub(
     folder = Path(folder)
     rows = _metric_rows(metrics) if metrics else []
     config = embedder.config
-    name = folder.resolve().name
+    name = name or folder.resolve().name
     card = f"""\
 ---
 library_name: alpha_sv

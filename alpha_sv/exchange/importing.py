@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from alpha_sv.embedding.onnx import OnnxEmbedder, OnnxInput, read_spec
 from alpha_sv.embedding.store import EmbeddingStore, StoreWriter
 from alpha_sv.exchange.checkpoints import read_embedder
 from alpha_sv.exchange.speechbrain import is_pretrained_folder, read_pretrained
-from alpha_sv.files import atomic_write, input_key, read_npy, read_text
+from alpha_sv.files import atomic_write, input_key, read_npy, read_text, whole_folder
 
 _CHECKPOINTS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
 
@@ -49,11 +48,7 @@ def import_model(
         The source is none of these, or is damaged, or does not say enough; or `output` is in use.
     """
     source, output = Path(source), Path(output)
-    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
-        raise ValueError(f"{output} is there already; give the name of a new folder")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}.", suffix=".part"))
-    try:
+    with whole_folder(output) as part:
         if source.is_dir():
             if not is_pretrained_folder(source):
                 raise ValueError(
@@ -71,12 +66,6 @@ def import_model(
             raise ValueError(
                 f"{source} is none of: a SpeechBrain pretrained folder, a checkpoint ({' '.join(_CHECKPOINTS)}), .onnx"
             )
-        part.chmod(0o755)
-        if output.exists():
-            output.rmdir()  # empty
-        os.replace(part, output)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return output
 
 
@@ -120,8 +109,6 @@ def import_embeddings(
         kaldiio is not installed: pip install 'alpha_sv[kaldi]'.
     """
     source, output = Path(source), Path(output)
-    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
-        raise ValueError(f"{output} is there already; give the name of a new folder")
     if not source.is_file():
         raise ValueError(f"{source}: no such file")
     names, matrix = _read_npy(source, ids) if source.suffix == ".npy" else _read_kaldi(source)
@@ -134,9 +121,11 @@ def import_embeddings(
         raise ValueError(f"{source}: {what}: {', '.join(which[:5])}")
     key = input_key(iter([names, matrix.dtype.str, np.ascontiguousarray(matrix).data]))
     speakers = [name.split("/")[0] if "/" in name else "" for name in names]
-    writer = StoreWriter(output, names, speakers, ["test"] * len(names), matrix.shape[1], key)
-    writer.write(range(len(names)), matrix)
-    return writer.finish(num_utterances=len(names), model={"imported": source.name})
+    with whole_folder(output) as part:
+        writer = StoreWriter(part, names, speakers, ["test"] * len(names), matrix.shape[1], key)
+        writer.write(range(len(names)), matrix)
+        writer.finish(num_utterances=len(names), model={"imported": source.name})
+    return EmbeddingStore.open(output)
 
 
 def _read_npy(source: Path, ids: str | os.PathLike | None) -> tuple[list[str], np.ndarray]:

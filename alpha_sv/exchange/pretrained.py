@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from alpha_sv.files import atomic_write
+from alpha_sv.files import atomic_write, whole_folder
 
 logger = logging.getLogger(__name__)
 
@@ -137,19 +137,11 @@ def _put_calibrator(name: str, folder: Path) -> None:
 
 def _make(model: Pretrained, folder: Path, file: Path | None) -> None:
     downloads = folder.with_name(f"{model.name}.download")
-    # what a killed call left: only this process is here
-    for left in folder.parent.glob(f".{model.name}.*.part"):
-        shutil.rmtree(left)
     checkpoint = _checkpoint(model, file or _download(model, downloads))
-    part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{model.name}.", suffix=".part"))
-    try:
+    if folder.exists():  # not whole, or it would be here: the configuration is written last
+        shutil.rmtree(folder)
+    with whole_folder(folder) as part:
         _convert(model, checkpoint, part)
-        part.chmod(0o755)
-        if folder.exists():  # not whole, or it would be here: the configuration is written last
-            shutil.rmtree(folder)
-        os.replace(part, folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     shutil.rmtree(downloads, ignore_errors=True)
 
 

@@ -18,6 +18,7 @@ from alpha_sv.face.ijb import TemplateProtocol
 from alpha_sv.face.images import align, read_image
 from alpha_sv.face.sources import FolderSource, PairSource
 from alpha_sv.face.templates import with_flip
+from alpha_sv.files import file_state, folder_lock
 from alpha_sv.scoring import cosine_scores
 
 _READERS = 4
@@ -83,9 +84,14 @@ def embed_protocol(
 
     Row i of the store is the embedding of image i and then that of its mirror image, [N, 2 D].
     """
+    with folder_lock(store):
+        return _embed_protocol(embedder, protocol, store, batch_size, progress)
+
+
+def _embed_protocol(embedder: FaceEmbedder, protocol, store, batch_size: int, progress: bool) -> EmbeddingStore:
     digest = hashlib.sha256(f"aligned, twice {embedder.fingerprint()}".encode())
     for path, points in zip(protocol.images, protocol.points.tolist(), strict=True):
-        digest.update(repr((path, os.stat(path).st_size if os.path.exists(path) else None, points)).encode())
+        digest.update(repr((path, file_state(path), points)).encode())
     ids = [f"{number}/{Path(path).name}" for number, path in enumerate(protocol.images)]
     templates = protocol.template_ids[protocol.template].astype(str).tolist()
     dim = 2 * embedder.embedding_dim

@@ -7,7 +7,6 @@ run that was killed and resumed therefore takes the same steps as one that was n
 from __future__ import annotations
 
 import logging
-from inspect import signature
 
 import speechbrain as sb
 import torch
@@ -28,7 +27,7 @@ class SpeakerBrain(sb.Brain):
     `hparams` needs: seed, steps_per_epoch, log_interval, number_of_epochs, training_log (TrainingLog), valid_set
     (DevelopmentSet), run_folder (RunFolder). It may have lr_schedule (called before each step with the optimizer and
     the step's number, from 1), margin_schedule (MarginSchedule), alpha_schedule (AlphaSchedule), reinitialiser
-    (Reinitialiser), wav_augment (modules for batches of waveforms), valid_interval and average (see the recipes) and,
+    (Reinitialiser), valid_interval and average (see the recipes) and,
     for prototypes that are trained apart, prototype_opt_class; their learning rate then keeps its ratio to that of the
     rest.
     """
@@ -36,11 +35,6 @@ class SpeakerBrain(sb.Brain):
     def compute_forward(self, batch, stage):
         waveforms = batch[0].to(self.device)
         if stage == sb.Stage.TRAIN:
-            whole = torch.ones(len(waveforms), device=self.device)  # SpeechBrain's relative lengths
-            with torch.autocast(self.device_type, enabled=False):  # DropFreq in bfloat16 would add noise at -45 dB
-                for augment in getattr(self.hparams, "wav_augment", None) or ():
-                    takes_lengths = "lengths" in signature(augment.forward).parameters
-                    waveforms = augment(waveforms, whole) if takes_lengths else augment(waveforms)
             return self.modules.embedder(waveforms)
         return self.embed_whole(waveforms)
 

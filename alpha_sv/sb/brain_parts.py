@@ -13,7 +13,7 @@ from alpha_sv.data.audio.speed import class_names
 from alpha_sv.data.corpus.manifest import Utterance, manifest_hash, read_manifest
 from alpha_sv.data.training import TrainingData
 from alpha_sv.data.trials.files import read_trials
-from alpha_sv.files import sha256_file
+from alpha_sv.files import read_json, sha256_file
 from alpha_sv.heads import PrototypeSGD
 from alpha_sv.sb.chunks import RandomChunks
 from alpha_sv.sb.datasets import DevelopmentSet, WholeUtterances
@@ -45,9 +45,10 @@ def speech_data(hparams: Mapping, manifest: Path) -> TrainingData:
         valid = examples, read_trials(trials), functools.partial(WholeUtterances, sample_rate=rate)
         trials_digest = sha256_file(trials)
     augment, seconds = hparams.get("augment"), hparams["chunk_seconds"]
+    modules = hparams.get("wav_augment") or ()
     return TrainingData(
         source=str(manifest),
-        train_set=RandomChunks(train, labels, seconds, rate, augment, hparams["seed"], speeds),
+        train_set=RandomChunks(train, labels, seconds, rate, augment, hparams["seed"], speeds, modules),
         classes=classes,
         people=len(labels),
         whole=WholeUtterances(train, rate, speeds),
@@ -55,7 +56,15 @@ def speech_data(hparams: Mapping, manifest: Path) -> TrainingData:
         valid=valid,
         digest=manifest_hash(utterances),
         trials_digest=trials_digest,
+        samples=_samples_of(manifest),
     )
+
+
+def _samples_of(manifest: Path) -> str:
+    """What the preparation says of the samples behind a manifest; "" if it is one of another origin."""
+    stamp = manifest.parent / "prepare.json"
+    found = read_json(stamp, like=dict).get("samples") if stamp.is_file() else ""
+    return found if isinstance(found, str) else ""
 
 
 def development_of(data: TrainingData, hparams: Mapping) -> DevelopmentSet | None:

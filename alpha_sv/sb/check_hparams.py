@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
+
+import torch
 
 from alpha_sv.losses import MarginLoss
 from alpha_sv.sb.distributed import local_batch_size, world_size
@@ -43,10 +46,17 @@ def check_hparams(hparams: dict, run_opts: Mapping, begun: bool = False) -> None
         ("average", 0),
         ("reinit_epoch", 0),
         ("num_workers", 0),
+        ("num_valid_speakers", 0),
+        ("num_valid_identities", 0),
+        ("num_prototypes", 0),
     ):
         value = hparams.get(key, least)
+        value = 0 if value is None and least == 0 else value
         if not (isinstance(value, int) and not isinstance(value, bool) and value >= least):
             raise ValueError(f"{key} must be a whole number, at least {least}, got {value!r}")
+    _check_kinds(hparams)
+    if int(run_opts.get("grad_accumulation_factor") or 1) < 1 or run_opts.get("grad_accumulation_factor") == 0:
+        raise ValueError(f"--grad_accumulation_factor must be at least 1, got {run_opts['grad_accumulation_factor']}")
     local_batch_size(hparams["batch_size"])
     if hparams["head"] != "auto":
         choose_head(hparams, world_size())  # of classes there are enough, as far as is known by now
@@ -65,6 +75,50 @@ def check_hparams(hparams: dict, run_opts: Mapping, begun: bool = False) -> None
         _check_schedules(hparams)
     if run_opts.get("ckpt_interval_steps") or hparams.get("ckpt_interval_steps"):
         hparams["ckpt_interval_minutes"] = 0  # SpeechBrain takes one of the two
+
+
+def _check_kinds(hparams: Mapping) -> None:
+    """What is a number, a switch, a list, or something that can be called; and that the optimizers can be built."""
+    for key, least, most in (("chunk_seconds", 0.0, 3600.0), ("reinit_zero_target", 0.0, 1.0)):
+        value = hparams.get(key) or 0.0
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
+            raise ValueError(f"{key} must be a number from {least:g} to {most:g}, got {value!r}")
+    if (seconds := hparams.get("chunk_seconds")) and isinstance(hparams["embedder"], torch.nn.Module):
+        _check_chunk(hparams["embedder"], seconds, hparams["sample_rate"])
+    for key in ("tensorboard", "resample"):
+        if not isinstance(hparams.get(key) or False, bool):
+            raise ValueError(f"{key} must be True or False, got {hparams[key]!r}")
+    if not isinstance(hparams["embedder"], torch.nn.Module):
+        raise ValueError(f"embedder is {hparams['embedder']!r}, not a network; see the recipes that come with alpha_sv")
+    for key in ("wav_augment", "speeds"):
+        value = hparams.get(key) or []
+        if not isinstance(value, (list, tuple)):
+            raise ValueError(f"{key} must be a list, got {value!r}; write [ ] around it")
+    for module in hparams.get("wav_augment") or []:
+        if not isinstance(module, torch.nn.Module):
+            raise ValueError(f"wav_augment must be a list of modules, such as SpeechBrain's DropFreq, got {module!r}")
+    for key in ("augment", "margin_schedule", "alpha_schedule", "lr_schedule", "opt_class", "prototype_opt_class"):
+        value = hparams.get(key)
+        if value is not None and not callable(value):
+            raise ValueError(f"{key} is {value!r}, which cannot be called; see the recipes that come with alpha_sv")
+    rate, arguments = hparams.get("lr_schedule"), {"warmup": 0, "cooldown": 0, "total_steps": 1}
+    for key, build in (
+        ("opt_class", lambda: hparams["opt_class"]([torch.nn.Parameter(torch.zeros(1, 1))])),
+        ("prototype_opt_class", lambda: hparams["prototype_opt_class"]([torch.nn.Parameter(torch.zeros(1, 1))])),
+        ("lr_schedule", lambda: rate(**arguments) if isinstance(rate, functools.partial) else None),
+    ):
+        if hparams.get(key) is not None:
+            try:
+                build()
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{key} cannot be built: {error}; mend its arguments") from error
+
+
+def _check_chunk(embedder: torch.nn.Module, seconds: float, rate: int) -> None:
+    try:
+        embedder.length(round(seconds * rate))
+    except ValueError as error:
+        raise ValueError(f"chunk_seconds is {seconds:g}: {error}; take a longer chunk") from error
 
 
 def _check_schedules(hparams: Mapping) -> None:

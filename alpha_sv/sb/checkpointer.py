@@ -9,6 +9,7 @@ before it is used; one process deletes for all; and a file is read as weights, n
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import pickle
@@ -43,7 +44,13 @@ class SafeCheckpointer(Checkpointer):
     """Drop-in for `speechbrain.utils.checkpoints.Checkpointer`; same arguments, same folders."""
 
     def save_checkpoint(self, *args, **kwargs):
-        checkpoint = super().save_checkpoint(*args, **kwargs)
+        try:
+            checkpoint = super().save_checkpoint(*args, **kwargs)
+        except RuntimeError as error:  # libtorch's writer does not say why
+            if "inline_container" not in str(error) or isinstance(error.__context__, KeyboardInterrupt):
+                raise
+            why = "a checkpoint could not be written, most likely for lack of space"
+            raise OSError(errno.EIO, why, os.fspath(self.checkpoints_dir)) from error
         if if_main_process():
             pending = checkpoint.path / _PENDING
             meta = yaml.safe_load(pending.read_text(encoding="utf-8"))
@@ -175,7 +182,10 @@ def load_weights(module, path, end_of_epoch: bool = True) -> None:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} holds more than weights, or is damaged; delete that checkpoint") from error
-    module.load_state_dict(state)
+    try:
+        module.load_state_dict(state)
+    except (RuntimeError, LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} holds the weights of another network ({error}); delete that checkpoint") from error
 
 
 def ends_an_epoch(checkpoint) -> bool:

@@ -8,8 +8,10 @@ size or on whether the run was interrupted.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from inspect import signature
 
 import numpy as np
+import torch
 
 from alpha_sv.data.audio.augment import Augmenter
 from alpha_sv.data.audio.read import read_audio
@@ -34,6 +36,10 @@ class RandomChunks:
     speeds : sequence of float
         Each epoch draws one of them for an utterance; each makes classes of its own (see `alpha_sv.data.audio.speed`).
         Labels must then be 0 … C − 1. The first is 1.0; with that alone nothing is drawn.
+    modules : sequence of nn.Module
+        SpeechBrain's, such as DropFreq and DropChunk: waveforms [1, T] → [1, T], with relative lengths [1] too if
+        `forward` has an argument `lengths`. Applied last; what they draw from torch's generator is a function of (seed,
+        epoch, utterance) as all else, so neither a batch nor the number of processes changes it.
     """
 
     def __init__(
@@ -45,6 +51,7 @@ class RandomChunks:
         augment: Augmenter | None = None,
         seed: int = 1234,
         speeds: Sequence[float] = (1.0,),
+        modules: Sequence[torch.nn.Module] = (),
     ):
         if not seconds > 0:
             raise ValueError(f"the chunk length must be positive, got {seconds} s")
@@ -57,6 +64,7 @@ class RandomChunks:
         self.labels = np.fromiter((labels[u.speaker] for u in utterances), np.int32, len(utterances))
         self.num_samples, self.sample_rate = round(seconds * sample_rate), sample_rate
         self.augment, self.seed, self.speeds = augment, seed, tuple(speeds)
+        self.modules = tuple(modules)
 
     def __len__(self) -> int:
         return len(self.utterances)
@@ -72,7 +80,25 @@ class RandomChunks:
         waveform = change_speed(np.resize(waveform, length), self.speeds[which], self.num_samples)
         if self.augment is not None:
             waveform = self.augment(waveform, rng)
+        if self.modules:
+            waveform = self._by_modules(waveform, int(rng.integers(2**63)))
         return waveform.astype(np.float32), int(self.labels[number]) + which * self.num_speakers
+
+    @torch.no_grad()
+    def _by_modules(self, waveform: np.ndarray, seed: int) -> np.ndarray:
+        batch, whole = torch.from_numpy(waveform.astype(np.float32))[None], torch.ones(1)
+        with torch.random.fork_rng(devices=()):
+            torch.default_generator.manual_seed(seed)
+            for module in self.modules:
+                takes_lengths = "lengths" in signature(module.forward).parameters
+                result = module(batch, whole) if takes_lengths else module(batch)
+                if result.shape != batch.shape:
+                    raise ValueError(
+                        f"wav_augment: {type(module).__name__} makes {list(result.shape)} of {list(batch.shape)}; a "
+                        "chunk must keep its length (for other speeds there is the key speeds)"
+                    )
+                batch = result
+        return batch[0].numpy()
 
 
 class EpochSampler:

@@ -24,7 +24,7 @@ from alpha_sv.data.audio.augment import Augmenter
 from alpha_sv.data.corpus.augmentation import audit_augmentation
 from alpha_sv.data.corpus.prepare import prepare_tree
 from alpha_sv.device import pick_device
-from alpha_sv.files import clear_parts, folder_lock
+from alpha_sv.files import folder_lock
 from alpha_sv.heads.scan import has_fast_bfloat16
 from alpha_sv.sb.arguments import read_command
 from alpha_sv.sb.brain import SpeakerBrain
@@ -59,6 +59,8 @@ def read_arguments(argv: Sequence[str]) -> tuple[dict, dict]:
     hparams = build_recipe(resolved, command.recipe, command.yaml(), command.trust_yaml)
     device = pick_device(run_opts.get("device"))
     run_opts = dataclasses.replace(run_opts, device=device, overridden_args={*run_opts.overridden_args, "device"})
+    if (limit := run_opts.get("optimizer_step_limit")) is not None:  # SpeechBrain keeps it as a text
+        run_opts = dataclasses.replace(run_opts, optimizer_step_limit=_whole("optimizer_step_limit", limit))
     if device.startswith("cuda"):
         torch.cuda.set_device(device)  # else every process of torchrun would use the first GPU
     ddp_init_group(run_opts)
@@ -77,13 +79,19 @@ def read_arguments(argv: Sequence[str]) -> tuple[dict, dict]:
     return {**hparams, "run_folder": folder, "command": command, "resolved_recipe": resolved}, run_opts
 
 
+def _whole(name: str, text: object) -> int:
+    try:
+        return int(str(text))
+    except ValueError:
+        raise ValueError(f"--{name} must be a whole number, got {text!r}") from None
+
+
 def _hold(folder: Path) -> None:
     """Lock the run's folder until `save_best` or the end of this process, which may hold it from an earlier try."""
     name = os.path.realpath(folder)
     if name not in _held:
         _held[name] = contextlib.ExitStack()
         _held[name].enter_context(folder_lock(folder))
-        clear_parts(folder, older_than=60)  # nobody else trains here; another verb may be writing a file just now
 
 
 def _release(folder: Path) -> None:
@@ -130,7 +138,7 @@ def prepare(hparams: dict) -> Path:
         audit=hparams["audit"],
         seed=hparams["seed"],
         resample=bool(hparams.get("resample")),
-        check=folder.refuse_other_data,
+        check=lambda manifest, trials, samples: folder.refuse_other_data(manifest, trials, samples=samples),
     )
     main_first(task, folder.path / ".prepared")
     return folder.path / "manifest.csv"
@@ -144,7 +152,7 @@ def build_brain(hparams: dict, run_opts: dict, manifest: Path | None = None) -> 
     folder: RunFolder = hparams["run_folder"]
     data = hparams["corpus"].read(hparams["seed"]) if manifest is None else speech_data(hparams, manifest)
     rows, valid_set = data.classes, development_of(data, hparams)
-    hashes = (data.digest, data.trials_digest, audited_augmentation(hparams, folder))
+    hashes = (data.digest, data.trials_digest, audited_augmentation(hparams, folder), data.samples)
     folder.refuse_other_data(*hashes)
     steps = steps_per_epoch(len(data.train_set), hparams["batch_size"], run_opts, data.source)
     prototypes = max(len(rows), hparams.get("num_prototypes") or 0)

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from alpha_sv.files import whole_folder
+
 FOLDER = Path(__file__).parents[1] / "recipes"
 
 
@@ -48,7 +50,7 @@ def find_recipe(name: str | os.PathLike) -> Path:
     'ecapa.yaml'
     """
     name = os.fspath(name)
-    if os.path.exists(name) or os.sep in name or name.endswith((".yaml", ".yml")):
+    if os.path.isfile(name) or os.sep in name or name.endswith((".yaml", ".yml")):
         return Path(name)  # reading it says what is wrong with it
     known = {recipe.name: recipe.path for recipe in _found()}
     if name in known:
@@ -71,9 +73,9 @@ def copy_recipes(name: str, target: str | os.PathLike) -> Path:
     if name not in folders:
         raise ValueError(f"there is no folder of recipes {name!r}; there are {', '.join(folders)}")
     copy = Path(target) / name
-    if copy.exists():
-        raise ValueError(f"{copy} is there already; give another folder, or remove it")
-    shutil.copytree(FOLDER / name, copy, ignore=shutil.ignore_patterns("__pycache__", "results"))
+    ignored = shutil.ignore_patterns("__pycache__", "results")
+    with whole_folder(copy) as part:
+        shutil.copytree(FOLDER / name, part, ignore=ignored, dirs_exist_ok=True)
     return copy
 
 

@@ -69,7 +69,8 @@ def plain_tuple(text: str) -> tuple:
 
 def one_line(error: Exception) -> str:
     """The message of an error without its line breaks; of a YAML error with its place."""
-    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    of_yaml = isinstance(error, ruamel.yaml.YAMLError)  # others, such as AudioError, may have a `problem` too
+    mark, problem = (getattr(error, name, None) if of_yaml else None for name in ("problem_mark", "problem"))
     text = problem or "; ".join(map(str, error.args))
     if not text or not isinstance(error, (ValueError, TypeError, ruamel.yaml.YAMLError)):
         text = f"{type(error).__name__} {text}"

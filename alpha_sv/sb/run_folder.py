@@ -101,18 +101,22 @@ class RunFolder:
             noted = _plain(read_saved(self.hyperparams))[1].get("head", (None, None))[1]
         return noted
 
-    def refuse_other_data(self, manifest: str, trials: str, augmentation: str | None = None) -> None:
+    def refuse_other_data(self, manifest: str, trials: str, augmentation: str | None = None, samples: str = "") -> None:
         """With other files or speakers a prototype would change its speaker, or a test speaker turn up in training.
 
         Parameters
         ----------
-        manifest, trials, augmentation : str
-            Hashes of the manifest, the development trials and the noises and rooms of the present command; the last is
-            not compared if it is None, or unknown of the run, as of those of version 0.1.
+        manifest, trials, augmentation, samples : str
+            Hashes of the manifest, the development trials, the noises and rooms, and the samples of the present
+            command. The last two are compared only where both are known: the run may be one of version 0.1, or its
+            files were not decoded, or by another version of the decoder.
         """
         now, before = {"manifest": manifest, "development trials": trials}, self._begun()
         if augmentation is not None and "noises and rooms" in before:
             now["noises and rooms"] = augmentation
+        decoder, known = samples.partition(" ")[0], str(before.get("audio") or "")
+        if samples and known.startswith(f"{decoder} "):
+            now["audio"] = samples
         if not (before and self.has_checkpoints):
             return
         if changed := [name for name in now if now[name] != before.get(name)]:
@@ -122,13 +126,13 @@ class RunFolder:
             )
 
     def begin(
-        self, argv, resolved: str, run_opts: Mapping, hashes: tuple[str, str, str], labels: Mapping, head: str
+        self, argv, resolved: str, run_opts: Mapping, hashes: tuple[str, ...], labels: Mapping, head: str
     ) -> None:
         """Write down what the run is; after every check, because from here on the folder is its own.
 
         `hashes` are those of `refuse_other_data`.
         """
-        data = dict(zip(("manifest", "development trials", "noises and rooms"), hashes, strict=True))
+        data = dict(zip(("manifest", "development trials", "noises and rooms", "audio"), hashes, strict=True))
         for path, content in (
             (self.hyperparams, f"# {_one_line(argv)}\n{resolved}"),
             (self.labels, json.dumps(labels, indent=0)),

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from alpha_sv.data.audio import AUDIO_EXTENSIONS
 from alpha_sv.embedding.batches import embed_in_batches
 from alpha_sv.embedding.store import EmbeddingStore, StoreWriter
-from alpha_sv.files import file_state, input_key, read_text
+from alpha_sv.files import file_state, folder_lock, input_key, read_text
 from alpha_sv.verify.inputs import recordings
 from alpha_sv.verify.model import SpeakerModel
 
@@ -44,6 +44,11 @@ def embed_files(
     ValueError
         Nothing is found, two files have one id, a wav.scp has commands, or as `SpeakerModel.embed`.
     """
+    with folder_lock(store):
+        return _embed_files(model, sources, store, batch_size, progress)
+
+
+def _embed_files(model: SpeakerModel, sources, store, batch_size: int, progress: bool) -> EmbeddingStore:
     files = list_files(sources)
     items = recordings(list(files.values()), None, model.sample_rate)
     lengths = model.lengths(items)

@@ -168,11 +168,11 @@ class GalleryFile:
             if "locked" in text or "busy" in text:
                 remedy = f"another process has held it for {BUSY_SECONDS:g} s; try again"
             elif "full" in text:
-                remedy = "the disk is full; nothing was changed"
+                remedy = "no space is left on the disk; nothing was changed"
             elif "readonly" in text or "unable to open" in text:
-                remedy = "the file and its folder must be writable"
+                remedy = "the file and its folder must be writable, with space left on the disk"
             else:
-                remedy = "nothing was changed"
+                remedy = "nothing was changed; is there space left on the disk?"
             raise GalleryError(f"{self.path}: {text}; {remedy}") from error
         except sqlite3.DatabaseError as error:
             raise GalleryError(

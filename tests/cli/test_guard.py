@@ -1,10 +1,12 @@
 """Whatever happens to a verb, its user reads one line, and the files that were given are as they were."""
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -206,3 +208,28 @@ def test_a_damaged_file_is_one_line_that_names_it(folder, capsys, name, content)
     (folder / "s.txt.sources.json").write_bytes(content)
     assert main(["evaluate", "s.txt", "--replicates", "0"]) == 2
     assert "s.txt.sources.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_error_that_a_library_puts_in_place_of_an_interrupt_is_one(number, capsys):
+    def half_an_import():
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(1)
+        except KeyboardInterrupt:
+            raise RecursionError("maximum recursion depth exceeded") from None
+
+    before = signal.getsignal(number)
+    assert guarded(half_an_import) == 128 + number
+    assert "run the same command again to continue" in capsys.readouterr().err
+    assert signal.getsignal(number) == before
+
+
+def test_a_full_disk_behind_an_error_of_libtorch_is_told(capsys, tmp_path):
+    class Full(io.BytesIO):
+        def write(self, data):
+            raise OSError(28, "No space left on device", "model.ckpt")
+
+    torch = pytest.importorskip("torch")
+    assert guarded(lambda: torch.save({"weight": torch.zeros(9)}, Full())) == 2
+    assert "model.ckpt: No space left on device" in capsys.readouterr().err

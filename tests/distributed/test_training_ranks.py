@@ -10,6 +10,7 @@ from tests.fixtures.training_runs import Training, arguments, finish, log_of, st
 
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
 ALPHA_1 = {"head": "sharded", "loss": "!new:alpha_sv.losses.AMSoftmax"}
+DROPS = "[!new:speechbrain.augment.time_domain.DropFreq {}, !new:speechbrain.augment.time_domain.DropChunk {}]"
 SGD = "!name:alpha_sv.heads.PrototypeSGD {lr: 0.1}"
 
 
@@ -33,7 +34,7 @@ def assert_same_run(one, other, tolerance=1e-3):
 
 @pytest.mark.parametrize("model", ["ecapa", "resnet"])
 def test_two_processes_take_the_steps_of_one(model, tree, tmp_path):
-    same = {"model": model, "reinit_epoch": 2, "speeds": "[1.0, 0.9]", "prototype_opt_class": SGD}
+    same = {"model": model, "wav_augment": DROPS, "reinit_epoch": 2, "speeds": "[1.0, 0.9]", "prototype_opt_class": SGD}
     # a bias before a batch normalisation has no gradient; Adam would make whole steps of its rounding
     same["opt_class"] = "!name:torch.optim.SGD {lr: 0.003}"
     for ranks, name in ((1, "one"), (2, "two")):

@@ -309,6 +309,20 @@ def test_a_store_killed_while_it_is_finished_is_not_extracted_again(tmp_path, mo
     assert (again.finish().matrix == 1).all()
 
 
+def test_what_a_kill_at_the_very_end_leaves_goes_when_the_store_is_opened_for_writing_again(tmp_path, monkeypatch):
+    def writer():
+        return StoreWriter(tmp_path, ["a"], ["s"], ["test"], 3, "key")
+
+    first = writer()
+    first.write([0], np.ones((1, 3), np.float32))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("pathlib.Path.unlink", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        first.finish()
+    assert (tmp_path / "key.part").exists()
+    assert (writer().finished.matrix == 1).all()
+    assert sorted(os.listdir(tmp_path)) == ["embeddings.npy", "index.csv", "meta.json"]
+
+
 @pytest.mark.parametrize("file", ["embeddings.part.npy", "done.part.npy", "key.part"])
 def test_a_damaged_part_of_a_store_is_made_again(tmp_path, file):
     def writer():

@@ -125,7 +125,7 @@ def test_a_call_killed_half_way_is_made_good_by_the_next(published, monkeypatch)
         with pytest.raises(KeyboardInterrupt):
             get_model("tiny", checkpoint)
     assert not is_here("tiny")
-    (model_folder("tiny").parent / ".tiny.abc.part").mkdir()  # as after a kill -9
+    (model_folder("tiny").parent / ".tiny.x1y2z3a4.part").mkdir()  # as after a kill -9
     model_folder("tiny").mkdir()
     get_model("tiny", checkpoint)
     assert is_here("tiny") and not list(model_folder("tiny").parent.glob(".tiny*"))

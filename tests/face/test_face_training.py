@@ -162,6 +162,16 @@ def test_the_protocol_of_ijb_from_images_to_the_table(model, tmp_path, capsys):
     assert "5.jpg" in capsys.readouterr().err
 
 
+def test_scores_do_not_replace_a_file_of_the_protocol(model, tmp_path, capsys):
+    tree = make_ijb(tmp_path / "IJBX", people=2)
+    pairs = tree / "meta" / "ijbx_template_pair_label.txt"
+    before = pairs.read_bytes()
+    command = ["face", "templates", str(model), str(tree), "-o", str(tmp_path / "out"), "--scores", str(pairs)]
+    assert main(command) == 2
+    assert "which is read; give --scores another name" in capsys.readouterr().err
+    assert pairs.read_bytes() == before and not (tmp_path / "out").exists()
+
+
 def test_a_turned_face_is_embedded_like_an_upright_one(model, tmp_path):
     """Alignment undoes the turn of the crop, but for the blur of being turned twice."""
     from alpha_sv.face.ijb import read_protocol

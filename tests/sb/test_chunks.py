@@ -7,6 +7,8 @@ import sys
 import numpy as np
 import pytest
 import soundfile
+import torch
+from speechbrain.augment.time_domain import DropChunk, DropFreq
 
 from alpha_sv.data.audio.read import read_audio
 from alpha_sv.data.audio.speed import change_speed, class_names, source_length
@@ -43,6 +45,35 @@ def test_example_depends_on_seed_epoch_and_utterance_alone(tmp_path):
     two[4, 0], two[9, 2]  # another history
     np.testing.assert_array_equal(one[1, 2][0], two[1, 2][0])
     assert not np.array_equal(one[1, 2][0], RandomChunks(rows, labels, 0.5, seed=4)[1, 2][0])
+
+
+class Noisy(torch.nn.Module):
+    """Draws from torch's own generator, as SpeechBrain's modules do."""
+
+    def forward(self, waveforms, lengths):
+        return waveforms + torch.rand(()) * torch.randn_like(waveforms) * lengths[0]
+
+
+def test_modules_draw_by_seed_epoch_and_utterance_whatever_the_batch_and_the_process(tmp_path):
+    rows, labels, modules = utterances(tmp_path), {"s0": 0, "s1": 1}, [Noisy(), DropChunk(100, 200, 1, 3), DropFreq()]
+    plain = RandomChunks(rows, labels, 0.5, seed=3)
+    one, two = (RandomChunks(rows, labels, 0.5, seed=3, modules=modules) for _ in range(2))
+    torch.manual_seed(1)
+    first = [one[2, number][0] for number in range(3)]
+    torch.manual_seed(2)
+    expected = torch.rand(1)
+    torch.manual_seed(2)
+    for number in (2, 0, 1):  # another order, as of another rank or worker
+        np.testing.assert_array_equal(two[2, number][0], first[number])
+        assert not np.array_equal(plain[2, number][0], first[number])
+    assert torch.rand(1) == expected, "the global generator is as it was"
+    assert not np.array_equal(one[3, 2][0] - plain[3, 2][0], first[2] - plain[2, 2][0]), "another epoch, another draw"
+
+
+def test_a_module_that_changes_the_length_is_refused(tmp_path):
+    chunks = RandomChunks(utterances(tmp_path), {"s0": 0, "s1": 1}, 0.5, modules=[torch.nn.AvgPool1d(2)])
+    with pytest.raises(ValueError, match=r"AvgPool1d makes \[1, 4000\] of \[1, 8000\].* key speeds"):
+        chunks[1, 0]
 
 
 def test_sampler_gives_each_utterance_once_in_a_new_order_each_epoch():

@@ -142,6 +142,16 @@ def test_what_is_no_file_of_a_run_is_named(tmp_path, content):
         Reinitialiser(None, None, 1)._load(tmp_path / "state", True)
 
 
+def test_a_run_on_replaced_recordings_is_not_continued(tmp_path):
+    run = RunFolder(tmp_path)
+    (run.save / "CKPT+1").mkdir(parents=True)
+    run.begin(["train"], "seed: 1", {}, ("a", "b", "c", "1.2.2 d1"), {"ann": 0})
+    for same in ("1.2.2 d1", "", "1.3.0 d2"):  # not decoded, or by another decoder: nobody can tell
+        run.refuse_other_data("a", "b", "c", same)
+    with pytest.raises(ValueError, match="changed: audio"):
+        run.refuse_other_data("a", "b", "c", "1.2.2 d2")
+
+
 @pytest.mark.parametrize("recipe", ["loss: 3", "loss: !new:a.B {alpha: 1" + "0" * 400 + "}", "loss: !new:a.B []"])
 def test_numbers_without_end_and_other_types_in_a_saved_recipe_are_named(tmp_path, recipe):
     make_run(tmp_path / "run")

@@ -161,17 +161,17 @@ def mix(block: np.ndarray) -> np.ndarray:
 
 
 def check_signal(signal: np.ndarray, path: str | os.PathLike) -> None:
-    """Raise AudioError if a signal is nothing but zeros (or has no samples at all).
+    """Raise AudioError if all samples of a signal are equal (or there are none).
 
     A silent signal has no direction in embedding space: features normalised by their own mean turn it into
     zeros.
 
     >>> check_signal(np.zeros(16000, dtype=np.float32), "a.wav")
     Traceback (most recent call last):
-    alpha_sv.data.audio.read.AudioError: a.wav: silent: all 16000 samples are zero; leave the file out
+    alpha_sv.data.audio.read.AudioError: a.wav: silent: all 16000 samples are equal; leave the file out
     """
-    if not np.any(signal):
-        raise AudioError(f"{path}: silent: all {np.size(signal)} samples are zero; leave the file out", "silent")
+    if not np.size(signal) or not np.ptp(signal):
+        raise AudioError(f"{path}: silent: all {np.size(signal)} samples are equal; leave the file out", "silent")
 
 
 class _InOrder(soundfile.SoundFile):

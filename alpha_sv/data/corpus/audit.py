@@ -1,6 +1,6 @@
 """The audit: what is wrong with the files of a corpus, found before training rather than in the middle of it.
 
-    left out     unreadable, empty, truncated, nan, silent, wrong-rate, too-short, no-impulse-response
+    left out     unreadable, empty, truncated, nan, too-large, silent, wrong-rate, too-short, no-impulse-response
     reported     multichannel, resampled, uncounted, clipped, twin, duplicate, duplicate-across-speakers
 
 `silent`: no sample reaches 1e-4 of full scale (-80 dB); all zeros included. `clipped`: at least 0.1 % of the
@@ -32,9 +32,11 @@ from alpha_sv.data.corpus.name_form import is_unicode
 from alpha_sv.data.corpus.threads import on_threads
 from alpha_sv.files import atomic_write
 
-LEFT_OUT = ("unreadable", "empty", "truncated", "nan", "silent", "wrong-rate", "too-short", "no-impulse-response")
+LEFT_OUT = ("unreadable", "empty", "truncated", "nan", "too-large", "silent", "wrong-rate", "too-short")
+LEFT_OUT += ("no-impulse-response",)
 REPORTED = ("multichannel", "resampled", "uncounted", "clipped", "twin", "duplicate", "duplicate-across-speakers")
 SILENCE_PEAK = 1e-4
+LARGEST_PEAK = 1e9  # of samples in floating point; the power of the next few would not fit into float32
 CLIP_LEVEL, CLIP_FRACTION = 0.999, 1e-3
 
 
@@ -134,14 +136,17 @@ def _as_rir(path: str | os.PathLike, header: tuple[int, int, int]) -> list[tuple
 
 
 def _listen(path, header: tuple[int, int, int], problems: list[tuple[str, str]]) -> str | None:
-    digest, peak, full_scale = hashlib.blake2b(digest_size=16), 0.0, 0
+    digest, low, high, full_scale = hashlib.blake2b(digest_size=16), np.inf, -np.inf, 0
     for block in read_blocks(path, sample_rate=header[1]):
         magnitude = np.abs(block).max(axis=1)
         full_scale += int(np.count_nonzero(magnitude >= CLIP_LEVEL))
         signal = mix(block)
-        peak = max(peak, float(np.abs(signal).max()))
+        low, high = min(low, float(signal.min())), max(high, float(signal.max()))
         digest.update(np.ascontiguousarray(signal))
-    if peak < SILENCE_PEAK:
+    if max(-low, high) > LARGEST_PEAK:
+        problems.append(("too-large", f"peak {max(-low, high):.1e} of full scale; scale it, or make the file again"))
+        return None
+    if (peak := (high - low) / 2) < SILENCE_PEAK:  # a constant is silence too
         problems.append(("silent", f"peak {peak:.1e} of full scale"))
         return None
     if full_scale >= CLIP_FRACTION * header[0]:

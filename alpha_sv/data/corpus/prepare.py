@@ -61,7 +61,7 @@ def prepare_tree(
     like: str | os.PathLike | None = None,
     notes: Mapping[str, object] | None = None,
     resample: bool = False,
-    check: Callable[[str, str], None] | None = None,
+    check: Callable[[str, str, str], None] | None = None,
 ) -> Path:
     """Prepare one or several pooled speaker trees (see `alpha_sv.data.corpus.tree` for the layout).
 
@@ -100,8 +100,8 @@ def prepare_tree(
         Make copies at `sample_rate` of the files that have another, in `<output>/resampled`, and use those. Speech from
         the telephone stays speech without its upper half: a model tells it from other speech by that.
     check : callable, optional
-        Called with the hashes of the manifest and of the development trials ("" without any) before anything but the
-        journal is written; what it raises leaves an earlier preparation as it was.
+        Called with the hashes of the manifest, of the development trials ("" without any) and of the samples (see
+        `samples_hash`) before anything but the journal is written; what it raises leaves an older preparation whole.
 
     Returns
     -------
@@ -190,9 +190,12 @@ def prepare_tree(
         development = io.StringIO()
         if trials_of_valid is not None:
             write_trials(development, trials_of_valid)
+        samples = samples_hash({f.utt_id: e.digest for f, e in zip(used, examined.results, strict=True)}, usable)
         if check:
             text = development.getvalue().encode()
-            check(manifest_hash(utterances), "" if trials_of_valid is None else hashlib.sha256(text).hexdigest())
+            check(
+                manifest_hash(utterances), "" if trials_of_valid is None else hashlib.sha256(text).hexdigest(), samples
+            )
     except ValueError:
         if not stamp.exists():  # that of an older preparation stays
             write_audit(output / "audit.csv", found)
@@ -213,6 +216,7 @@ def prepare_tree(
         "arguments": arguments,
         "trial_lists": trial_lists,
         "manifest_hash": manifest_hash(utterances),
+        "samples": samples,
         "split_sha256": write_split(output / "split.txt.gz", utterances),
         "counts": counts,
         "left_out": {reason: len(group) for reason, group in left_out.items()},
@@ -224,6 +228,18 @@ def prepare_tree(
         logger.info("%s: %d speakers, %d utterances, %.2f hours", split, *count.values())
     logger.info("files left out: %s", listing(left_out))
     return manifest
+
+
+def samples_hash(digest_of: Mapping[str, str | None], names: Iterable[str]) -> str:
+    """What tells that a file was replaced by another of the same length: the decoder and a hash of all its samples.
+
+    "" where the audit read headers only.
+
+    >>> samples_hash({"a": "d41d8c", "b": None}, ["a"])[-64:-56], samples_hash({"a": "d41d8c", "b": None}, ["a", "b"])
+    ('3fb8e948', '')
+    """
+    rows = [(name, digest_of[name]) for name in sorted(names)]
+    return f"{soundfile.__libsndfile_version__} {input_key(rows)}" if all(digest for _, digest in rows) else ""
 
 
 def _digest_or_name(item: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -73,6 +74,8 @@ def _write(pair: tuple[Utterance, Utterance], rate: int) -> None:
     status = os.stat(source.path)
     signal = read_audio(source.path, 0, source.num_samples, source.sample_rate)
     Path(copy.path).parent.mkdir(parents=True, exist_ok=True)
+    content = io.BytesIO()  # libsndfile would print a traceback of its own where the disk is full
+    soundfile.write(content, resample(signal, source.sample_rate, rate), rate, format="FLAC", subtype="PCM_16")
     with atomic_write(copy.path, "wb") as file:
-        soundfile.write(file, resample(signal, source.sample_rate, rate), rate, format="FLAC", subtype="PCM_16")
+        file.write(content.getbuffer())
     os.utime(copy.path, ns=(status.st_atime_ns, status.st_mtime_ns))

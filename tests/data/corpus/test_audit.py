@@ -21,6 +21,8 @@ def spoil(root):
     write(bad / "nan.wav", signal=np.array([0.1, np.nan] * 4000), subtype="FLOAT")
     write(bad / "silent.wav", signal=np.zeros(8000))
     write(bad / "hush.wav", signal=np.full(8000, 9e-5), subtype="FLOAT")
+    write(bad / "offset.wav", signal=np.full(8000, 0.3))
+    write(bad / "huge.wav", signal=1e30 * np.random.default_rng(5).uniform(-1, 1, 8000), subtype="FLOAT")
     write(bad / "phone.wav", rate=8000)
     write(bad / "blip.wav", seconds=0.2)
     write(bad / "none.wav", signal=np.zeros(0))
@@ -34,6 +36,8 @@ def spoil(root):
         "nan": "nan",
         "silent": "silent",
         "hush": "silent",
+        "offset": "silent",
+        "huge": "too-large",
         "phone": "wrong-rate",
         "blip": "too-short",
     }
@@ -55,7 +59,7 @@ def test_the_audit_finds_every_kind_of_harm_and_leaves_it_out(tmp_path, tree, pr
     assert audit_of(tmp_path / "out") == set(expected.items())
     for problem in set(expected.values()):
         assert problem in caplog.text
-    assert json.loads((tmp_path / "out/prepare.json").read_text())["left_out"]["unusable (see audit.csv)"] == 11
+    assert json.loads((tmp_path / "out/prepare.json").read_text())["left_out"]["unusable (see audit.csv)"] == 13
 
 
 def test_headers_alone_show_less_and_never_decode(tmp_path, tree, prepare):
@@ -63,7 +67,7 @@ def test_headers_alone_show_less_and_never_decode(tmp_path, tree, prepare):
     with counted(audit, "read_blocks") as calls:
         prepare(tree, audit="headers")
     assert not calls
-    heard = {"s1/bad/nan.wav", "s1/bad/silent.wav", "s1/bad/hush.wav", "s1/bad/cut.flac"}
+    heard = {f"s1/bad/{name}" for name in ("nan.wav", "silent.wav", "hush.wav", "offset.wav", "huge.wav", "cut.flac")}
     assert audit_of(tmp_path / "out") == {item for item in expected.items() if item[0] not in heard}
 
 
@@ -92,7 +96,7 @@ def test_a_peak_is_not_clipping(tmp_path):
 
 def test_one_clipped_channel_is_clipped_though_the_mean_is_not(tmp_path):
     signal = np.zeros((10000, 2))
-    signal[:, 0] = 1.0
+    signal[::2, 0] = 1.0
     problems = [p for p, _ in examine(write(tmp_path / "a.wav", signal=signal), RATE, 0.3).problems]
     assert problems == ["multichannel", "clipped"]
 

@@ -20,7 +20,7 @@ with atomic_write(sys.argv[1]) as file:
 
 def test_the_half_written_files_of_killed_processes_go(tmp_path):
     run = tmp_path / "run"
-    for name in ("manifest.csv", "save/CKPT+1/model.ckpt", "with.part", "été.txt"):
+    for name in ("manifest.csv", "save/CKPT+1/model.ckpt", "a/with.part", "b/été.txt"):
         code = subprocess.run([sys.executable, "-c", KILLED, str(run / name)], check=False).returncode
         assert code == 137 and not (run / name).exists()
     others = {run / name for name in (".hidden", "a.part", ".a.part", ".a.short.part", "save/.cache.x1y2z3a4.partial")}

@@ -2,6 +2,7 @@ import logging
 import os
 import shutil
 
+import numpy as np
 import pytest
 
 from alpha_sv.data.corpus import prepare as trees
@@ -121,7 +122,7 @@ def test_what_is_refused_leaves_the_older_preparation_whole(tmp_path, tree, prep
     before = outputs_of(tmp_path / "out")
     del before["audit.journal"]
 
-    def refuse(manifest, trials):
+    def refuse(manifest, trials, samples):
         assert len(manifest) == 64 and len(trials) in (0, 64)
         raise ValueError("another corpus than that of the run")
 
@@ -174,4 +175,18 @@ def test_the_manifest_hash_is_the_same_wherever_the_data_lies(tmp_path, tree, pr
 def test_the_check_is_given_the_hashes_of_what_is_then_written(tmp_path, tree, prepare):
     seen = []
     utterances = prepare(tree, num_valid_speakers=2, check=lambda *hashes: seen.append(hashes))
-    assert seen == [(manifest_hash(utterances), sha256_file(tmp_path / "out" / "valid_trials.txt"))]
+    assert [hashes[:2] for hashes in seen] == [
+        (manifest_hash(utterances), sha256_file(tmp_path / "out" / "valid_trials.txt"))
+    ]
+
+
+def test_other_samples_in_files_of_the_same_length_are_told_by_a_full_audit(tree, prepare):
+    seen = {"full": [], "headers": []}
+    for audit, found in seen.items():
+        for signal in (None, None, np.resize([0.25, -0.25], 6400)):
+            if signal is not None:
+                write(tree / "s1/x/0.wav", signal=signal)
+            prepare(tree, audit=audit, seed=len(found), check=lambda *hashes, found=found: found.append(hashes))
+    (first, again, replaced), unknown = seen["full"], seen["headers"]
+    assert first[2] == again[2] != replaced[2] and first[0] == again[0] == replaced[0]
+    assert {hashes[2] for hashes in unknown} == {""}
