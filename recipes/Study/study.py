@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
+import multiprocessing
 import os
 import shlex
 import subprocess
@@ -28,6 +29,9 @@ from grid import Run, chosen, read_grid, reported_runs, tuning_runs
 from outcome import failure, outcome_of, outcomes, record
 from tables import result_tables, tuning_table, write_between
 from tqdm import tqdm
+
+from alpha_sv.cli.guard import guarded
+from alpha_sv.sb.experiment import run as train
 
 # Else glibc hands every large tensor back to the system and takes the next one page by page: of a step of the small
 # networks on a CPU, 25 to 45 % of the time.
@@ -44,7 +48,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the corpora")
     parser.add_argument("--output", type=Path, default=Path("results/study"))
     parser.add_argument("--workers", type=int, default=1, help="runs at a time, one thread each")
-    parser.add_argument("--launch", default=sys.executable, help="what starts train.py, e.g. a torchrun command")
+    parser.add_argument("--launch", default=sys.executable, help="what starts train.py, e.g. a torchrun command; fork: copies of this process")
     parser.add_argument("--device", default="cpu", help="for the extraction; train.py has it from the grid's options")
     parser.add_argument("--shard", default="1/1", help="i/n: every n-th run from the i-th, and what starts from it")
     parser.add_argument("--status", action="store_true", help="only say what is done")
@@ -117,19 +121,41 @@ def perform(run: Run, output: Path, launch: str, device: str) -> None:
     """Train (or continue), extract, score; the outcome is written last."""
     folder = output / run.key
     folder.mkdir(parents=True, exist_ok=True)
-    command = [*shlex.split(launch), "train.py", *run.command(folder)]
+    if not run.as_it_is:
+        status = forked(run, folder) if launch == "fork" else started(run, folder, launch)
+        if status:
+            raise RuntimeError(failure(folder, status))
+    record(run, folder, device)
+
+
+def started(run: Run, folder: Path, launch: str) -> int:
+    """train.py in a Python of its own; its exit status."""
     with open(folder / "stdout.txt", "a", encoding="utf-8") as log:
         done = subprocess.run(
-            command,
+            [*shlex.split(launch), "train.py", *run.command(folder)],
             cwd=run.recipe_folder,
             env={**_KEEP_MEMORY, **os.environ},
             stdout=log,
             stderr=subprocess.STDOUT,
             check=False,
         )
-    if done.returncode:
-        raise RuntimeError(failure(folder, done.returncode))
-    record(run, folder, device)
+    return done.returncode
+
+
+def forked(run: Run, folder: Path) -> int:
+    """The same in a copy of this process, which need not import everything again: for runs of seconds."""
+    child = multiprocessing.get_context("fork").Process(target=_train, args=(run, folder))
+    child.start()
+    child.join()
+    return child.exitcode
+
+
+def _train(run: Run, folder: Path) -> None:
+    log = os.open(folder / "stdout.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.chdir(run.recipe_folder)
+    sys.exit(guarded(lambda: print(train(run.command(folder)))))
 
 
 if __name__ == "__main__":
