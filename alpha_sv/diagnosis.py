@@ -159,8 +159,8 @@ def diagnose(
     if (type(chosen), chosen.scale, chosen.alpha) not in alike:
         losses.append(chosen)
     margins = [0.0, margin] if margin and chosen.place != "none" else [0.0]
-    regimes = [regime(_at(loss, m), cosines, targets) for loss in losses for m in margins]
-    advice = [_advice(regime(_at(chosen, m), cosines, targets), cosines, targets) for m in margins]
+    regimes = [regime(at_margin(loss, m), cosines, targets) for loss in losses for m in margins]
+    advice = [_advice(regime(at_margin(chosen, m), cosines, targets), cosines, targets) for m in margins]
     if chosen.alpha > 1 and len({round(scale * (alpha - 1), 9) for scale, alpha in pairs}) == 1:
         advice.append(
             "The published pairs have one κ = s(α − 1), on which alone the share without loss depends: another of them "
@@ -229,7 +229,8 @@ def _above(values: Tensor, share: float) -> float:
     return ordered[min(rank, len(ordered) - 1)].item() + 1e-6
 
 
-def _at(loss: MarginLoss, margin: float) -> MarginLoss:
+def at_margin(loss: MarginLoss, margin: float) -> MarginLoss:
+    """The same loss with another margin."""
     loss = copy.deepcopy(loss)
     loss.margin = margin
     return loss

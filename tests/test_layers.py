@@ -47,6 +47,7 @@ ALLOWED = {
     "demo": {"files", "data", "embedding", "pipeline", "report", "sb"},
     "cli": {
         "files",
+        "losses",
         "device",
         "exchange",
         "verify",

@@ -141,7 +141,9 @@ class FrontCache:
         batch = torch.from_numpy(np.stack([fill(waveform.astype(np.float32), length) for waveform in waveforms]))
         device = next(self.front.embedder.parameters()).device
         with torch.inference_mode():
-            frames = self.front.frames(batch.to(device)).cpu().numpy().astype(np.float16)
+            found = self.front.frames(batch.to(device)).cpu().numpy()
+        with np.errstate(over="ignore"):
+            frames = found.astype(np.float16)
         for recording, place, one in zip(recordings, places, frames, strict=True):
             if not np.isfinite(one).all():
                 raise ValueError(

@@ -162,10 +162,12 @@ def with_front(data: TrainingData, hparams: Mapping, marks: os.PathLike) -> Trai
 
 
 def check_front(hparams: Mapping) -> None:
-    """Refuse a cache of the front beside what it cannot hold."""
+    """Refuse another sample rate than the model's, and a cache of the front beside what it cannot hold."""
+    embedder = hparams.get("embedder")
+    if isinstance(embedder, Adapted) and (rate := embedder.embedder.sample_rate) != hparams["sample_rate"]:
+        raise ValueError(f"sample_rate is {hparams['sample_rate']}, but the model was trained at {rate} Hz: set it to that")
     if not hparams.get("front_cache"):
         return
-    embedder = hparams.get("embedder")
     if not (isinstance(embedder, Adapted) and embedder.front.frozen):
         raise ValueError("front_cache keeps what frozen stages give: set train_from to a later stage, or leave it empty")
     if hparams.get("noise_folder") or hparams.get("rir_folder") or hparams.get("wav_augment"):

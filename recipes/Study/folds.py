@@ -14,6 +14,7 @@ gives only nearly; tests/recipes/test_study_folds.py shows on simulated systems 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import itertools
 from collections import defaultdict
@@ -29,18 +30,27 @@ from alpha_sv.data.trials.tables import Trials
 from alpha_sv.files import folder_lock, input_key, is_fresh, write_stamp
 
 
+_BY_DEFAULT = {"count": 5, "seed": 1, "num_valid_speakers": 60, "most": 8, "nontarget": 20_000}
+
+
 def fold_folder(grid: Mapping, data: Path, number: int) -> Path:
     """Where fold `number` (from 1) of a grid lies; made if it is not there."""
-    settings = {"count": 5, "seed": 1, "num_valid_speakers": 60, "most": 8, "nontarget": 20_000} | grid["folds"]
-    key = input_key(["folds/1", sorted(settings.items()), grid["corpora"], str(data)])
-    folder = grid["output"] / "folds" / key[:12]
+    settings = tuple(sorted((_BY_DEFAULT | grid["folds"]).items()))
+    return _folder(grid["output"], settings, tuple(grid["corpora"]), data) / str(number)
+
+
+@functools.cache
+def _folder(output: Path, settings: tuple, corpora: tuple[str, ...], data: Path) -> Path:
+    """The folder of all folds."""
+    key = input_key(["folds/1", settings, corpora, str(data)])
+    folder = output / "folds" / key[:12]
     folder.mkdir(parents=True, exist_ok=True)
     with folder_lock(folder):
         if not is_fresh(folder / "done.json", key):
-            _make(folder, settings, grid["corpora"], data)
+            _make(folder, dict(settings), corpora, data)
             made = [str(f.relative_to(folder)) for f in sorted(folder.glob("*/*")) if f.suffix in (".csv", ".txt")]
             write_stamp(folder / "done.json", key, [name for name in made if not name.startswith("all/")])
-    return folder / str(number)
+    return folder
 
 
 def _make(folder: Path, settings: Mapping, corpora: Sequence[str], data: Path) -> None:

@@ -42,8 +42,31 @@ def outcomes(runs: list, output: Path) -> dict[str, dict]:
     return {run.key: found for run in runs if (found := outcome_of(run, output))}
 
 
-def record(run, folder: Path, device: str = "cpu") -> None:
-    """Score a trained run on every corpus, raw and AS-normalised, and write the outcome."""
+def done_of(run, output: Path, scored: bool) -> bool:
+    """Whether a run is trained and, if it is to be, scored."""
+    found = outcome_of(run, output)
+    return found is not None and ("scores" in found or not scored)
+
+
+def record(run, folder: Path, device: str = "cpu", scored: bool = True) -> None:
+    """Write the outcome of a trained run, with its scores of every corpus, raw and AS-normalised, if it is scored."""
+    log = [] if run.as_it_is else load_log(folder / "train_log.jsonl")
+    outcome = {
+        "name": run.name,
+        "options": dict(run.options),
+        "development_eer": min((row["eer"] for row in log if row["kind"] == "valid"), default=None),
+        "training_seconds": training_seconds(folder / "log.txt"),
+    }
+    if scored:
+        outcome["scores"] = _scores(run, folder, device)
+    with atomic_write(folder / "outcome.json") as file:
+        json.dump(outcome, file, indent=1)
+    for name in run.drop if scored else {"save"}.intersection(run.drop):
+        shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def _scores(run, folder: Path, device: str) -> dict[str, dict[str, str]]:
+    """Corpus → kind of scores → name of the file."""
     utterances = [u for u in read_manifest(run.manifest(folder)) if u.split in ("train", "test")]
     options = dict(run.options)
     embedder = load_embedder(options["model"]).embedder if run.as_it_is else SpeakerEmbedder.load(folder / "model")
@@ -59,18 +82,7 @@ def record(run, folder: Path, device: str = "cpu") -> None:
             path = folder / f"scores_{corpus}_{kind}.txt"
             write_scores(path, score_store(store, trials, used, top_n=run.top_n, progress=False))
             scores.setdefault(corpus, {})[kind] = path.name
-    log = [] if run.as_it_is else load_log(folder / "train_log.jsonl")
-    outcome = {
-        "name": run.name,
-        "options": options,
-        "development_eer": min((row["eer"] for row in log if row["kind"] == "valid"), default=None),
-        "training_seconds": training_seconds(folder / "log.txt"),
-        "scores": scores,
-    }
-    with atomic_write(folder / "outcome.json") as file:
-        json.dump(outcome, file, indent=1)
-    for name in run.drop:
-        shutil.rmtree(folder / name, ignore_errors=True)
+    return scores
 
 
 def extract_rest(
