@@ -4,10 +4,10 @@ With κ = s(α − 1), a sample has p = e_y, no loss and no gradient, iff
 
     Q-Margin   c_y − max c_j ≥ e^{κm} / κ        A3M   cos(φ_y + m) − max c_j ≥ 1 / κ        (j ≠ y)
 
-(docs/losses.md). So the share depends on κ and m alone: the published pairs (20, 1.25), (10, 1.5) and (5, 2) share κ = 5
-and hence the share, and differ in how large the gradient of the other samples is. A pre-trained model that tells its
-training speakers apart is beyond that threshold on most samples when the margin is 0; then a sparse loss has nothing to
-teach it ("starvation", Mošner et al., Odyssey 2026).
+(docs/losses.md). So the share depends on κ and m alone: the published pairs (20, 1.25), (10, 1.5) and (5, 2) have one
+κ = 5 and hence one share, and differ in how large the gradient of the other samples is. A pre-trained model that tells
+its training speakers apart is beyond that threshold on most samples when the margin is 0; then a sparse loss has
+nothing to teach it ("starvation", Mošner et al., Odyssey 2026).
 """
 
 from __future__ import annotations

@@ -165,15 +165,19 @@ def check_front(hparams: Mapping) -> None:
     """Refuse another sample rate than the model's, and a cache of the front beside what it cannot hold."""
     embedder = hparams.get("embedder")
     if isinstance(embedder, Adapted) and (rate := embedder.embedder.sample_rate) != hparams["sample_rate"]:
-        raise ValueError(f"sample_rate is {hparams['sample_rate']}, but the model was trained at {rate} Hz: set it to that")
+        raise ValueError(
+            f"sample_rate is {hparams['sample_rate']}, but the model was trained at {rate} Hz: set it to that"
+        )
     if not hparams.get("front_cache"):
         return
     if not (isinstance(embedder, Adapted) and embedder.front.frozen):
-        raise ValueError("front_cache keeps what frozen stages give: set train_from to a later stage, or leave it empty")
+        raise ValueError(
+            "front_cache keeps what frozen stages give: set train_from to a later stage, or leave it empty"
+        )
     if hparams.get("noise_folder") or hparams.get("rir_folder") or hparams.get("wav_augment"):
         raise ValueError(
-            "front_cache holds the frames of the recordings as they are: leave noise_folder, rir_folder and wav_augment "
-            "empty with it, or leave front_cache empty, so that the front is computed for each augmented chunk"
+            "front_cache holds the frames of the recordings as they are: leave noise_folder, rir_folder and "
+            "wav_augment empty with it, or leave front_cache empty: then each augmented chunk goes through the front"
         )
     if list(hparams.get("speeds") or [1.0]) != [1.0]:
         raise ValueError(f"front_cache holds recordings at their own speed only, got speeds: {hparams['speeds']}")

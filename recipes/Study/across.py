@@ -41,7 +41,9 @@ def _differences(found: list[Findings]) -> list[str]:
     for kind in KINDS:
         lists = lists_of(found, kind)
         for baseline in found[0].grid.get("baselines", ()):
-            lines = head(f"difference to {baseline}, {kind}", "lists × seeds", *(METRICS[metric][0] for metric in SHOWN))
+            lines = head(
+                f"difference to {baseline}, {kind}", "lists × seeds", *(METRICS[metric][0] for metric in SHOWN)
+            )
             for row in _rows(found):
                 if row != baseline:
                     all_of = [over_lists(lists, row, baseline, metric) for metric in SHOWN]

@@ -14,7 +14,6 @@ gives only nearly; tests/recipes/test_study_folds.py shows on simulated systems 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import itertools
 from collections import defaultdict
@@ -29,28 +28,29 @@ from alpha_sv.data.trials.files import write_trials
 from alpha_sv.data.trials.tables import Trials
 from alpha_sv.files import folder_lock, input_key, is_fresh, write_stamp
 
-
 _BY_DEFAULT = {"count": 5, "seed": 1, "num_valid_speakers": 60, "most": 8, "nontarget": 20_000}
 
 
 def fold_folder(grid: Mapping, data: Path, number: int) -> Path:
-    """Where fold `number` (from 1) of a grid lies; made if it is not there."""
-    settings = tuple(sorted((_BY_DEFAULT | grid["folds"]).items()))
-    return _folder(grid["output"], settings, tuple(grid["corpora"]), data) / str(number)
+    """Where fold `number` (from 1) of a grid lies, once `make_folds` has made it."""
+    return _folder(grid, data)[0] / str(number)
 
 
-@functools.cache
-def _folder(output: Path, settings: tuple, corpora: tuple[str, ...], data: Path) -> Path:
-    """The folder of all folds."""
-    key = input_key(["folds/1", settings, corpora, str(data)])
-    folder = output / "folds" / key[:12]
+def make_folds(grid: Mapping, data: Path) -> None:
+    """Deal the speakers, unless they are dealt."""
+    folder, key, settings = _folder(grid, data)
     folder.mkdir(parents=True, exist_ok=True)
     with folder_lock(folder):
         if not is_fresh(folder / "done.json", key):
-            _make(folder, dict(settings), corpora, data)
+            _make(folder, settings, grid["corpora"], data)
             made = [str(f.relative_to(folder)) for f in sorted(folder.glob("*/*")) if f.suffix in (".csv", ".txt")]
             write_stamp(folder / "done.json", key, [name for name in made if not name.startswith("all/")])
-    return folder
+
+
+def _folder(grid: Mapping, data: Path) -> tuple[Path, str, dict]:
+    settings = _BY_DEFAULT | grid["folds"]
+    key = input_key(["folds/1", sorted(settings.items()), grid["corpora"], str(data)])
+    return grid.get("output", Path()) / "folds" / key[:12], key, settings
 
 
 def _make(folder: Path, settings: Mapping, corpora: Sequence[str], data: Path) -> None:

@@ -92,7 +92,9 @@ def extract_rest(
     front = Front(embedder.eval(), train_from)
     whole = WholeFrames(utterances, FrontCache(front_cache, front))
     names = [[getattr(u, column) for u in utterances] for column in ("utt_id", "speaker", "split")]
-    writer = StoreWriter(folder, *names, embedder.embedding_dim, input_key([embedder.fingerprint(), *names, whole.paths]))
+    writer = StoreWriter(
+        folder, *names, embedder.embedding_dim, input_key([embedder.fingerprint(), *names, whole.paths])
+    )
     if writer.finished is not None:
         return writer.finished
     with torch.inference_mode():

@@ -26,6 +26,7 @@ from pathlib import Path
 
 from across import across_folds
 from findings import by_model
+from folds import make_folds
 from grid import Run, chosen, read_grid, reported_runs, tuning_runs
 from outcome import done_of, failure, outcome_of, outcomes, record
 from tables import result_tables, tuning_table, write_between
@@ -46,7 +47,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the corpora")
     parser.add_argument("--output", type=Path, default=Path("results/study"))
     parser.add_argument("--workers", type=int, default=1, help="runs at a time, one thread each")
-    parser.add_argument("--launch", default=sys.executable, help="what starts train.py, e.g. a torchrun command; fork: copies of one that is ready")
+    parser.add_argument(
+        "--launch",
+        default=sys.executable,
+        help="what starts train.py, e.g. a torchrun command; fork: copies of one that is ready",
+    )
     parser.add_argument("--device", default="cpu", help="for the extraction; train.py has it from the grid's options")
     parser.add_argument("--shard", default="1/1", help="i/n: every n-th run from the i-th, and what starts from it")
     parser.add_argument("--status", action="store_true", help="only say what is done")
@@ -56,6 +61,8 @@ def main() -> None:
     output = arguments.output.resolve()
     grid, data = {**read_grid(arguments.grid), "output": output}, arguments.data.resolve()
 
+    if "folds" in grid:
+        make_folds(grid, data)
     tuning = tuning_runs(grid, data)
     if not (arguments.table or arguments.status):
         execute(tuning, output, arguments, "tuning")

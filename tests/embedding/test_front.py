@@ -1,4 +1,4 @@
-"""A network in stages is the network; what its frozen front gives is kept on disk and is never that of something else."""
+"""A network in stages is the network; what its frozen front gives is kept on disk, and never that of something else."""
 
 import numpy as np
 import pytest

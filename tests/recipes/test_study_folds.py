@@ -40,10 +40,12 @@ def dealt(study, tmp_path):
 
 
 def test_every_speaker_is_tested_once_by_a_network_that_never_heard_it(study, dealt):
+    study.folds.make_folds(*dealt)
     tested = Counter()
     for number in (1, 2, 3):
         folder = study.folds.fold_folder(*dealt, number)
-        speakers = {s: {u.speaker for u in read_manifest(folder / "manifest.csv", s)} for s in ("train", "valid", "test")}
+        splits = {split: read_manifest(folder / "manifest.csv", split) for split in ("train", "valid", "test")}
+        speakers = {split: {u.speaker for u in utterances} for split, utterances in splits.items()}
         assert not speakers["train"] & speakers["test"] and not speakers["valid"] & speakers["test"]
         assert not speakers["train"] & speakers["valid"]
         assert len(speakers["valid"]) == 4 and sum(map(len, speakers.values())) == 15
@@ -60,16 +62,20 @@ def test_every_speaker_is_tested_once_by_a_network_that_never_heard_it(study, de
 
 
 def test_target_pairs_cross_sessions_where_there_are_several(study, dealt):
+    study.folds.make_folds(*dealt)
     trials = read_trials(study.folds.fold_folder(*dealt, 1) / "trials_one.txt")
     pairs = [(a, b) for a, b, same in zip(trials.enroll, trials.test, trials.labels, strict=True) if same]
     assert pairs and all(a.split("/")[1] != b.split("/")[1] for a, b in pairs)
 
 
 def test_folds_are_the_same_on_another_day(study, dealt):
-    grid, data = dealt
-    first = {p.name: p.read_bytes() for p in study.folds.fold_folder(grid, data, 2).iterdir()}
-    again = study.folds.fold_folder({**grid, "output": grid["output"].with_name("elsewhere")}, data, 2)
-    assert {p.name: p.read_bytes() for p in again.iterdir()} == first
+    found = []
+    for place in ("here", "elsewhere"):
+        grid = {**dealt[0], "output": dealt[0]["output"].with_name(place)}
+        study.folds.make_folds(grid, dealt[1])
+        folder = study.folds.fold_folder(grid, dealt[1], 2)
+        found.append({path.name: path.read_bytes() for path in folder.iterdir()})
+    assert found[0] == found[1]
 
 
 def test_a_grid_with_folds_tunes_each_row_in_each_fold_and_reports_the_run_it_chose(study, dealt, tmp_path):
@@ -81,6 +87,7 @@ def test_a_grid_with_folds_tunes_each_row_in_each_fold_and_reports_the_run_it_ch
         "rows: {as it comes: {as_it_is: true}, a: {tune: {lr: [1, 2]}}, b: {tune: {margin: [1, 2]}}}\n"
     )
     grid = {**study.grid.read_grid(grid_file), "output": tmp_path / "runs"}
+    study.folds.make_folds(grid, dealt[1])
     tuning = study.grid.tuning_runs(grid, dealt[1])
     assert Counter(run.model for run in tuning) == {f"net, fold {k}": 4 for k in (1, 2, 3)}
     best = study.grid.chosen(grid, tuning, {run.key: {"development_eer": n % 2} for n, run in enumerate(tuning)})
