@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from alpha_sv import __version__
-from alpha_sv.cli import evaluation, face, models, recipes, scoring, training, verify
+from alpha_sv.cli import diagnose, evaluation, face, models, recipes, scoring, training, verify
 from alpha_sv.cli.guard import guarded, refuse_overwriting
 from alpha_sv.cli.streams import standard_input
 
@@ -66,6 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"alpha-sv {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     training.add_chain(verbs)
+    diagnose.add_verbs(verbs)
     recipes.add_verbs(verbs)
     scoring.add_verbs(verbs)
     evaluation.add_verbs(verbs)

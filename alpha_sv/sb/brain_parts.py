@@ -106,6 +106,7 @@ def state_of(hparams: Mapping, data: TrainingData, valid_set, steps: int, folder
     if hparams.get("lr_schedule") is not None:
         state["lr_schedule"] = _by_step(hparams["lr_schedule"], steps, hparams)
     means = bool(hparams.get("warm_start")) and hparams.get("warm_start_head") == "means"
+    means = means or hparams.get("prototypes") == "means"
     epoch, zero_target = hparams.get("reinit_epoch") or 0, hparams.get("reinit_zero_target") or 0.0
     if means or epoch or zero_target:
         epoch, zero_target = (1, 0.0) if means else (max(epoch, 1), zero_target)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 
 from alpha_sv.losses import MarginLoss
+from alpha_sv.sb.adapted import check_front
 from alpha_sv.sb.distributed import local_batch_size, world_size
 from alpha_sv.sb.heads import HEADS, choose_head
 from alpha_sv.sb.weights import HEAD_POLICIES
@@ -49,6 +50,7 @@ def check_hparams(hparams: dict, run_opts: Mapping, begun: bool = False) -> None
         ("num_valid_speakers", 0),
         ("num_valid_identities", 0),
         ("num_prototypes", 0),
+        ("diagnose", 0),
     ):
         value = hparams.get(key, least)
         value = 0 if value is None and least == 0 else value
@@ -71,6 +73,9 @@ def check_hparams(hparams: dict, run_opts: Mapping, begun: bool = False) -> None
                 "warm_start_head: means already sets the prototypes, to their speakers' means; use reinit_epoch: 0 "
                 "and reinit_zero_target: 0 with it, or warm_start_head: keep or new"
             )
+    if (start := hparams.get("prototypes", "new")) not in ("means", "new"):
+        raise ValueError(f"prototypes must be means or new, got {start!r}")
+    check_front(hparams)
     if not begun:
         _check_schedules(hparams)
     if run_opts.get("ckpt_interval_steps") or hparams.get("ckpt_interval_steps"):

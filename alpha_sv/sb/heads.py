@@ -93,7 +93,11 @@ def _unfit(hparams: Mapping, num_classes: int, processes: int) -> str:
 def head_of(hparams: Mapping, kind: str, num_classes: int) -> CosineHead | SparseHead | ShardedHead:
     """Prototypes and loss of the chosen kind."""
     build = {"dense": CosineHead, "sparse": SparseHead, "sharded": ShardedHead}[kind]
-    return build(embedding_dim=hparams["embedding_dim"], num_classes=num_classes, loss=hparams["loss"])
+    return build(
+        embedding_dim=hparams.get("embedding_dim") or hparams["embedder"].embedding_dim,
+        num_classes=num_classes,
+        loss=hparams["loss"],
+    )
 
 
 def add_head(checkpointer, head, optimizer: torch.optim.Optimizer) -> None:

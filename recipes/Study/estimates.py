@@ -40,8 +40,10 @@ class Estimates:
     boot: SpeakerBootstrap | None
 
     def seeds(self, row: str) -> dict[int, int]:
-        """Seed → the run's number."""
-        return {run.seed: number for number, run in enumerate(self.runs) if run.row == row}
+        """Seed → the run's number. A model as it comes is that of every seed."""
+        found = {run.seed: number for number, run in enumerate(self.runs) if run.row == row}
+        fixed = [number for number in found.values() if getattr(self.runs[number], "as_it_is", False)]
+        return {run.seed: fixed[0] for run in self.runs} if fixed else found
 
     def level(self, row: str, metric: str) -> tuple[float, float, float, float] | None:
         """Mean over seeds, interval over speakers, and standard deviation of one seed (NaN of a single one).
@@ -87,6 +89,23 @@ def difference(lists: list[Estimates], row: str, baseline: str, metric: str) -> 
         common = sorted(ours.keys() & theirs.keys())
         samples.append(of.sample(metric, [ours[seed] for seed in common], [theirs[seed] for seed in common]))
     return _summary(samples)
+
+
+def over_lists(lists: list[Estimates], row: str, baseline: str | None, metric: str) -> tuple[tuple | None, int, int]:
+    """The row, or row − baseline, as the mean of the lists that have both, over the seeds that all of these have.
+
+    Returns
+    -------
+    (estimate, lists, seeds)
+        The estimate is as of `Estimates.level`, None if a list has too few errors; how many lists and seeds it is of.
+    """
+    wanted = [row] if baseline is None else [row, baseline]
+    having = [of for of in lists if all(of.seeds(name) for name in wanted)]
+    if not having:
+        return None, 0, 0
+    common = sorted(set.intersection(*(set(of.seeds(name)) for of in having for name in wanted)))
+    runs = [[[of.seeds(name)[seed] for seed in common] for name in wanted] for of in having]
+    return _summary([of.sample(metric, *pair) for of, pair in zip(having, runs, strict=True)]), len(having), len(common)
 
 
 def _summary(samples: list[Sample | None]) -> tuple[float, float, float, float] | None:

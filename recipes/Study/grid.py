@@ -7,10 +7,15 @@
     rows:    {name: {loss: "!new:…", tune: {margin: [0.1, 0.2]}, and any other option}}
     tuning:  {seed: 0, common: {…}}         what differs from `common` while tuning
     recipe_folder: ../SpeakerTree           whose train.py and hparams/ are used
+    drop:    [save, model]                  folders of a run that are deleted once it is done
     prepared: folder                        of a prepared corpus, where the recipe takes one instead of trees
+    folds: {count: 5, seed: 1, …}           instead of the corpora's own lists: every speaker is tested once (folds.py)
 
 `tune` lists the settings a row may choose from: their product is its budget, which must be the same for every row. The
 setting with the lowest EER on the development trials (of training speakers) is the row's.
+
+With `folds` a model is one of each fold, and is tuned in each; what is common to them is the row. A row `as_it_is`
+is the recipe's pre-trained model itself: nothing is trained or tuned.
 
 `each: {alpha: [1.5, 2], kappa: [5, 10]}` makes a row of every combination: $alpha and $kappa in its name and options
 are replaced, and with both of them $scale = κ/(α−1); `point` (those values) and `family` (the name without them), which
@@ -29,9 +34,10 @@ from functools import cached_property
 from pathlib import Path
 from string import Template
 
+from folds import fold_folder
 from ruamel.yaml import YAML
 
-_NOT_OPTIONS = ("tune", "warm_start", "point", "family")
+_NOT_OPTIONS = ("tune", "warm_start", "point", "family", "as_it_is")
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,8 @@ class Run:
     top_n: int
     prepared: Path | None = None
     parent: Run | None = None
+    as_it_is: bool = False
+    drop: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -75,6 +83,7 @@ class Run:
         hashes = [hashlib.sha256(content).hexdigest() for content in contents]
         inputs = [self.seed, self.corpora, self.options, self.top_n, hashes]
         inputs += [self.parent.key] if self.parent else []
+        inputs += ["as it is"] if self.as_it_is else []
         return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:16]
 
     def manifest(self, folder: Path) -> Path:
@@ -97,8 +106,14 @@ class Run:
             f"--output_folder={folder}",
             f"--seed={self.seed}",
             *([f"--warm_start={folder.parent / self.parent.key}"] if self.parent else []),
-            *(f"--{key}={value}" if value else f"--{key}" for key, value in self.options),
+            *(f"--{key}={value}" if value else f"--{key}" for key, value in self.options if key != "front_cache"),
+            *([f"--front_cache={front}"] if (front := self.front_cache(folder)) else []),
         ]
+
+    def front_cache(self, folder: Path) -> Path | None:
+        """A folder beside those of the runs."""
+        name = dict(self.options).get("front_cache")
+        return folder.parent / name if name else None
 
 
 def read_grid(path: Path) -> dict:
@@ -108,7 +123,13 @@ def read_grid(path: Path) -> dict:
     if missing := needed - set(grid):
         raise ValueError(f"{path} lacks {', '.join(sorted(missing))}")
     grid["rows"] = _expanded(grid["rows"], path)
-    budgets = {name: len(settings(row)) for name, row in grid["rows"].items()}
+    if "folds" in grid:
+        grid["models"] = {
+            f"{name}, fold {number}": {**model, "fold": number}
+            for name, model in grid["models"].items()
+            for number in range(1, grid["folds"].get("count", 5) + 1)
+        }
+    budgets = {name: len(settings(row)) for name, row in grid["rows"].items() if not row.get("as_it_is")}
     if len(set(budgets.values())) > 1:
         raise ValueError(f"{path}: the rows have different tuning budgets ({budgets}); give each as many settings")
     if max(budgets.values()) > 1 and "tuning" not in grid:
@@ -121,7 +142,7 @@ def read_grid(path: Path) -> dict:
             raise ValueError(f"{path}: model {name} has no seeds")
         for number, row in enumerate(rows):
             start = grid["rows"][row].get("warm_start")
-            if start and (start not in rows[:number] or budgets[row] > 1):
+            if start and (start not in rows[:number] or budgets.get(row, 1) > 1):
                 raise ValueError(
                     f"{path}: {row} of model {name} starts from {start!r}, which must be a row of that model further "
                     "up, in a grid without tuning"
@@ -169,7 +190,7 @@ def reported_runs(grid: dict, data: Path, best: dict[tuple[str, str], dict]) -> 
         _run(grid, data, model, row, grid["models"][model]["seeds"][number], best[model, row])
         for number in range(most)
         for model, row in pairs
-        if number < len(grid["models"][model]["seeds"])
+        if number < (1 if grid["rows"][row].get("as_it_is") else len(grid["models"][model]["seeds"]))
     ]
 
 
@@ -178,7 +199,11 @@ def _run(grid: dict, data: Path, model: str, row: str, seed: int, setting: dict)
     fixed = {key: value for key, value in described.items() if key not in _NOT_OPTIONS}
     options = {**grid["common"], **grid["models"][model].get("common", {}), **fixed, **setting}
     folder = (Path(__file__).parent / grid.get("recipe_folder", "../SpeakerTree")).resolve()
+    prepared = folder / grid["prepared"] if "prepared" in grid else None
     lists = grid.get("trials") or {corpus: f"{corpus}/trials_dev.txt" for corpus in grid["corpora"]}
+    if (fold := grid["models"][model].get("fold")) is not None:
+        prepared = fold_folder(grid, data, fold)
+        lists = {corpus: prepared / f"trials_{corpus}.txt" for corpus in grid["corpora"]}
     start = described.get("warm_start")
     return Run(
         model=model,
@@ -190,7 +215,9 @@ def _run(grid: dict, data: Path, model: str, row: str, seed: int, setting: dict)
         options=tuple(sorted((key, "" if value is None else str(value)) for key, value in options.items())),
         data=data,
         top_n=grid["top_n"],
-        prepared=folder / grid["prepared"] if "prepared" in grid else None,
+        prepared=prepared,
+        as_it_is=bool(described.get("as_it_is")),
+        drop=tuple(grid.get("drop", ())),
         parent=_run(grid, data, model, start, seed, settings(grid["rows"][start])[0]) if start else None,
     )
 

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from datetime import datetime
 from pathlib import Path
+
+import numpy as np
+import torch
 
 from alpha_sv.data.corpus.manifest import read_manifest
 from alpha_sv.data.trials.files import read_trials, write_scores
 from alpha_sv.embedding.embedder import SpeakerEmbedder
 from alpha_sv.embedding.extract import extract
-from alpha_sv.files import atomic_write
+from alpha_sv.embedding.front import Front, FrontCache
+from alpha_sv.embedding.store import EmbeddingStore, StoreWriter
+from alpha_sv.exchange.load import load_embedder
+from alpha_sv.files import atomic_write, input_key
 from alpha_sv.pipeline.score import cohort_matrix, score_store, trial_speakers
 from alpha_sv.report import load_log
+from alpha_sv.sb.adapted import WholeFrames
 
 KINDS = ("cosine", "as-norm")
 
@@ -34,11 +42,38 @@ def outcomes(runs: list, output: Path) -> dict[str, dict]:
     return {run.key: found for run in runs if (found := outcome_of(run, output))}
 
 
-def record(run, folder: Path, device: str = "cpu") -> None:
-    """Score a trained run on every corpus, raw and AS-normalised, and write the outcome."""
+def done_of(run, output: Path, scored: bool) -> bool:
+    """Whether a run is trained and, if it is to be, scored."""
+    found = outcome_of(run, output)
+    return found is not None and ("scores" in found or not scored)
+
+
+def record(run, folder: Path, device: str = "cpu", scored: bool = True) -> None:
+    """Write the outcome of a trained run, with its scores of every corpus, raw and AS-normalised, if it is scored."""
+    log = [] if run.as_it_is else load_log(folder / "train_log.jsonl")
+    outcome = {
+        "name": run.name,
+        "options": dict(run.options),
+        "development_eer": min((row["eer"] for row in log if row["kind"] == "valid"), default=None),
+        "training_seconds": training_seconds(folder / "log.txt"),
+    }
+    if scored:
+        outcome["scores"] = _scores(run, folder, device)
+    with atomic_write(folder / "outcome.json") as file:
+        json.dump(outcome, file, indent=1)
+    for name in run.drop if scored else {"save"}.intersection(run.drop):
+        shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def _scores(run, folder: Path, device: str) -> dict[str, dict[str, str]]:
+    """Corpus → kind of scores → name of the file."""
     utterances = [u for u in read_manifest(run.manifest(folder)) if u.split in ("train", "test")]
-    embedder = SpeakerEmbedder.load(folder / "model")
-    store = extract(embedder, utterances, folder / "embeddings", device=device, progress=False)
+    options = dict(run.options)
+    embedder = load_embedder(options["model"]).embedder if run.as_it_is else SpeakerEmbedder.load(folder / "model")
+    if (front := run.front_cache(folder)) is not None:
+        store = extract_rest(embedder, utterances, folder / "embeddings", options["train_from"], front)
+    else:
+        store = extract(embedder, utterances, folder / "embeddings", device=device, progress=False)
     scores = {}
     for corpus, file in run.trials:
         trials = read_trials(file)
@@ -47,16 +82,26 @@ def record(run, folder: Path, device: str = "cpu") -> None:
             path = folder / f"scores_{corpus}_{kind}.txt"
             write_scores(path, score_store(store, trials, used, top_n=run.top_n, progress=False))
             scores.setdefault(corpus, {})[kind] = path.name
-    log = load_log(folder / "train_log.jsonl")
-    outcome = {
-        "name": run.name,
-        "options": dict(run.options),
-        "development_eer": min(row["eer"] for row in log if row["kind"] == "valid"),
-        "training_seconds": training_seconds(folder / "log.txt"),
-        "scores": scores,
-    }
-    with atomic_write(folder / "outcome.json") as file:
-        json.dump(outcome, file, indent=1)
+    return scores
+
+
+def extract_rest(
+    embedder: SpeakerEmbedder, utterances: list, folder: Path, train_from: str, front_cache: Path
+) -> EmbeddingStore:
+    """As `extract`, from the cached frames of the frozen front, which training left as it was."""
+    front = Front(embedder.eval(), train_from)
+    whole = WholeFrames(utterances, FrontCache(front_cache, front))
+    names = [[getattr(u, column) for u in utterances] for column in ("utt_id", "speaker", "split")]
+    writer = StoreWriter(
+        folder, *names, embedder.embedding_dim, input_key([embedder.fingerprint(), *names, whole.paths])
+    )
+    if writer.finished is not None:
+        return writer.finished
+    with torch.inference_mode():
+        for rows in whole.batches(32):
+            frames = torch.from_numpy(np.stack([whole[row][0] for row in rows]))
+            writer.write(rows, front.rest(frames).numpy())
+    return writer.finish(num_utterances=len(utterances), model=embedder.config)
 
 
 def training_seconds(log: Path) -> float | None:

@@ -17,15 +17,18 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
+import multiprocessing
 import os
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+from across import across_folds
 from findings import by_model
+from folds import make_folds
 from grid import Run, chosen, read_grid, reported_runs, tuning_runs
-from outcome import failure, outcome_of, outcomes, record
+from outcome import done_of, failure, outcome_of, outcomes, record
 from tables import result_tables, tuning_table, write_between
 from tqdm import tqdm
 
@@ -44,7 +47,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the corpora")
     parser.add_argument("--output", type=Path, default=Path("results/study"))
     parser.add_argument("--workers", type=int, default=1, help="runs at a time, one thread each")
-    parser.add_argument("--launch", default=sys.executable, help="what starts train.py, e.g. a torchrun command")
+    parser.add_argument(
+        "--launch",
+        default=sys.executable,
+        help="what starts train.py, e.g. a torchrun command; fork: copies of one that is ready",
+    )
     parser.add_argument("--device", default="cpu", help="for the extraction; train.py has it from the grid's options")
     parser.add_argument("--shard", default="1/1", help="i/n: every n-th run from the i-th, and what starts from it")
     parser.add_argument("--status", action="store_true", help="only say what is done")
@@ -54,6 +61,8 @@ def main() -> None:
     output = arguments.output.resolve()
     grid, data = {**read_grid(arguments.grid), "output": output}, arguments.data.resolve()
 
+    if "folds" in grid:
+        make_folds(grid, data)
     tuning = tuning_runs(grid, data)
     if not (arguments.table or arguments.status):
         execute(tuning, output, arguments, "tuning")
@@ -69,7 +78,9 @@ def main() -> None:
         f"{len(tuned)} of {len(tuning)} tuning and {len(done)} of {len(runs)} reported runs are done", file=sys.stderr
     )
     if not arguments.status:
-        tables = result_tables(by_model(grid, runs, done)) | {"tuning": tuning_table(grid, tuning, tuned)}
+        found = by_model(grid, runs, done)
+        tables = across_folds(found) if "folds" in grid else result_tables(found)
+        tables |= {"tuning": tuning_table(grid, tuning, tuned)}
         print(*tables.values(), sep="\n")
         for document in arguments.write:
             write_between(document, arguments.grid.stem, tables)
@@ -79,19 +90,21 @@ def reported(grid: dict, data: Path) -> tuple[list[Run], dict[str, dict]]:
     """The reported runs as tuned so far, and the outcomes of those that are done, by key."""
     tuning = tuning_runs(grid, data)
     runs = reported_runs(grid, data, chosen(grid, tuning, outcomes(tuning, grid["output"])))
-    return runs, outcomes(runs, grid["output"])
+    done = outcomes(runs, grid["output"])
+    return runs, {key: found for key, found in done.items() if "scores" in found}
 
 
 def execute(runs: list[Run], output: Path, arguments, stage: str) -> None:
     """Do what is left of `runs`; one that fails is reported at the end, and the others go on."""
     index, shards = (int(part) for part in arguments.shard.split("/"))
     mine = set(list(dict.fromkeys(run.root.key for run in runs))[index - 1 :: shards])
-    todo = [run for run in runs if run.root.key in mine and outcome_of(run, output) is None]
+    scored = stage != "tuning"  # what is only tried needs its development trials
+    todo = [run for run in runs if run.root.key in mine and not done_of(run, output, scored)]
     with concurrent.futures.ThreadPoolExecutor(arguments.workers) as pool:
         futures = {}
         for run in todo:  # a parent stands further up, so it is begun before its children wait for it
             before = next((f for f, other in futures.items() if run.parent and other.key == run.parent.key), None)
-            futures[pool.submit(in_turn, run, output, arguments, before)] = run
+            futures[pool.submit(in_turn, run, output, arguments, before, scored)] = run
         bar = tqdm(total=len(runs), initial=len(runs) - len(todo), desc=stage, unit="run")
         failed = []
         for future in concurrent.futures.as_completed(futures):
@@ -104,32 +117,63 @@ def execute(runs: list[Run], output: Path, arguments, stage: str) -> None:
         raise SystemExit(f"{len(failed)} of {len(todo)} runs failed; run the same command again to repeat only these")
 
 
-def in_turn(run: Run, output: Path, arguments, before: concurrent.futures.Future | None) -> None:
+def in_turn(run: Run, output: Path, arguments, before: concurrent.futures.Future | None, scored: bool) -> None:
     """`perform`, after the run that this one starts from."""
     if before is not None:
         concurrent.futures.wait([before])
     if run.parent and outcome_of(run.parent, output) is None:
         raise RuntimeError(f"it starts from {run.parent.name}, which is not done")
-    perform(run, output, arguments.launch, arguments.device)
+    perform(run, output, arguments.launch, arguments.device, scored)
 
 
-def perform(run: Run, output: Path, launch: str, device: str) -> None:
-    """Train (or continue), extract, score; the outcome is written last."""
+def perform(run: Run, output: Path, launch: str, device: str, scored: bool = True) -> None:
+    """Train (or continue), extract, score; the outcome is written last. One that was only tried is scored later."""
     folder = output / run.key
     folder.mkdir(parents=True, exist_ok=True)
-    command = [*shlex.split(launch), "train.py", *run.command(folder)]
+    if not run.as_it_is and outcome_of(run, output) is None:
+        status = forked(run, folder) if launch == "fork" else started(run, folder, launch)
+        if status:
+            raise RuntimeError(failure(folder, status))
+    record(run, folder, device, scored)
+
+
+def started(run: Run, folder: Path, launch: str) -> int:
+    """train.py in a Python of its own; its exit status."""
     with open(folder / "stdout.txt", "a", encoding="utf-8") as log:
         done = subprocess.run(
-            command,
+            [*shlex.split(launch), "train.py", *run.command(folder)],
             cwd=run.recipe_folder,
             env={**_KEEP_MEMORY, **os.environ},
             stdout=log,
             stderr=subprocess.STDOUT,
             check=False,
         )
-    if done.returncode:
-        raise RuntimeError(failure(folder, done.returncode))
-    record(run, folder, device)
+    return done.returncode
+
+
+def forked(run: Run, folder: Path) -> int:
+    """The same in a copy of a process that has imported everything: for runs of seconds.
+
+    A copy of this one, whose threads may hold locks, could hang.
+    """
+    os.environ.update({**_KEEP_MEMORY, **os.environ})
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["alpha_sv.sb.experiment", "outcome"])
+    child = context.Process(target=_train, args=(run, folder))
+    child.start()
+    child.join()
+    return child.exitcode
+
+
+def _train(run: Run, folder: Path) -> None:
+    from alpha_sv.cli.guard import guarded
+    from alpha_sv.sb.experiment import run as train
+
+    log = os.open(folder / "stdout.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.chdir(run.recipe_folder)
+    sys.exit(guarded(lambda: print(train(run.command(folder)))))
 
 
 if __name__ == "__main__":

@@ -29,8 +29,8 @@ def result_tables(found: list[Findings]) -> dict[str, str]:
         parts["geometry"] += [f"**{of.model}**\n\n{table}" for table in _geometry(of)]
         for corpus in of.corpora:
             for kind in KINDS:
-                head = f"### {of.model}, {corpus}, {kind}\n"
-                parts["tables"].append("\n".join([head, _errors(of, corpus, kind), *_differences(of, corpus, kind)]))
+                title = f"### {of.model}, {corpus}, {kind}\n"
+                parts["tables"].append("\n".join([title, _errors(of, corpus, kind), *_differences(of, corpus, kind)]))
     return {name: "\n".join(texts) for name, texts in parts.items()}
 
 
@@ -38,7 +38,7 @@ def tuning_table(grid: dict, runs: list, outcomes: dict[str, dict]) -> str:
     """Markdown: the development EER of every setting that was tried; the lowest of a row, which is chosen, in bold."""
     parts = []
     for model in dict.fromkeys(run.model for run in runs):
-        lines = _head("row", "development EER % of each setting")
+        lines = head("row", "development EER % of each setting")
         for row in dict.fromkeys(run.row for run in runs if run.model == model):
             mine = [run for run in runs if (run.model, run.row) == (model, row) and run.key in outcomes]
             eers = [100 * outcomes[run.key]["development_eer"] for run in mine]
@@ -46,7 +46,7 @@ def tuning_table(grid: dict, runs: list, outcomes: dict[str, dict]) -> str:
             if cells:
                 best = eers.index(min(eers))  # the first of equals, as `grid.chosen`
                 cells[best] = f"**{cells[best]}**"
-            lines.append(_line([row, "; ".join(cells) or "n/a"]))
+            lines.append(line([row, "; ".join(cells) or "n/a"]))
         parts.append(f"**{model}**\n\n" + "\n".join(lines) + "\n")
     return "\n".join(parts)
 
@@ -70,12 +70,12 @@ def _brief(found: list[Findings]) -> list[str]:
     A row that a model has no run of has a dash there.
     """
     columns = [(of, corpus, of.rows()) for of in found for corpus in of.with_intervals()]
-    lines = _head("EER %", *(f"{corpus}, {of.model}" for of, corpus, _ in columns))
+    lines = head("EER %", *(f"{corpus}, {of.model}" for of, corpus, _ in columns))
     for row in dict.fromkeys(row for of in found for row in of.grid["rows"]):
         if not any(row in rows for *_, rows in columns):
             continue
         cells = [_levels(of, corpus, row, "eer") if row in rows else "–" for of, corpus, rows in columns]
-        lines.append(_line([row, *cells]))
+        lines.append(line([row, *cells]))
     return ["\n".join(lines) + "\n"] if columns else []
 
 
@@ -88,9 +88,9 @@ def _levels(found: Findings, corpus: str, row: str, metric: str) -> str:
 def _digest(found: Findings) -> str:
     """EER and FNR at 1 % FPR of every list, cosine → AS-norm; means over seeds, without intervals."""
     columns = [(corpus, metric) for corpus in found.corpora for metric in _COMPARED]
-    lines = _head("row", *(f"{corpus}: {METRICS[metric][0]}" for corpus, metric in columns))
+    lines = head("row", *(f"{corpus}: {METRICS[metric][0]}" for corpus, metric in columns))
     for row in found.rows():
-        lines.append(_line([row, *(_levels(found, corpus, row, metric) for corpus, metric in columns)]))
+        lines.append(line([row, *(_levels(found, corpus, row, metric) for corpus, metric in columns)]))
     return "\n".join(lines) + "\n"
 
 
@@ -98,7 +98,7 @@ def _training(found: Findings) -> str:
     """The setting, the development trials, and the sparse regime in the last epoch: means over seeds."""
     tuned = any("tune" in found.grid["rows"][row] for row in found.rows())
     figures = ["development EER %", *(name for name, _ in _REGIME.values()), "minutes"]
-    lines = _head("row", *(["setting"] if tuned else []), "seeds", *figures)
+    lines = head("row", *(["setting"] if tuned else []), "seeds", *figures)
     for row in found.rows():
         runs = found.finished(row)
         mean, low, high = found.eer(row, DEVELOPMENT)
@@ -110,19 +110,19 @@ def _training(found: Findings) -> str:
         seconds = [found.done[run.key].get("training_seconds") for run in runs]
         known = [value for value in seconds if value is not None]
         cells.append(f"{np.mean(known) / 60:.1f}" if known else "n/a")
-        lines.append(_line(cells))
+        lines.append(line(cells))
     return "\n".join(lines) + "\n"
 
 
 def _geometry(found: Findings) -> list[str]:
     """Mean cosines over training speakers and seeds; one table, or none where no run left its prototypes."""
-    lines = _head("row", "prototype and own mean", "nearest two prototypes", "nearest two means")
+    lines = head("row", "prototype and own mean", "nearest two prototypes", "nearest two means")
     for row in found.rows():
         runs = [(run, found.folder(run)) for run in found.finished(row)]
         figures = [of for run, folder in runs if (of := geometry(folder, run.manifest(folder)))]
         if figures:
             means = [np.mean([of[key] for of in figures]) for key in ("own", "prototypes", "means")]
-            lines.append(_line([row, *(f"{mean:.2f}" for mean in means)]))
+            lines.append(line([row, *(f"{mean:.2f}" for mean in means)]))
     return ["\n".join(lines) + "\n"] if len(lines) > 2 else []
 
 
@@ -146,10 +146,10 @@ def shown(key: str, value: str) -> str:
 
 def _errors(found: Findings, corpus: str, kind: str) -> str:
     of = found.estimates(corpus, kind)
-    lines = _head("row", "seeds", *(name for name, _, _ in METRICS.values()))
+    lines = head("row", "seeds", *(name for name, _, _ in METRICS.values()))
     for row in found.rows():
-        cells = [_cell(of.level(row, metric), metric) for metric in METRICS]
-        lines.append(_line([row, str(len(of.seeds(row))), *cells]))
+        cells = [cell(of.level(row, metric), metric) for metric in METRICS]
+        lines.append(line([row, str(len(of.seeds(row))), *cells]))
     return "\n".join(lines) + "\n"
 
 
@@ -157,13 +157,13 @@ def _differences(found: Findings, corpus: str, kind: str) -> list[str]:
     """One table, or none without baselines."""
     of, rows = found.estimates(corpus, kind), found.rows()
     pairs = [(row, metric) for row in found.baselines() for metric in _COMPARED]
-    lines = _head("difference", *(f"{METRICS[metric][0]}, − {baseline}" for baseline, metric in pairs))
+    lines = head("difference", *(f"{METRICS[metric][0]}, − {baseline}" for baseline, metric in pairs))
     for row in rows:
         cells = [
-            _cell(of.difference(row, baseline, metric), metric, "+") if row != baseline else ""
+            cell(of.difference(row, baseline, metric), metric, "+") if row != baseline else ""
             for baseline, metric in pairs
         ]
-        lines.append(_line([row, *cells]))
+        lines.append(line([row, *cells]))
     return ["\n".join(lines) + "\n"] if pairs else []
 
 
@@ -173,25 +173,25 @@ def _verdict(found: Findings, kind: str) -> list[str]:
     rows, metrics = found.rows(), (*_COMPARED, "fnr at fpr 1e-3")
     tables = []
     for baseline in found.baselines() if lists else ():
-        lines = _head(f"difference to {baseline}", "seeds", *(METRICS[metric][0] for metric in metrics))
+        lines = head(f"difference to {baseline}", "seeds", *(METRICS[metric][0] for metric in metrics))
         for row in rows:
             if row != baseline:
                 seeds = lists[0].seeds(row).keys() & lists[0].seeds(baseline).keys()
-                cells = [_cell(difference(lists, row, baseline, metric), metric, "+") for metric in metrics]
-                lines.append(_line([row, str(len(seeds)), *cells]))
+                cells = [cell(difference(lists, row, baseline, metric), metric, "+") for metric in metrics]
+                lines.append(line([row, str(len(seeds)), *cells]))
         tables.append("\n".join(lines) + "\n")
     return tables
 
 
-def _head(*names: str) -> list[str]:
-    return [_line(names), "|---|" + "--:|" * (len(names) - 1)]
+def head(*names: str) -> list[str]:
+    return [line(names), "|---|" + "--:|" * (len(names) - 1)]
 
 
-def _line(cells) -> str:
+def line(cells) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _cell(estimate: tuple[float, float, float, float] | None, metric: str, sign: str = "") -> str:
+def cell(estimate: tuple[float, float, float, float] | None, metric: str, sign: str = "") -> str:
     """Mean over seeds, [interval over speakers] ± standard deviation of one seed, which of a difference is paired."""
     if estimate is None:
         return "n/a"

@@ -109,7 +109,7 @@ def test_a_grid_that_is_unfair_or_incomplete_is_refused(study, tmp_path, text, m
 def pretend(data, quality, done):
     """In place of training: scores as good as the row, outcome written last."""
 
-    def perform(run, output, launch, device):
+    def perform(run, output, *_):
         done.append(run.name)
         folder = output / run.key
         folder.mkdir(parents=True, exist_ok=True)

@@ -186,7 +186,7 @@ def test_voxceleb_is_one_torchrun_command_a_run(study, tmp_path, monkeypatch):
         return SimpleNamespace(returncode=0)
 
     monkeypatch.setattr(study.study.subprocess, "run", launched)
-    monkeypatch.setattr(study.study, "record", lambda run, folder, device: None)
+    monkeypatch.setattr(study.study, "record", lambda *_: None)
     monkeypatch.setenv("MALLOC_TOP_PAD_", "7")
     study.study.perform(runs[0], tmp_path / "out", "torchrun --standalone --nproc_per_node=8", "cuda")
     ((command, cwd, env),) = commands
@@ -214,11 +214,11 @@ def chains(study, tmp_path):
 def test_children_wait_for_their_parents_and_share_their_machine(study, tmp_path, chains, monkeypatch):
     lock, order = threading.Lock(), []
 
-    def perform(run, output, launch, device):
+    def perform(run, output, *_):
         with lock:
             order.append((run.row, run.seed))
         (output / run.key).mkdir(parents=True)
-        (output / run.key / "outcome.json").write_text("{}")
+        (output / run.key / "outcome.json").write_text('{"scores": {}}')
 
     monkeypatch.setattr(study.study, "perform", perform)
     for shard in ("2/2", "1/2"):
@@ -227,11 +227,11 @@ def test_children_wait_for_their_parents_and_share_their_machine(study, tmp_path
 
 
 def test_what_starts_from_a_failed_run_fails_and_says_so(study, tmp_path, chains, monkeypatch, capsys):
-    def perform(run, output, launch, device):
+    def perform(run, output, *_):
         if (run.row, run.seed) == ("a", 1):
             raise RuntimeError("no space left")
         (output / run.key).mkdir(parents=True)
-        (output / run.key / "outcome.json").write_text("{}")
+        (output / run.key / "outcome.json").write_text('{"scores": {}}')
 
     monkeypatch.setattr(study.study, "perform", perform)
     with pytest.raises(SystemExit, match="3 of 6 runs failed"):
