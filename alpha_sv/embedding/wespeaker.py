@@ -64,6 +64,10 @@ class WeSpeakerResNet(nn.Module):
         x = F.relu(self.bn1(self.conv1(features.transpose(1, 2).unsqueeze(1))))
         for number in range(self.depth):
             x = getattr(self, f"layer{number + 1}")(x)
+        return self.embed_frames(x)
+
+    def embed_frames(self, x: Tensor) -> Tensor:
+        """[B, C, M / 8, T / 8] → [B, D]: mean and deviation over time, then the last layer."""
         mean = x.mean(dim=-1, keepdim=True)
         # the unbiased variance, but zero of a single frame
         variance = (x - mean).square().sum(dim=-1) / torch.sym_max(x.shape[-1] - 1, 1)

@@ -15,7 +15,7 @@ from alpha_sv.sb.recipe_list import find_recipe
 
 # their values are names: 0012 stays 0012 there, and ~ is the home folder
 PATH_KEYS = {
-    *("data_folder", "output_folder", "prepared", "warm_start", "noise_folder", "rir_folder"),
+    *("data_folder", "output_folder", "prepared", "warm_start", "noise_folder", "rir_folder", "front_cache", "model"),
     *("trials", "valid_trials", "exclude_speakers"),
 }
 

@@ -15,6 +15,7 @@ from speechbrain.utils.distributed import if_main_process
 
 from alpha_sv.heads import PrototypeSGD
 from alpha_sv.sb.checkpointer import ends_an_epoch
+from alpha_sv.sb.diagnosing import diagnose_run
 from alpha_sv.sb.distributed import mean_over_processes, merged, rank, with_common_batch_norm
 from alpha_sv.sb.weights import save_trained
 
@@ -159,6 +160,8 @@ class SpeakerBrain(sb.Brain):
             self.valid_embeddings = {}
         elif self.step == 0 and getattr(self.hparams, "reinitialiser", None) is not None:  # not resumed in mid-epoch
             self.hparams.reinitialiser(self, epoch)
+        if stage == sb.Stage.TRAIN and self.optimizer_step == 0 and getattr(self.hparams, "diagnose", 0):
+            diagnose_run(self, self.hparams.diagnose)
 
     def evaluate_batch(self, batch, stage):
         """Collect the embeddings of a batch (waveforms [N, T], utterance numbers [N])."""

@@ -73,7 +73,7 @@ def development_of(data: TrainingData, hparams: Mapping) -> DevelopmentSet | Non
 def head_of(hparams: Mapping, num_classes: int) -> CosineHead | SparseHead:
     """Prototypes and loss; `num_prototypes` may ask for more of them than there are classes."""
     return HEADS[hparams["head"]](
-        embedding_dim=hparams["embedding_dim"],
+        embedding_dim=hparams.get("embedding_dim") or hparams["embedder"].embedding_dim,
         num_classes=max(num_classes, hparams.get("num_prototypes") or 0),
         loss=hparams["loss"],
     )
@@ -107,6 +107,7 @@ def state_of(hparams: Mapping, data: TrainingData, valid_set, steps: int, folder
     if hparams.get("lr_schedule") is not None:
         state["lr_schedule"] = _by_step(hparams["lr_schedule"], steps, hparams)
     means = bool(hparams.get("warm_start")) and hparams.get("warm_start_head") == "means"
+    means = means or hparams.get("prototypes") == "means"
     epoch, zero_target = hparams.get("reinit_epoch") or 0, hparams.get("reinit_zero_target") or 0.0
     if means or epoch or zero_target:
         epoch, zero_target = (1, 0.0) if means else (max(epoch, 1), zero_target)

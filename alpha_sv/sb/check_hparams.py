@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from alpha_sv.losses import MarginLoss
+from alpha_sv.sb.adapted import check_front
 from alpha_sv.sb.brain_parts import HEADS
 from alpha_sv.sb.distributed import local_batch_size, world_size
 from alpha_sv.sb.weights import HEAD_POLICIES
@@ -43,6 +44,7 @@ def check_hparams(hparams: dict, run_opts: Mapping, begun: bool = False) -> None
         ("average", 0),
         ("reinit_epoch", 0),
         ("num_workers", 0),
+        ("diagnose", 0),
     ):
         value = hparams.get(key, least)
         if not (isinstance(value, int) and not isinstance(value, bool) and value >= least):
@@ -59,6 +61,9 @@ def check_hparams(hparams: dict, run_opts: Mapping, begun: bool = False) -> None
                 "warm_start_head: means already sets the prototypes, to their speakers' means; use reinit_epoch: 0 "
                 "and reinit_zero_target: 0 with it, or warm_start_head: keep or new"
             )
+    if (start := hparams.get("prototypes", "new")) not in ("means", "new"):
+        raise ValueError(f"prototypes must be means or new, got {start!r}")
+    check_front(hparams)
     if not begun:
         _check_schedules(hparams)
     if run_opts.get("ckpt_interval_steps") or hparams.get("ckpt_interval_steps"):

@@ -26,6 +26,7 @@ from alpha_sv.data.corpus.prepare import prepare_tree
 from alpha_sv.device import pick_device
 from alpha_sv.files import clear_parts, folder_lock
 from alpha_sv.heads.scan import has_fast_bfloat16
+from alpha_sv.sb.adapted import with_front
 from alpha_sv.sb.arguments import read_command
 from alpha_sv.sb.brain import SpeakerBrain
 from alpha_sv.sb.brain_parts import development_of, head_of, loader_options, speech_data, state_of, steps_per_epoch
@@ -142,6 +143,8 @@ def build_brain(hparams: dict, run_opts: dict, manifest: Path | None = None) -> 
     """
     folder: RunFolder = hparams["run_folder"]
     data = hparams["corpus"].read(hparams["seed"]) if manifest is None else speech_data(hparams, manifest)
+    if hparams.get("front_cache"):
+        data = with_front(data, hparams, folder.path / ".front")
     rows, valid_set = data.classes, development_of(data, hparams)
     hashes = (data.digest, data.trials_digest, audited_augmentation(hparams, folder))
     folder.refuse_other_data(*hashes)

@@ -44,6 +44,7 @@ CONSTRUCTIBLE = {
         "schedule.ExponentialRate",
         "schedule.PolynomialRate",
         "schedule.TriangularRate",
+        "sb.adapted.Adapted",
         "sb.checkpointer.SafeCheckpointer",
     },
     "speechbrain": {

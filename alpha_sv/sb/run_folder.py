@@ -36,7 +36,7 @@ _STEP_OPTIONS = {
 _FREE_SETTINGS = {
     *("num_workers", "log_interval", "ckpt_interval_minutes", "ckpt_interval_steps"),
     *("output_folder", "checkpointer", "data_folder", "trials", "valid_trials", "exclude_speakers"),
-    *("prepared", "tensorboard", "epoch_counter"),
+    *("prepared", "tensorboard", "epoch_counter", "front_cache", "diagnose"),
 }
 _FREE_BUT_GIVEN = {"noise_folder", "rir_folder"}  # forgotten on resuming, the rest of the run would be without them
 
