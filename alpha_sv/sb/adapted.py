@@ -167,7 +167,9 @@ def check_front(hparams: Mapping) -> None:
         return
     embedder = hparams.get("embedder")
     if not (isinstance(embedder, Adapted) and embedder.front.frozen):
-        raise ValueError("front_cache keeps what frozen stages give: set train_from to a later stage, or leave it empty")
+        raise ValueError(
+            "front_cache keeps what frozen stages give: set train_from to a later stage, or leave it empty"
+        )
     if hparams.get("noise_folder") or hparams.get("rir_folder") or hparams.get("wav_augment"):
         raise ValueError(
             "front_cache holds the frames of the recordings as they are: leave noise_folder, rir_folder and wav_augment "

@@ -73,7 +73,9 @@ def diagnose_model(
     utterances = read_manifest(manifest, split)
     speakers = sorted({utterance.speaker for utterance in utterances})
     if len(speakers) < 2:
-        raise ValueError(f"{manifest}: {len(speakers)} speakers in split {split!r}, and a diagnosis needs two; see --split")
+        raise ValueError(
+            f"{manifest}: {len(speakers)} speakers in split {split!r}, and a diagnosis needs two; see --split"
+        )
     labels = {speaker: row for row, speaker in enumerate(speakers)}
     rows = torch.tensor([labels[utterance.speaker] for utterance in utterances])
     whole = WholeUtterances(utterances, embedder.sample_rate)
