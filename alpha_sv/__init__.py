@@ -42,6 +42,7 @@ _NAMES = {  # the dozen of the README, by the room that has them
     "CosineHead": "heads",
     "PrototypeSGD": "heads",
     "SparseHead": "heads",
+    "SubCenterHead": "heads",
     "SpeakerEmbedder": "embedding",
     "as_norm": "scoring",
     "cosine_scores": "scoring",

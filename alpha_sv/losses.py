@@ -9,7 +9,8 @@
     QMargin       1.5   reference  q_y = e^{−sm} CosFace
     A3M           1.5   angle      s cos(φ_y+m)  ArcFace
 
-All take `reduction` and `implementation` as well, see `MarginLoss`.
+All take `reduction`, `implementation` and the inter-top-K penalty as well, see `MarginLoss`. The ArcFace of the face
+toolkits has another gradient: `AAMSoftmax(straight_through=True)`.
 Each is a `compute_cost` of a SpeechBrain speaker recipe: called with cosines [N, C] or [N, 1, C], labels [N] or
 [N, 1] and, if the recipe passes it, `length`, which has no bearing on one label per utterance. With
 `reduction="batch"`, at construction or in the call, it is a metric of SpeechBrain's `MetricStats`.
@@ -36,6 +37,7 @@ from alpha_sv.functional.checks import (
     refuse_tensors,
     transformed,
     use_plain,
+    working_dtype,
 )
 from alpha_sv.functional.fenchel_young import margin_loss
 from alpha_sv.functional.solver import Active
@@ -65,6 +67,11 @@ class MarginLoss(nn.Module):
         example, which `MetricStats(metric=QMargin(reduction="batch"))` and your own weights need.
     implementation : {"fast", "plain"}
         "plain" computes by `alpha_sv.functional.plain`, the readable page; slower, the same numbers.
+    inter_top_k : int
+        Of the other classes, bring so many, the hardest, nearer by `inter_margin` before all else
+        (`margins.raise_hardest`): WeSpeaker's and SpeakIn's recipes take 5. 0, the default, is none. For dense heads.
+    inter_margin : float
+        Radians, 0 to π/2; 0.06 in those recipes.
 
     Attributes
     ----------
@@ -99,8 +106,15 @@ class MarginLoss(nn.Module):
         *,
         reduction: str = "mean",
         implementation: str = "fast",
+        inter_top_k: int = 0,
+        inter_margin: float = 0.06,
     ):
         super().__init__()
+        if inter_top_k < 0 or not 0 <= inter_margin <= math.pi / 2:
+            raise ValueError(
+                f"inter_top_k must be >= 0 and inter_margin in radians from 0 to π/2, got {inter_top_k}, {inter_margin}"
+            )
+        self.inter_top_k, self.inter_margin = inter_top_k, inter_margin
         if place not in margins.PLACES:
             raise ValueError(f"place must be one of {margins.PLACES}, got {place!r}")
         use_plain(implementation)  # refuses another word
@@ -149,7 +163,7 @@ class MarginLoss(nn.Module):
         value = number(value, "margin")
         if not (math.isfinite(value) and value >= 0):
             raise ValueError(f"margin must be a finite number >= 0, got {value}")
-        if self.place == "angle" and value > math.pi / 2:  # beyond ~2.3 the continuation would rise again
+        if self.place in margins.ANGULAR and value > math.pi / 2:  # beyond ~2.3 the continuation would rise again
             raise ValueError(f"an angular margin is in radians and at most π/2, got {value}")
         self._margin = value
 
@@ -194,6 +208,8 @@ class MarginLoss(nn.Module):
 
     def per_example(self, cosines: Tensor, targets: Tensor, watch: Callable | None = None) -> Tensor:
         """Loss [N] of cosines [N, C] and labels [N], which are taken as they are; `watch` sees what is active."""
+        if self.inter_top_k:
+            cosines = self._raised(cosines.to(working_dtype(cosines.dtype, self.alpha)), targets)
         how = {"watch": watch, "implementation": self.implementation}
         return margin_loss(cosines, targets, alpha=self.alpha, **self.with_margin(), **how)
 
@@ -215,7 +231,8 @@ class MarginLoss(nn.Module):
             raise ValueError("the batch is empty: it has no sparsity")
         check_range(cosines)
         if self.alpha == 1.0:
-            logits, log_q = margins.margin_logits(cosines.float(), targets, **self.with_margin())
+            values = self._raised(cosines.float(), targets)
+            logits, log_q = margins.margin_logits(values, targets, **self.with_margin())
             p = torch.softmax(logits if log_q is None else logits + log_q, -1)
             probability = p.gather(1, targets.unsqueeze(1)).double().mean().item()
             dense = {"support": float(cosines.shape[1]), "zero_loss": 0.0, "zero_target": 0.0}
@@ -229,13 +246,19 @@ class MarginLoss(nn.Module):
         """ln q_y: −s·m where the margin is in the reference measure, else 0."""
         return margins.log_measure_of_target(scale=self.scale, margin=self.margin, place=self.place)
 
+    def _raised(self, cosines: Tensor, targets: Tensor) -> Tensor:
+        if not self.inter_top_k:
+            return cosines
+        return margins.raise_hardest(cosines, targets, top_k=self.inter_top_k, margin=self.inter_margin)
+
     def _check(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         outputs, targets = check_batch(outputs, targets, "cosines")
         check_target(targets, outputs)
         return outputs, targets.long()
 
     def extra_repr(self) -> str:
-        return f"alpha={self.alpha}, scale={self._scale}, margin={self.margin}, place={self.place!r}"
+        inter = f", inter_top_k={self.inter_top_k}, inter_margin={self.inter_margin}" if self.inter_top_k else ""
+        return f"alpha={self.alpha}, scale={self._scale}, margin={self.margin}, place={self.place!r}{inter}"
 
 
 class NormSoftmax(MarginLoss):
@@ -253,10 +276,23 @@ class AMSoftmax(MarginLoss):
 
 
 class AAMSoftmax(MarginLoss):
-    """ArcFace / AAM-softmax (arXiv 1801.07698): s cos(φ_y + m), m in radians."""
+    """ArcFace / AAM-softmax (arXiv 1801.07698): s cos(φ_y + m), m in radians.
 
-    def __init__(self, scale: float = 32.0, margin: float = 0.2, **options):
-        super().__init__(1.0, scale, margin, "angle", **options)
+    The gradient is the true one, as in SpeechBrain and WeSpeaker. `straight_through` has the same value and leaves the
+    factor sin(φ_y + m)/sin φ_y out of the target's gradient, as insightface does: a baseline should say which it is.
+
+    Example
+    -------
+    >>> cosines, target = torch.tensor([[0.5, 0.9]], requires_grad=True), torch.tensor([0])
+    >>> for how in (False, True):
+    ...     loss = AAMSoftmax(scale=64.0, margin=0.5, straight_through=how)(cosines, target)
+    ...     print(round(torch.autograd.grad(loss, cosines)[0][0, 0].item(), 1))
+    -73.9
+    -64.0
+    """
+
+    def __init__(self, scale: float = 32.0, margin: float = 0.2, *, straight_through: bool = False, **options):
+        super().__init__(1.0, scale, margin, "angle_straight_through" if straight_through else "angle", **options)
 
 
 class Sparsemax(MarginLoss):

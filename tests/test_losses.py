@@ -222,3 +222,65 @@ def test_yaml_line_builds_it(name):
 
     loss = load_hyperpyyaml(f"compute_cost: !new:alpha_sv.losses.{name}")["compute_cost"]
     assert type(loss) is NAMED[name]
+
+
+def test_straight_through_arcface_has_the_value_of_arcface_and_the_gradient_of_a_shift():
+    cosines, target = random_cosines(6, 11, dtype=torch.float64)
+    cosines.requires_grad_()
+    true, other = AAMSoftmax(64.0, 0.5), AAMSoftmax(64.0, 0.5, straight_through=True)
+    torch.testing.assert_close(other(cosines, target), true(cosines, target))
+    rows = torch.arange(len(target))
+    exact, shifted = (torch.autograd.grad(loss(cosines, target), cosines)[0] for loss in (true, other))
+    angle = cosines.detach()[rows, target].acos()
+    slope = (angle + 0.5).sin() / angle.sin()
+    torch.testing.assert_close(shifted[rows, target] * slope, exact[rows, target])
+    exact[rows, target] = shifted[rows, target] = 0
+    torch.testing.assert_close(shifted, exact)
+
+
+@pytest.mark.parametrize("implementation", ["fast", "plain"])
+@pytest.mark.parametrize("alpha", [1.0, 1.5, 2.0])
+def test_straight_through_at_every_order_is_one_gradient_in_both_implementations(alpha, implementation):
+    """Its gradient is that of the loss of cosines whose target was moved as a constant."""
+    cosines, target = random_cosines(6, 11, dtype=torch.float64)
+    cosines.requires_grad_()
+    loss = MarginLoss(alpha, 5.0, 0.3, "angle_straight_through", implementation=implementation)
+    moved = torch.zeros_like(cosines).scatter(1, target.unsqueeze(1), 1.0) * (
+        (cosines.detach().acos() + 0.3).cos() - cosines.detach()
+    )
+    (got,) = torch.autograd.grad(loss(cosines, target), cosines, create_graph=True)
+    (expected,) = torch.autograd.grad(MarginLoss(alpha, 5.0)(cosines + moved, target), cosines, create_graph=True)
+    torch.testing.assert_close(got, expected)
+    (again,) = torch.autograd.grad(got.square().sum(), cosines)
+    (expected,) = torch.autograd.grad(expected.square().sum(), cosines)
+    torch.testing.assert_close(again, expected)
+
+
+@pytest.mark.parametrize("make", [AAMSoftmax, QMargin, A3M])
+def test_inter_top_k_is_the_loss_with_its_hardest_classes_nearer_by_an_angle(make):
+    cosines, target = random_cosines(6, 11, dtype=torch.float64)
+    raised = cosines.clone()
+    for row, own in enumerate(target.tolist()):
+        others = [j for j in range(11) if j != own]
+        for j in sorted(others, key=lambda j: -cosines[row, j])[:3]:
+            raised[row, j] = math.cos(math.acos(cosines[row, j]) - 0.06)
+    loss = make(inter_top_k=3, inter_margin=0.06)
+    torch.testing.assert_close(loss(cosines, target), make()(raised, target))
+    assert loss.sparsity(cosines, target) == pytest.approx(make().sparsity(raised, target), rel=1e-5)
+    assert torch.equal(make(inter_top_k=3, inter_margin=0.0)(cosines, target), make()(cosines, target))
+    torch.testing.assert_close(make(inter_top_k=99)(cosines, target), make(inter_top_k=10)(cosines, target))
+
+
+@pytest.mark.parametrize("alpha", [1.0, 1.5, 2.0])
+def test_inter_top_k_is_right_in_its_derivatives(alpha):
+    cosines, target = random_cosines(3, 7, dtype=torch.float64)
+    loss = MarginLoss(alpha, 3.0, 0.1, "reference", inter_top_k=2, inter_margin=0.1)
+    cosines.requires_grad_()
+    assert torch.autograd.gradcheck(lambda c: loss.per_example(c, target), cosines)
+    assert torch.autograd.gradgradcheck(lambda c: loss.per_example(c, target), cosines)
+
+
+@pytest.mark.parametrize("options", [{"inter_top_k": -1}, {"inter_margin": 2.0}, {"inter_margin": -0.1}])
+def test_a_penalty_out_of_range_is_refused(options):
+    with pytest.raises(ValueError, match="inter_"):
+        QMargin(**options)

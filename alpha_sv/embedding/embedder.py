@@ -25,13 +25,14 @@ from torch import Tensor, nn
 from alpha_sv.embedding.batches import embed_in_batches
 from alpha_sv.embedding.campplus import CAMPPlus
 from alpha_sv.embedding.features import KINDS, Features, whole_length
+from alpha_sv.embedding.wavlm import WavLMMHFA
 from alpha_sv.embedding.wespeaker import WeSpeakerECAPA, WeSpeakerResNet
 from alpha_sv.files import atomic_write, read_json
 
 FORMAT = "alpha_sv.embedder/1"
 # a configuration from elsewhere must not fill the memory: no number in it is larger, and no network
 LARGEST = {"sample_rate": 768_000, "n_mels": 1024, "res2net_scale": 256, "block_sizes": 256}
-_LARGEST_SIZE, _LONGEST_LIST, _MOST_WEIGHTS = 16_384, 64, 200_000_000
+_LARGEST_SIZE, _LONGEST_LIST, _MOST_WEIGHTS = 16_384, 64, 400_000_000
 
 
 class MeanFbank(nn.Module):
@@ -53,9 +54,15 @@ ARCHITECTURES = {
     "campplus": CAMPPlus,
     "wespeaker_resnet": WeSpeakerResNet,
     "wespeaker_ecapa": WeSpeakerECAPA,
+    "wavlm_mhfa": WavLMMHFA,
     "mean_fbank": MeanFbank,
 }
-_FEATURES = {"campplus": "kaldi", "wespeaker_resnet": "wespeaker", "wespeaker_ecapa": "wespeaker"}  # by default
+_FEATURES = {  # by default
+    "campplus": "kaldi",
+    "wespeaker_resnet": "wespeaker",
+    "wespeaker_ecapa": "wespeaker",
+    "wavlm_mhfa": "waveform",
+}
 _WORDS = {"architecture": ARCHITECTURES, "features": KINDS}  # the entries of a configuration that are not numbers
 
 
@@ -123,23 +130,23 @@ class SpeakerEmbedder(nn.Module, WaveformEmbedder):
 
     Parameters
     ----------
-    architecture : {"ecapa_tdnn", "resnet", "campplus", "wespeaker_resnet", "wespeaker_ecapa", "mean_fbank"}
+    architecture : {"ecapa_tdnn", "resnet", "campplus", "wespeaker_resnet", "wespeaker_ecapa", "wavlm_mhfa", "mean_fbank"}
         SpeechBrain's ECAPA-TDNN (arXiv 2005.07143) or ResNet, CAM++ (arXiv 2303.00332), WeSpeaker's ResNet or
-        ECAPA-TDNN, or a baseline without parameters.
+        ECAPA-TDNN, WavLM with MHFA (arXiv 2210.01273), or a baseline without parameters.
     embedding_dim : int
         D.
     n_mels, sample_rate : int
         Bands and sampling rate (Hz) of the features.
-    features : {"speechbrain", "kaldi", "wespeaker"}, optional
-        Their kind, see `alpha_sv.embedding.features`; by default Kaldi's for CAM++, WeSpeaker's
-        for its networks, SpeechBrain's for the others.
+    features : {"speechbrain", "kaldi", "wespeaker", "waveform"}, optional
+        Their kind, see `alpha_sv.embedding.features`; by default Kaldi's for CAM++, WeSpeaker's for its networks, the
+        waveform for WavLM, SpeechBrain's for the others.
     **sizes
         Further arguments of the backbone's class, e.g. channels=[512, 512, 512, 512, 1536].
 
     Raises
     ------
     ValueError
-        For an unknown architecture or argument, or a size beyond those of any network for speakers (2 · 10^8 weights).
+        For an unknown architecture or argument, or a size beyond those of any network for speakers (4 · 10^8 weights).
 
     Example
     -------
@@ -170,6 +177,8 @@ class SpeakerEmbedder(nn.Module, WaveformEmbedder):
         if unknown := set(sizes) - known:
             raise ValueError(f"{architecture} has no argument {sorted(unknown)}; it takes {sorted(known)}")
         features = features or _FEATURES.get(architecture, "speechbrain")
+        if (features == "waveform") != (architecture == "wavlm_mhfa"):
+            raise ValueError(f"{architecture} does not take features {features!r}: only wavlm_mhfa takes the waveform")
         _check_sizes({"embedding_dim": embedding_dim, "n_mels": n_mels, "sample_rate": sample_rate, **sizes})
         self.config = {
             "architecture": architecture,

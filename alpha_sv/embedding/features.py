@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from torchaudio.compliance.kaldi import get_mel_banks
 
 MIN_SECONDS = 0.1  # shorter is no utterance: ten frames are what the networks' convolutions and deviations need
-KINDS = ("speechbrain", "kaldi", "wespeaker")
+KINDS = ("speechbrain", "kaldi", "wespeaker", "waveform")
 
 
 class Features(nn.Module):
@@ -34,9 +34,9 @@ class Features(nn.Module):
         Number of mel bands, M.
     mean_norm : bool
         Subtract each band's mean over time, which removes a fixed channel.
-    kind : {"speechbrain", "kaldi", "wespeaker"}
+    kind : {"speechbrain", "kaldi", "wespeaker", "waveform"}
         SpeechBrain's Fbank, in dB; Kaldi's as 3D-Speaker uses it, or as WeSpeaker does: see `KaldiFbank`. A network
-        must be given the kind it was trained on.
+        must be given the kind it was trained on. "waveform" is the waveform [N, T] as it is, for WavLM.
 
     Shape: waveforms [N, T] → features [N, F, M], hop 10 ms, window 25 ms. F is 1 + T // hop for SpeechBrain's, whose
     frames are centred; 1 + (T − window) // hop for Kaldi's. In float32, also under autocast.
@@ -53,8 +53,11 @@ class Features(nn.Module):
         super().__init__()
         if kind not in KINDS:
             raise ValueError(f"features must be one of {', '.join(KINDS)}, got {kind!r}")
-        if kind == "speechbrain":
-            self.fbank: nn.Module = Fbank(sample_rate=sample_rate, n_fft=400 * sample_rate // 16000, n_mels=n_mels)
+        mean_norm = mean_norm and kind != "waveform"
+        if kind == "waveform":
+            self.fbank: nn.Module = nn.Identity()
+        elif kind == "speechbrain":
+            self.fbank = Fbank(sample_rate=sample_rate, n_fft=400 * sample_rate // 16000, n_mels=n_mels)
         elif kind == "kaldi":
             self.fbank = KaldiFbank(sample_rate, n_mels)
         else:

@@ -89,10 +89,10 @@ def write_onnx(embedder: SpeakerEmbedder, folder: str | os.PathLike, int8: bool 
             feats = embedder.features(waveforms)
         rate = embedder.sample_rate
         shortest = {"waveform": round(MIN_SECONDS * rate), "feats": _MIN_FRAMES + 1}
-        for name, module, kind, example in (
-            ("model", _FromWaveform(embedder), "waveform", waveforms),
-            ("features", _FromFeatures(embedder), "feats", feats),
-        ):
+        graphs = [("model", _FromWaveform(embedder), "waveform", waveforms)]
+        if facts["features"] != "waveform":
+            graphs.append(("features", _FromFeatures(embedder), "feats", feats))
+        for name, module, kind, example in graphs:
             spec = OnnxInput("waveform" if kind == "waveform" else "features", **facts)
             content = _export(module.eval(), kind, example, shortest[kind], spec)
             _check(content, embedder, kind, f"{name}.onnx")

@@ -28,7 +28,7 @@ from alpha_sv.functional.checks import (
     use_plain,
     working_dtype,
 )
-from alpha_sv.functional.margins import log_measure_of_target, margin_logits, target_cosine, target_slope
+from alpha_sv.functional.margins import ANGULAR, log_measure_of_target, margin_logits, target_cosine, target_slope
 from alpha_sv.functional.plain import envelope, plain_loss, vertex_term
 from alpha_sv.functional.softargmax import entries, posterior
 from alpha_sv.functional.solver import Active, find_active
@@ -219,8 +219,8 @@ class _ActiveLoss(torch.autograd.Function):
 
 def _logits(values: Tensor, at: Tensor, how: dict) -> Tensor:
     """θ of the active cosines, but for a constant, as autograd can follow it."""
-    if how["place"] == "angle":
-        own = target_cosine(values.index_select(0, at), margin=how["margin"], place="angle")
+    if how["place"] in ANGULAR:
+        own = target_cosine(values.index_select(0, at), margin=how["margin"], place=how["place"])
         values = values.index_copy(0, at, own)
     return how["scale"] * values
 

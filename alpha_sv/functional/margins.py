@@ -1,12 +1,15 @@
 """Three places to put a margin: the cosine, the angle, or the reference measure.
 
-    place        logits of the target      ln q_y     with α = 1        with α > 1
-    none         s·c_y                     0          NormFace          Sparsemax, Entmax on cosines
-    cosine       s·(c_y − m)               0          CosFace           (not published)
-    angle        s·cos(φ_y + m)            0          ArcFace           A3M
-    reference    s·c_y                     −s·m       CosFace           Q-Margin
+    place                    logits of the target   ln q_y     with α = 1               with α > 1
+    none                     s·c_y                  0          NormFace                 Sparsemax, Entmax on cosines
+    cosine                   s·(c_y − m)            0          CosFace                  (not published)
+    angle                    s·cos(φ_y + m)         0          ArcFace                  A3M
+    angle_straight_through   s·cos(φ_y + m)         0          ArcFace of face toolkits (not published)
+    reference                s·c_y                  −s·m       CosFace                  Q-Margin
 
-Only the target has a margin, so each place is a function of its cosine alone.
+Each place is a function of the target's cosine alone. "angle_straight_through" has the value of "angle", and the
+derivative s in place of the true s·sin(φ_y + m)/sin φ_y: the code of many face papers adds the margin outside of the
+graph. An inter-top-K penalty (`raise_hardest`) is a margin on the other side, at the hardest of the other classes.
 """
 
 from __future__ import annotations
@@ -16,7 +19,8 @@ import math
 import torch
 from torch import Tensor
 
-PLACES = ("none", "cosine", "angle", "reference")
+PLACES = ("none", "cosine", "angle", "angle_straight_through", "reference")
+ANGULAR = ("angle", "angle_straight_through")
 _MAX_LOG_VERTEX = 80.0  # the vertex term grows as e^{(α−1)sm}; float32 ends at e^88
 
 
@@ -26,6 +30,8 @@ def target_cosine(cosine: Tensor, *, margin: float, place: str) -> Tensor:
     """
     if place == "cosine":
         return cosine - margin
+    if place == "angle_straight_through":
+        return cosine + (add_angle(cosine, margin) - cosine).detach()
     return add_angle(cosine, margin) if place == "angle" else cosine
 
 
@@ -58,6 +64,36 @@ def margin_logits(
     log_q_target = log_measure_of_target(scale=scale, margin=margin, place=place)
     log_q = torch.zeros_like(cosines).scatter(-1, index, log_q_target) if place == "reference" else None
     return scale * cosines.scatter(-1, index, value), log_q
+
+
+def raise_hardest(cosines: Tensor, target: Tensor, *, top_k: int, margin: float) -> Tensor:
+    """The inter-top-K penalty (Zhao, Chen, Wang: the SpeakIn system for VoxSRC 2021, arXiv 2109.01989).
+
+    Of the classes other than the target, the `top_k` of the largest cosine are brought nearer by an angle of `margin`:
+    cos(φ_j − m), the mirror of ArcFace's cos(φ_y + m).
+
+    Parameters
+    ----------
+    cosines : Tensor [N, C]
+    target : int64 Tensor [N]
+    top_k : int
+        How many; all others, if there are fewer.
+    margin : float
+        Radians, 0 ≤ m ≤ π/2.
+
+    Returns
+    -------
+    Tensor [N, C]
+        Continuous in the cosines: where two classes change places in the order, they have the same cosine.
+
+    Example
+    -------
+    >>> raise_hardest(torch.tensor([[0.9, 0.5, 0.0]]), torch.tensor([0]), top_k=1, margin=0.1)
+    tensor([[0.9000, 0.5840, 0.0000]])
+    """
+    others = cosines.detach().scatter(1, target.unsqueeze(1), -torch.inf)
+    hardest = others.topk(min(top_k, cosines.shape[1] - 1), dim=1).indices
+    return cosines.scatter(1, hardest, -add_angle(-cosines.gather(1, hardest), margin))
 
 
 def add_angle(cosine: Tensor, margin: float) -> Tensor:

@@ -6,12 +6,14 @@ from alpha_sv.heads.optim import PrototypeSGD
 from alpha_sv.heads.reinit import class_means, reinitialise
 from alpha_sv.heads.sharded import ShardedHead
 from alpha_sv.heads.sparse import SparseHead
+from alpha_sv.heads.sub_center import SubCenterHead
 
 __all__ = [
     "CosineHead",
     "PrototypeSGD",
     "ShardedHead",
     "SparseHead",
+    "SubCenterHead",
     "class_means",
     "load_shards",
     "reinitialise",

@@ -144,6 +144,8 @@ def refuse_misuse(head: nn.Module, embeddings: Tensor) -> None:
     name, weight = type(head).__name__, head.weight
     if transformed(embeddings, weight):
         raise ValueError(f"{name} does not work inside torch.func or forward-mode derivatives: use CosineHead")
+    if head.loss.inter_top_k:
+        raise ValueError(f"{name} has no inter-top-K penalty, which needs all cosines: use CosineHead or inter_top_k=0")
     if not weight.requires_grad:
         return
     if not weight.is_leaf:

@@ -7,6 +7,7 @@ run that was killed and resumed therefore takes the same steps as one that was n
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 import speechbrain as sb
 import torch
@@ -30,7 +31,8 @@ class SpeakerBrain(sb.Brain):
     the step's number, from 1), margin_schedule (MarginSchedule), alpha_schedule (AlphaSchedule), reinitialiser
     (Reinitialiser), valid_interval and average (see the recipes) and,
     for prototypes that are trained apart, prototype_opt_class; their learning rate then keeps its ratio to that of the
-    rest.
+    rest. rate_factors says by how much slower or faster parts of the embedder learn, {beginning of a parameter's name:
+    factor}.
     """
 
     def compute_forward(self, batch, stage):
@@ -64,7 +66,9 @@ class SpeakerBrain(sb.Brain):
             super().init_optimizers()
             self.prototype_optimizer = self.optimizer
             return
-        self.optimizer = self.opt_class(self.modules.embedder.parameters())
+        self.optimizer = self.opt_class(rate_groups(self.embedder, getattr(self.hparams, "rate_factors", None)))
+        for group in self.optimizer.param_groups[1:]:
+            group["lr"] *= group["factor"]
         self.prototype_optimizer = prototype_opt_class(self.head.parameters())
         self.optimizers_dict = {"opt_class": self.optimizer, "prototypes": self.prototype_optimizer}
         self.lr_ratio = self.prototype_optimizer.param_groups[0]["lr"] / self.optimizer.param_groups[0]["lr"]
@@ -134,6 +138,8 @@ class SpeakerBrain(sb.Brain):
             lr = self.optimizer.param_groups[0]["lr"]
             if not 0 <= lr < float("inf"):
                 raise ValueError(f"the learning rate of step {self.optimizer_step + 1} is {lr}: mend lr_schedule")
+            for group in self.optimizer.param_groups[1:]:
+                group["lr"] = lr * group["factor"]
             if self.prototype_optimizer is not self.optimizer:
                 self.prototype_optimizer.param_groups[0]["lr"] = self.lr_ratio * lr
 
@@ -228,3 +234,19 @@ class SpeakerBrain(sb.Brain):
             if if_main_process():
                 record = {"kind": "valid", "step": self.optimizer_step, "epoch": epoch, **result}
                 self.hparams.training_log.append({**record, "train_loss": self.train_loss})
+
+
+def rate_groups(module: torch.nn.Module, factors: Mapping[str, float] | None) -> list:
+    """Parameter groups of an optimiser: first what learns at the common rate, then one group for each factor."""
+    if not factors:
+        return list(module.parameters())
+    names, groups = dict(module.named_parameters()), []
+    for beginning, factor in factors.items():
+        own = [name for name in names if name == beginning or name.startswith(f"{beginning}.")]
+        if not own:
+            parts = sorted({".".join(name.split(".")[:2]) for name in names})
+            raise ValueError(f"rate_factors: no parameter begins with {beginning!r}; there are {', '.join(parts)}")
+        groups.append({"params": [names.pop(name) for name in own], "factor": float(factor)})
+    if not names:
+        raise ValueError("rate_factors leaves nothing that learns at the common rate: set lr instead")
+    return [{"params": list(names.values()), "factor": 1.0}, *groups]

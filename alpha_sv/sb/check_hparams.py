@@ -76,6 +76,8 @@ def check_hparams(hparams: dict, run_opts: Mapping, begun: bool = False) -> None
     if (start := hparams.get("prototypes", "new")) not in ("means", "new"):
         raise ValueError(f"prototypes must be means or new, got {start!r}")
     check_front(hparams)
+    if hparams.get("rate_factors") and hparams.get("prototype_opt_class") is None:
+        raise ValueError("rate_factors are of the embedder: give the prototypes an optimiser by prototype_opt_class")
     if not begun:
         _check_schedules(hparams)
     if run_opts.get("ckpt_interval_steps") or hparams.get("ckpt_interval_steps"):

@@ -91,7 +91,9 @@ class _Resolver:
         """The node with all in it resolved; a container is changed in place."""
         tag = tag_of(node)
         if tag == "!PLACEHOLDER":
-            raise ValueError(f"'{place}' is a !PLACEHOLDER: give it a value, on the command line --{place}=…")
+            key, _, rest = place.partition("[")
+            option = f"--{key}='{{{rest.replace('][', ': {').rstrip(']')}: …}}'" if rest else f"--{key}=…"
+            raise ValueError(f"'{place}' is a !PLACEHOLDER: give it a value, on the command line {option}")
         if tag in ("!ref", "!copy"):
             if isinstance(node, (dict, list)):
                 raise ValueError(f"{place}: {tag} takes the name of a key, as in {tag} <key>")

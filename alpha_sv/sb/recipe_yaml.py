@@ -27,6 +27,7 @@ from alpha_sv.sb.recipe_references import MAX_DEPTH, MAX_NODES, MAX_SCALAR, reso
 CONSTRUCTIBLE = {
     "alpha_sv": {
         "embedding.embedder.SpeakerEmbedder",
+        "exchange.wavlm.PretrainedWavLM",
         "data.audio.augment.Augmenter",
         "face.corpus.FaceCorpus",
         "face.embedder.FaceEmbedder",

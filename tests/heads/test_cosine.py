@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from alpha_sv.heads import CosineHead, SparseHead
+from alpha_sv.heads import CosineHead, SparseHead, SubCenterHead
 from alpha_sv.losses import AAMSoftmax, QMargin
 from tests.fixtures.devices import LABELS, needs_a_real_gpu, needs_the_cpu
 
@@ -112,3 +112,24 @@ def test_compiled_model_with_a_head_gives_the_same_numbers(make):
         loss.backward()
         found.append((loss.detach(), model.embedder.weight.grad, model.head.weight.grad.to_dense()))
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(*found, strict=True))
+
+
+def test_one_sub_center_is_the_cosine_head_and_of_several_the_nearest_counts():
+    embeddings, targets = torch.randn(5, 8, dtype=torch.float64), torch.tensor([0, 1, 2, 2, 0])
+    one, dense, three = SubCenterHead(8, 3, sub_centers=1), CosineHead(8, 3), SubCenterHead(8, 3, sub_centers=3)
+    dense.load_state_dict(one.state_dict())
+    assert torch.equal(one(embeddings, targets), dense(embeddings, targets))
+    centers = F.normalize(three.weight.double()).view(3, 3, 8)  # [K, C, D]
+    by_hand = torch.stack([(F.normalize(embeddings) @ part.T) for part in centers]).max(0).values
+    torch.testing.assert_close(three.cosines(embeddings).double(), by_hand, rtol=0, atol=1e-6)
+    three(embeddings, targets).backward()
+    assert ((three.weight.grad.view(3, 3, 8) != 0).any(2).sum(0) >= 1).all()
+    with pytest.raises(ValueError, match="sub_centers"):
+        SubCenterHead(8, 3, sub_centers=0)
+
+
+@pytest.mark.parametrize("kind", [SparseHead])
+def test_a_head_without_all_cosines_refuses_the_penalty_that_needs_them(kind):
+    head = kind(8, 5, QMargin(inter_top_k=2))
+    with pytest.raises(ValueError, match="inter-top-K.*CosineHead"):
+        head(torch.randn(2, 8), torch.tensor([0, 1]))

@@ -22,7 +22,7 @@ from alpha_sv.losses import A3M, AAMSoftmax, AMSoftmax, QMargin
 from alpha_sv.sb.recipe_yaml import compose_recipe
 
 HPARAMS = Path(__file__).parents[2] / "recipes" / "VoxCeleb" / "hparams"
-RECIPES = sorted(HPARAMS.glob("*.yaml"))
+RECIPES = sorted(path for path in HPARAMS.glob("*.yaml") if "wavlm" not in path.name)  # test_wavlm_hparams.py
 BASES = sorted(HPARAMS.glob("base/*.yaml"))
 MODELS = ("ecapa_c512", "ecapa_c1024", "resnet34")
 LOSSES = {"q_margin": QMargin, "a3m": A3M, "am": AMSoftmax, "aam": AAMSoftmax}
