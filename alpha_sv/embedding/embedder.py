@@ -130,7 +130,8 @@ class SpeakerEmbedder(nn.Module, WaveformEmbedder):
 
     Parameters
     ----------
-    architecture : {"ecapa_tdnn", "resnet", "campplus", "wespeaker_resnet", "wespeaker_ecapa", "wavlm_mhfa", "mean_fbank"}
+    architecture : str
+        One of `ARCHITECTURES`: ecapa_tdnn, resnet, campplus, wespeaker_resnet, wespeaker_ecapa, wavlm_mhfa, mean_fbank.
         SpeechBrain's ECAPA-TDNN (arXiv 2005.07143) or ResNet, CAM++ (arXiv 2303.00332), WeSpeaker's ResNet or
         ECAPA-TDNN, WavLM with MHFA (arXiv 2210.01273), or a baseline without parameters.
     embedding_dim : int

@@ -124,8 +124,8 @@ num_conv_pos_embedding_groups, num_buckets, max_bucket_distance : int or list of
         self.pooling = MHFA(num_hidden_layers + 1, hidden_size, lin_neurons, heads, compression)
 
     def forward(self, waveforms: Tensor) -> Tensor:
-        # Windows of 400 samples every 320: what is beyond a whole 80 makes no frame. But the first norm is over time and
-        # would hear it, and so the zeros that fill an utterance up to the end of its 80.
+        # Windows of 400 samples every 320: what is beyond a whole 80 makes no frame. But the first norm is over time
+        # and would hear it, and with it the zeros that fill an utterance up to the end of its 80.
         waveforms = waveforms[:, : waveforms.shape[1] // 80 * 80]
         if self.normalize:
             variance, mean = torch.var_mean(waveforms, dim=1, keepdim=True, correction=0)

@@ -7,8 +7,8 @@
 
 The networks of two folds are different systems, and a raw cosine of one says nothing about a raw cosine of the other.
 So folds are compared one by one and their differences averaged: a fold is a list of trials of its own, whose speakers
-no other list has (`estimates.difference`). Scores of all folds in one list would need a common scale, which AS-norm
-gives only nearly; tests/recipes/test_study_folds.py shows on simulated systems what that does to the intervals.
+no other list has (`estimates.difference`). Scores of all folds in one list would need a common scale; on simulated
+systems, tests/recipes/test_study_folds.py shows what it does to the intervals where there is none.
 """
 
 from __future__ import annotations
