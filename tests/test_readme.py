@@ -58,6 +58,7 @@ def test_alpha_sv_commands_parse(document):
     from alpha_sv.cli import EXAMPLES, build_parser
 
     text = document.read_text(encoding="utf-8") + (EXAMPLES if document.name == "README.md" else "")
+    text = text.replace("\\\n", " ")
     for line in re.findall(r"^\s*(?:\$ )?(alpha-sv (?!train|VERB)[^\n#(]*)", text, flags=re.M):
         if "`" not in line and "…" not in line and "|" not in line:
             assert build_parser().parse_args(shlex.split(line, comments=True)[1:]).run is not None, line

@@ -67,14 +67,18 @@ class Front:
         x = self.embedder.features(waveforms)
         for stage in self._before:
             x = stage.run(x)
-        return x if self._before else x.transpose(1, 2)
+        return self._swapped(x)
 
     def rest(self, x: Tensor) -> Tensor:
         """[N, ..., T] → embeddings [N, D]."""
-        x = x if self._before else x.transpose(1, 2)
+        x = self._swapped(x)
         for stage in self._after:
             x = stage.run(x)
         return x.reshape(len(x), self.embedder.embedding_dim)
+
+    def _swapped(self, x: Tensor) -> Tensor:
+        """Bands and frames of the features exchanged; a waveform [N, T] has its time last already."""
+        return x if self._before or x.ndim == 2 else x.transpose(1, 2)
 
     def key(self) -> str:
         """SHA-256 of all that the frames depend on but the recording."""

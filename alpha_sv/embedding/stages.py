@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from alpha_sv.embedding.campplus import CAMPPlus
+from alpha_sv.embedding.wavlm import WavLMMHFA
 from alpha_sv.embedding.wespeaker import WeSpeakerECAPA, WeSpeakerResNet
 
 
@@ -132,7 +133,21 @@ def _wespeaker_ecapa(net: WeSpeakerECAPA) -> list[Stage]:
     ]
 
 
+def _wavlm(net: WavLMMHFA) -> list[Stage]:
+    """Between the two the layers lie one upon the other, [N, L·width, frames]."""
+
+    def pool(x: Tensor) -> Tensor:
+        layers = x.unflatten(1, (len(net.pooling.key_weights), -1)).permute(1, 0, 3, 2)
+        return net.pooling(layers).unsqueeze(-1)
+
+    return [
+        Stage("wavlm", (net.wavlm,), lambda waves: net.layers(waves).permute(1, 0, 3, 2).flatten(1, 2)),
+        Stage("pooling", (net.pooling,), pool),
+    ]
+
+
 _APART = {
+    WavLMMHFA: _wavlm,
     CAMPPlus: _campplus,
     ECAPA_TDNN: _ecapa,
     ResNet: _resnet,

@@ -124,11 +124,14 @@ num_conv_pos_embedding_groups, num_buckets, max_bucket_distance : int or list of
         self.pooling = MHFA(num_hidden_layers + 1, hidden_size, lin_neurons, heads, compression)
 
     def forward(self, waveforms: Tensor) -> Tensor:
+        return self.pooling(self.layers(waveforms))
+
+    def layers(self, waveforms: Tensor) -> Tensor:
+        """Waveforms [N, T] → the outputs of all layers [L, N, frames, width]."""
         # Windows of 400 samples every 320: what is beyond a whole 80 makes no frame. But the first norm is over time
         # and would hear it, and with it the zeros that fill an utterance up to the end of its 80.
         waveforms = waveforms[:, : waveforms.shape[1] // 80 * 80]
         if self.normalize:
             variance, mean = torch.var_mean(waveforms, dim=1, keepdim=True, correction=0)
             waveforms = (waveforms - mean) / (variance + 1e-7).sqrt()
-        layers = self.wavlm(waveforms, output_hidden_states=True).hidden_states
-        return self.pooling(torch.stack(layers))
+        return torch.stack(self.wavlm(waveforms, output_hidden_states=True).hidden_states)

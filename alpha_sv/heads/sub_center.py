@@ -34,6 +34,7 @@ class SubCenterHead(CosineHead):
 
     Example
     -------
+    >>> import torch
     >>> head = SubCenterHead(embedding_dim=4, num_classes=3, sub_centers=2)
     >>> head.weight.shape, head.cosines(torch.ones(5, 4)).shape
     (torch.Size([6, 4]), torch.Size([5, 3]))

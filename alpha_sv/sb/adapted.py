@@ -75,6 +75,9 @@ class Adapted(nn.Module):
     def embedding_dim(self) -> int:
         return self.embedder.embedding_dim
 
+    def length(self, num_samples: int) -> int:
+        return self.embedder.length(num_samples)
+
     def train(self, mode: bool = True) -> Adapted:
         super().train(mode)
         for module in self.front.frozen:

@@ -80,5 +80,5 @@ def test_batches_cover_each_utterance_once_and_mix_no_lengths():
 
 
 def test_an_unknown_kind_is_refused():
-    with pytest.raises(ValueError, match="speechbrain, kaldi, wespeaker, got 'mfcc'"):
+    with pytest.raises(ValueError, match="speechbrain, kaldi, wespeaker, waveform, got 'mfcc'"):
         Features(kind="mfcc")

@@ -6,10 +6,7 @@ import torch
 
 from alpha_sv.embedding.embedder import SpeakerEmbedder
 from alpha_sv.embedding.wavlm import MHFA
-from tests.fixtures.wavlm import save_small_wavlm
-
-SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
-SIZES |= {"conv_dim": [8] * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4, "num_buckets": 32}
+from tests.fixtures.wavlm import SIZES, save_small_wavlm
 
 
 def test_pooling_is_its_definition_written_out():

@@ -99,7 +99,7 @@ def test_margin_loss_equals_the_plain_loss_of_margin_logits(alpha, margin, scale
         torch.testing.assert_close(fast_x.grad.double(), plain_x.grad, rtol=tolerance, atol=scale * tolerance)
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place", [place for place in PLACES if "straight_through" not in place])  # no derivative
 @pytest.mark.parametrize("alpha, classes", [(1.25, 5), (1.5, 5), (2.0, 5), (2.5, 5), (1.5, 257)])
 def test_gradcheck_of_margin_loss_at_every_place(alpha, classes, place):
     cosines, target = random_cosines(3 if classes < 100 else 1, classes, seed=2)

@@ -135,7 +135,7 @@ def test_starved_training_is_warned_about_once(tree, tmp_path, monkeypatch):
         ({"loss": "A3M"}, "not a loss of alpha_sv"),
         ({"loss": "!new:alpha_sv.losses.A3M {alfa: 1.5}"}, "alfa"),
         ({"number_of_epochs": 0}, "at least 1, got 0"),
-        ({"head": "thick"}, "head must be dense or sparse, got 'thick'"),
+        ({"head": "thick"}, "head must be auto, dense, sparse or sharded, got 'thick'"),
         ({"chunk_seconds": "x"}, "chunk_seconds must be a number from 0 to 3600, got 'x'"),
         ({"chunk_seconds": 1e9}, "chunk_seconds must be a number from 0 to 3600"),
         ({"chunk_seconds": 0.02}, "chunk_seconds is 0.02: .*longer chunk"),

@@ -65,7 +65,7 @@ def examine_files(
     -------
     >>> import tempfile
     >>> root = Path(tempfile.mkdtemp())
-    >>> soundfile.write(root / "a.wav", [0.5] * 16000, 16000)
+    >>> soundfile.write(root / "a.wav", [0.5, -0.5] * 8000, 16000)
     >>> files = [AudioFile("s1/a.wav", str(root / "a.wav"), 32044, 1)]
     >>> examine_files(files, root / "j", 16000, 0.3, progress=False).known
     0
