@@ -11,7 +11,7 @@ from alpha_sv.data.corpus.voxceleb import published_list
 from alpha_sv.data.trials.files import read_trials
 from alpha_sv.data.trials.tables import Trials
 from alpha_sv.pipeline.speakers import sides_speakers
-from alpha_sv.sb.run_folder import TrainedRun
+from alpha_sv.sb.trained_run import TrainedRun
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ from alpha_sv.pipeline.score import cohort_matrix, cohort_source, cohort_utteran
 from alpha_sv.pipeline.speakers import sides_speakers
 from alpha_sv.report import load_log, to_markdown, write_report
 from alpha_sv.report.wording import percent
-from alpha_sv.sb.run_folder import read_run
+from alpha_sv.sb.trained_run import read_run
 from alpha_sv.scoring import as_norm, cohort_qualities, duration_qualities, score_trials, trial_statistics
 from alpha_sv.scoring.cohort_cache import Stats
 

@@ -13,7 +13,8 @@ from alpha_sv.embedding.store import StoreWriter
 from alpha_sv.pipeline.score import cohort_matrix, cohort_utterances
 from alpha_sv.sb.recipe_yaml import compose_recipe
 from alpha_sv.sb.reinit import Reinitialiser
-from alpha_sv.sb.run_folder import RunFolder, read_run
+from alpha_sv.sb.run_folder import RunFolder
+from alpha_sv.sb.trained_run import read_run
 from alpha_sv.sb.training_log import TrainingLog
 from alpha_sv.sb.weights import prototypes_of
 from tests.batteries import damaged_files
