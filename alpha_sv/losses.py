@@ -208,8 +208,7 @@ class MarginLoss(nn.Module):
 
     def per_example(self, cosines: Tensor, targets: Tensor, watch: Callable | None = None) -> Tensor:
         """Loss [N] of cosines [N, C] and labels [N], which are taken as they are; `watch` sees what is active."""
-        if self.inter_top_k:
-            cosines = self._raised(cosines.to(working_dtype(cosines.dtype, self.alpha)), targets)
+        cosines = self._raised(cosines, targets)
         how = {"watch": watch, "implementation": self.implementation}
         return margin_loss(cosines, targets, alpha=self.alpha, **self.with_margin(), **how)
 
@@ -249,6 +248,7 @@ class MarginLoss(nn.Module):
     def _raised(self, cosines: Tensor, targets: Tensor) -> Tensor:
         if not self.inter_top_k:
             return cosines
+        cosines = cosines.to(working_dtype(cosines.dtype, self.alpha))
         return margins.raise_hardest(cosines, targets, top_k=self.inter_top_k, margin=self.inter_margin)
 
     def _check(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

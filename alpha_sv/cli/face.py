@@ -142,7 +142,6 @@ def _templates(a: argparse.Namespace) -> None:
 
 
 def _tar(a: argparse.Namespace) -> None:
-
     from alpha_sv.cli.evaluation import _named
     from alpha_sv.face.true_accept_rates import markdown, tar_table
     from alpha_sv.pipeline.evaluate import load_systems

@@ -74,9 +74,8 @@ class ContextAwareMask(nn.Module):
         self.linear2 = nn.Conv1d(in_channels // 2, out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        context = x.mean(dim=-1, keepdim=True) + segment_means(
-            x
-        )  # the same for all frames of a segment: so is the mask
+        # the same for all frames of a segment, and so is the mask
+        context = x.mean(dim=-1, keepdim=True) + segment_means(x)
         mask = torch.sigmoid(self.linear2(F.relu(self.linear1(context))))
         return self.linear_local(x) * mask.repeat_interleave(SEGMENT, dim=-1)[..., : x.shape[-1]]
 

@@ -11,7 +11,7 @@ import inspect
 import itertools
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -223,11 +223,7 @@ class SpeakerEmbedder(nn.Module, WaveformEmbedder):
 
     def fingerprint(self) -> str:
         """SHA-256 of configuration and weights."""
-        digest = hashlib.sha256(json.dumps(self.config, sort_keys=True).encode())
-        for name, tensor in sorted(self.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        return hash_weights(self.config, [self])
 
     def save(self, folder: str | os.PathLike) -> None:
         """Write `embedder.safetensors` and `config.json`, each whole or not at all; the configuration last."""
@@ -268,6 +264,16 @@ class SpeakerEmbedder(nn.Module, WaveformEmbedder):
         if bad := [name for name, tensor in embedder.state_dict().items() if not tensor.isfinite().all()]:
             raise ValueError(f"{weights_file}: NaN or infinite weights in {', '.join(bad[:3])}; the training diverged")
         return embedder.eval()
+
+
+def hash_weights(facts: object, modules: Iterable[nn.Module]) -> str:
+    """SHA-256 of plain data and of all that modules would save."""
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for module in modules:
+        for name, tensor in sorted(module.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _check_plain(config: dict) -> None:

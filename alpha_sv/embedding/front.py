@@ -10,9 +10,8 @@ from anything else has another name, so nothing stale is ever read. A file is wh
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,7 @@ from tqdm import tqdm
 from alpha_sv.data.audio import check_signal, read_audio
 from alpha_sv.data.audio.recordings import Recording
 from alpha_sv.data.audio.tar_member import open_bytes
-from alpha_sv.embedding.embedder import SpeakerEmbedder
+from alpha_sv.embedding.embedder import SpeakerEmbedder, hash_weights
 from alpha_sv.embedding.features import fill, length_batches
 from alpha_sv.embedding.stages import position, stages_of
 from alpha_sv.files import atomic_write, clear_parts, read_npy
@@ -82,12 +81,7 @@ class Front:
 
     def key(self) -> str:
         """SHA-256 of all that the frames depend on but the recording."""
-        digest = hashlib.sha256(json.dumps([FORMAT, self.embedder.config, self.train_from], sort_keys=True).encode())
-        for module in self.frozen:
-            for name, tensor in sorted(module.state_dict().items()):
-                digest.update(name.encode())
-                digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        return hash_weights([FORMAT, self.embedder.config, self.train_from], self.frozen)
 
 
 class FrontCache:
@@ -196,6 +190,5 @@ class evaluating:
 
 def chunk_frames(front: Front, num_samples: int) -> int:
     """How many frames T a chunk of so many samples has."""
-    probe: Callable[[Tensor], Tensor] = front.frames
     with evaluating(front.embedder), torch.inference_mode():
-        return probe(torch.randn(1, num_samples, generator=torch.Generator().manual_seed(0))).shape[-1]
+        return front.frames(torch.randn(1, num_samples, generator=torch.Generator().manual_seed(0))).shape[-1]

@@ -43,8 +43,6 @@ class SubCenterHead(CosineHead):
     def __init__(self, embedding_dim: int, num_classes: int, loss: MarginLoss | None = None, *, sub_centers: int = 3):
         if sub_centers < 1:
             raise ValueError(f"sub_centers must be >= 1, got {sub_centers}")
-        if num_classes < 1:
-            raise ValueError(f"num_classes must be >= 1, got {num_classes}")
         super().__init__(embedding_dim, num_classes * sub_centers, loss)
         self.sub_centers = sub_centers
 

@@ -8,13 +8,13 @@ import hashlib
 import logging
 import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
-from speechbrain.utils.distributed import if_main_process
 from torch import Tensor, nn
 
-from alpha_sv.data.audio.recordings import Recording, Recordings
+from alpha_sv.data.audio.recordings import Recordings
 from alpha_sv.data.training import TrainingData
 from alpha_sv.embedding.embedder import SpeakerEmbedder
 from alpha_sv.embedding.features import length_batches
@@ -120,8 +120,8 @@ class FrameChunks:
 class WholeFrames(torch.utils.data.Dataset):
     """As `WholeUtterances`, of frames: (frames float32 [..., T], number)."""
 
-    def __init__(self, recordings: Iterable[Recording], cache: FrontCache):
-        self.paths = list(map(str, cache.fill(recordings)))
+    def __init__(self, paths: Iterable[os.PathLike]):
+        self.paths = list(map(str, paths))
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -151,17 +151,15 @@ def with_front(data: TrainingData, hparams: Mapping, marks: os.PathLike) -> Trai
     cache = FrontCache(hparams["front_cache"], embedder.front)
     train: Recordings = data.train_set.utterances
 
-    def fill() -> None:
-        cache.fill(train, progress=if_main_process())
-
-    main_first(fill, marks)
+    paths: list[Path] = []
+    main_first(lambda: paths.extend(cache.fill(train, progress=True)), marks)
+    paths = paths or cache.fill(train)  # of the other processes, for which it is there now
     embedder.takes_frames = True
     frames = chunk_frames(embedder.front, data.train_set.num_samples)
-    chunks = FrameChunks(cache.fill(train), data.train_set.labels, frames, hparams["seed"])
-    valid = data.valid and (*data.valid[:2], functools.partial(WholeFrames, cache=cache))
+    chunks = FrameChunks(paths, data.train_set.labels, frames, hparams["seed"])
+    valid = data.valid and (*data.valid[:2], lambda recordings: WholeFrames(cache.fill(recordings)))
     digest = hashlib.sha256(f"{data.digest} {cache.key}".encode()).hexdigest()
-    whole = WholeFrames(train, cache)
-    return dataclasses.replace(data, train_set=chunks, whole=whole, valid=valid, digest=digest)
+    return dataclasses.replace(data, train_set=chunks, whole=WholeFrames(paths), valid=valid, digest=digest)
 
 
 def check_front(hparams: Mapping) -> None:

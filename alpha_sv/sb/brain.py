@@ -29,10 +29,9 @@ class SpeakerBrain(sb.Brain):
     `hparams` needs: seed, steps_per_epoch, log_interval, number_of_epochs, training_log (TrainingLog), valid_set
     (DevelopmentSet), run_folder (RunFolder). It may have lr_schedule (called before each step with the optimizer and
     the step's number, from 1), margin_schedule (MarginSchedule), alpha_schedule (AlphaSchedule), reinitialiser
-    (Reinitialiser), valid_interval and average (see the recipes) and,
-    for prototypes that are trained apart, prototype_opt_class; their learning rate then keeps its ratio to that of the
-    rest. rate_factors says by how much slower or faster parts of the embedder learn, {beginning of a parameter's name:
-    factor}.
+    (Reinitialiser), valid_interval and average (see the recipes) and, for prototypes that are trained apart,
+    prototype_opt_class; their learning rate then keeps its ratio to that of the rest. rate_factors says by how much
+    slower or faster parts of the embedder learn, {beginning of a parameter's name: factor}.
     """
 
     def compute_forward(self, batch, stage):

@@ -57,8 +57,8 @@ def check_hparams(hparams: dict, run_opts: Mapping, begun: bool = False) -> None
         if not (isinstance(value, int) and not isinstance(value, bool) and value >= least):
             raise ValueError(f"{key} must be a whole number, at least {least}, got {value!r}")
     _check_kinds(hparams)
-    if int(run_opts.get("grad_accumulation_factor") or 1) < 1 or run_opts.get("grad_accumulation_factor") == 0:
-        raise ValueError(f"--grad_accumulation_factor must be at least 1, got {run_opts['grad_accumulation_factor']}")
+    if (factor := run_opts.get("grad_accumulation_factor")) is not None and int(factor) < 1:
+        raise ValueError(f"--grad_accumulation_factor must be at least 1, got {factor}")
     local_batch_size(hparams["batch_size"])
     if hparams["head"] != "auto":
         choose_head(hparams, world_size())  # of classes there are enough, as far as is known by now

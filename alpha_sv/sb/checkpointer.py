@@ -170,18 +170,24 @@ def _damaged_file(checkpoint: Checkpoint) -> str:
     return next((n for n, found in files.items() if sha256_file(checkpoint.path / n) != found["sha256"]), "")
 
 
-def load_weights(module, path, end_of_epoch: bool = True) -> None:
-    """Read the state of a module or an optimizer, and nothing but tensors, numbers and containers of them.
+def read_weights(path, mmap: bool = False) -> dict:
+    """A saved state: tensors, numbers and containers of them, on the CPU; with `mmap` not read before they are used.
 
     Raises
     ------
     ValueError
-        The file holds something else, which could run code.
+        The file holds something else, which could run code, or is damaged.
     """
+    damage = (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, TypeError, AttributeError, ValueError)
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, TypeError, AttributeError) as error:
+        return torch.load(path, map_location="cpu", mmap=mmap, weights_only=True)
+    except damage as error:
         raise ValueError(f"{path} holds more than weights, or is damaged; delete that checkpoint") from error
+
+
+def load_weights(module, path, end_of_epoch: bool = True) -> None:
+    """Give a module or an optimizer the state in a file; errors as `read_weights`, also for that of another network."""
+    state = read_weights(path)
     try:
         module.load_state_dict(state)
     except (RuntimeError, LookupError, TypeError, AttributeError) as error:

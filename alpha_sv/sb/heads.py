@@ -17,7 +17,7 @@ import torch
 from alpha_sv.functional.plain import NEAR_ONE
 from alpha_sv.heads import CosineHead, PrototypeSGD, ShardedHead, SparseHead, load_shards, save_shards
 from alpha_sv.heads.checkpoint import load_state
-from alpha_sv.sb.checkpointer import load_weights
+from alpha_sv.sb.checkpointer import load_weights, read_weights
 from alpha_sv.sb.distributed import world_size
 
 HEADS = ("auto", "dense", "sparse", "sharded")
@@ -126,7 +126,7 @@ def _load(head, path: str | os.PathLike, end_of_epoch: bool, *, optimizer: torch
         load_weights(head, path)
         load_weights(optimizer, apart)
     else:
-        weight = _read(path)["weight"]
+        weight = read_weights(path, mmap=True)["weight"]
         if weight.shape != (head.num_classes, head.weight.shape[1]):
             raise ValueError(
                 f"{path} holds prototypes {list(weight.shape)}, not {[head.num_classes, head.weight.shape[1]]}"
@@ -135,15 +135,6 @@ def _load(head, path: str | os.PathLike, end_of_epoch: bool, *, optimizer: torch
         with torch.no_grad():
             head.weight.copy_(weight[own])
         optimizer.state.pop(head.weight, None)
-        if state := _read(apart)["state"].get(0):
+        if state := read_weights(apart, mmap=True)["state"].get(0):
             part = {key: value[own] if torch.is_tensor(value) else value for key, value in state.items()}
             load_state(head, optimizer, slice(None), part)
-
-
-def _read(path: Path) -> dict:
-    try:
-        return torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # of whatever kind: a damaged pickle raises anything
-        raise ValueError(f"{path} holds more than weights, or is damaged; delete that checkpoint") from error

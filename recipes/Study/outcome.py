@@ -90,7 +90,7 @@ def extract_rest(
 ) -> EmbeddingStore:
     """As `extract`, from the cached frames of the frozen front, which training left as it was."""
     front = Front(embedder.eval(), train_from)
-    whole = WholeFrames(utterances, FrontCache(front_cache, front))
+    whole = WholeFrames(FrontCache(front_cache, front).fill(utterances))
     names = [[getattr(u, column) for u in utterances] for column in ("utt_id", "speaker", "split")]
     writer = StoreWriter(
         folder, *names, embedder.embedding_dim, input_key([embedder.fingerprint(), *names, whole.paths])

@@ -13,7 +13,7 @@ from alpha_sv.sb.adapted import Adapted
 from alpha_sv.sb.experiment import build_brain, prepare, read_arguments, run
 from alpha_sv.sb.weights import prototypes_of
 from tests.fixtures.speech_tree import make_tree
-from tests.fixtures.training_runs import OFTEN, log_of, run_killed
+from tests.fixtures.training_runs import OFTEN, SMALL, log_of, run_killed
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "Finetune"
 
@@ -46,12 +46,7 @@ def arguments(tree, model, output, recipe="last_layers", **overrides):
         "train_from": "transit2" if recipe == "last_layers" else "",
         "front_cache": output.parent / "front" if recipe == "last_layers" else "",
         "output_folder": output,
-        "num_valid_speakers": 2,
-        "number_of_epochs": 2,
-        "batch_size": 8,
-        "chunk_seconds": 0.5,
-        "log_interval": 1,
-        "num_workers": 0,
+        **SMALL,
         "device": "cpu",
         **overrides,
     }
