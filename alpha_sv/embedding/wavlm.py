@@ -7,8 +7,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-NEEDS = "WavLM needs the package transformers: pip install 'alpha_sv[ssl]'"
-
 
 class MHFA(nn.Module):
     """Multi-head factorised attentive pooling over the outputs of all layers (Peng et al., arXiv 2210.01273).
@@ -102,7 +100,7 @@ num_conv_pos_embedding_groups, num_buckets, max_bucket_distance : int or list of
         try:
             from transformers import WavLMConfig, WavLMModel
         except ImportError as error:
-            raise ValueError(NEEDS) from error
+            raise ValueError("WavLM needs the package transformers: pip install 'alpha_sv[ssl]'") from error
         config = WavLMConfig(
             hidden_size=hidden_size,
             num_hidden_layers=num_hidden_layers,
@@ -117,6 +115,8 @@ num_conv_pos_embedding_groups, num_buckets, max_bucket_distance : int or list of
             do_stable_layer_norm=bool(stable_layer_norm),
             conv_bias=bool(conv_bias),
             apply_spec_augment=False,
+            mask_time_prob=0.0,  # else there is a parameter without a gradient, and several processes wait for it
+            mask_feature_prob=0.0,
             layerdrop=0.0,
         )
         self.normalize = normalize

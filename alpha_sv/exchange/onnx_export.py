@@ -73,6 +73,8 @@ def write_onnx(embedder: SpeakerEmbedder, folder: str | os.PathLike, int8: bool 
     except ImportError as error:
         raise ImportError(f"export to ONNX needs the extra ({error}): pip install 'alpha_sv[onnx]'") from error
     folder, config = Path(folder), embedder.config
+    if int8 and config.get("features") == "waveform":
+        raise ValueError("8 bits are for networks on features, and this one takes the waveform; export it without int8")
     facts = {
         "features": config.get("features", "speechbrain"),
         "sample_rate": embedder.sample_rate,

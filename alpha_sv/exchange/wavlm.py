@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 from alpha_sv.embedding.embedder import SpeakerEmbedder
-from alpha_sv.embedding.wavlm import NEEDS
 from alpha_sv.files import InputError, read_json
 
 _SAME = (
@@ -54,10 +53,8 @@ class PretrainedWavLM(SpeakerEmbedder):
             normalize=preprocessor.is_file() and bool(read_json(preprocessor, like=dict).get("do_normalize")),
             **sizes,
         )
-        try:
-            from transformers import WavLMModel
-        except ImportError as error:
-            raise ValueError(NEEDS) from error
+        from transformers import WavLMModel  # there is one: the line above would have said so
+
         try:
             source, report = WavLMModel.from_pretrained(
                 folder, local_files_only=True, output_loading_info=True, weights_only=True
@@ -66,4 +63,6 @@ class PretrainedWavLM(SpeakerEmbedder):
             raise InputError(f"{folder} does not hold the weights of a WavLM: {error}") from error
         if missing := sorted(set(report["missing_keys"]) - {"masked_spec_embed"}):
             raise InputError(f"{folder} lacks weights of its WavLM: {', '.join(missing[:3])}")
-        self.backbone.wavlm.load_state_dict(source.state_dict(), strict=False)  # SpecAugment's vector is not used
+        weights = source.state_dict()
+        weights.pop("masked_spec_embed", None)  # of SpecAugment, which is not used
+        self.backbone.wavlm.load_state_dict(weights)

@@ -72,7 +72,7 @@ def recordings(tmp_path):
 
 def embeddings(front, paths):
     with torch.no_grad():
-        return np.concatenate([front.rest(torch.from_numpy(read_frames(path))[None]).numpy() for path in paths])
+        return np.concatenate([front.rest(torch.from_numpy(read_frames(path))[None]).cpu().numpy() for path in paths])
 
 
 @pytest.mark.parametrize("architecture", SIZES)

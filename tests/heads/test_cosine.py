@@ -128,8 +128,7 @@ def test_one_sub_center_is_the_cosine_head_and_of_several_the_nearest_counts():
         SubCenterHead(8, 3, sub_centers=0)
 
 
-@pytest.mark.parametrize("kind", [SparseHead])
-def test_a_head_without_all_cosines_refuses_the_penalty_that_needs_them(kind):
-    head = kind(8, 5, QMargin(inter_top_k=2))
+def test_a_head_without_all_cosines_refuses_the_penalty_that_needs_them():
+    head = SparseHead(8, 5, QMargin(inter_top_k=2))
     with pytest.raises(ValueError, match="inter-top-K.*CosineHead"):
         head(torch.randn(2, 8), torch.tensor([0, 1]))

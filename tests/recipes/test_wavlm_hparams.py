@@ -54,7 +54,7 @@ def test_schedule_is_the_published_one_and_a_step_is_finite(name, wavlm, tmp_pat
     loss.margin = margin(5)
     value = head(embedder(torch.randn(4, 8000)), torch.arange(4))
     value.backward()
-    assert value.isfinite() and all(p.grad.isfinite().all() for p in embedder.parameters() if p.grad is not None)
+    assert value.isfinite() and all(p.grad is not None and p.grad.isfinite().all() for p in embedder.parameters())
 
 
 @pytest.mark.parametrize("name", NAMES)
