@@ -50,6 +50,7 @@ def check_hparams(hparams: dict, run_opts: Mapping, begun: bool = False) -> None
         ("num_valid_speakers", 0),
         ("num_valid_identities", 0),
         ("num_prototypes", 0),
+        ("sub_centers", 1),
         ("diagnose", 0),
     ):
         value = hparams.get(key, least)

@@ -15,7 +15,15 @@ from pathlib import Path
 import torch
 
 from alpha_sv.functional.plain import NEAR_ONE
-from alpha_sv.heads import CosineHead, PrototypeSGD, ShardedHead, SparseHead, load_shards, save_shards
+from alpha_sv.heads import (
+    CosineHead,
+    PrototypeSGD,
+    ShardedHead,
+    SparseHead,
+    SubCenterHead,
+    load_shards,
+    save_shards,
+)
 from alpha_sv.heads.checkpoint import load_state
 from alpha_sv.sb.checkpointer import load_weights, read_weights
 from alpha_sv.sb.distributed import world_size
@@ -33,7 +41,7 @@ def choose_head(hparams: Mapping, num_classes: int, begun: str | None = None) ->
     Parameters
     ----------
     hparams : mapping
-        Of the recipe: head, loss, alpha_schedule, prototype_opt_class.
+        Of the recipe: head, loss, alpha_schedule, prototype_opt_class, sub_centers.
     num_classes : int
         Prototypes.
     begun : str, optional
@@ -66,6 +74,8 @@ def choose_head(hparams: Mapping, num_classes: int, begun: str | None = None) ->
         return "dense", f"from {MANY_CLASSES:,} speakers on sparse, but {problem}"
     else:
         asked, reason = "sparse", f"from {MANY_CLASSES:,} speakers on"
+    if asked != "dense" and (whole := _needs_all_cosines(hparams)):
+        raise ValueError(f"head: {asked} does not compute all cosines, but {whole}; use head: dense")
     if asked == "dense" or processes == 1:
         return {"sharded": "sparse"}.get(asked, asked), reason
     if problem:
@@ -77,6 +87,8 @@ def choose_head(hparams: Mapping, num_classes: int, begun: str | None = None) ->
 
 def _unfit(hparams: Mapping, num_classes: int, processes: int) -> str:
     """Why the prototypes could not be split over processes; "" if they can."""
+    if whole := _needs_all_cosines(hparams):
+        return whole
     schedule, loss = hparams.get("alpha_schedule"), hparams["loss"]
     ends = (loss.alpha,) if schedule is None else (schedule.initial_alpha, schedule.final_alpha)
     if not NEAR_ONE <= min(ends) <= max(ends) <= 2:
@@ -90,9 +102,18 @@ def _unfit(hparams: Mapping, num_classes: int, processes: int) -> str:
     return ""
 
 
+def _needs_all_cosines(hparams: Mapping) -> str:
+    """What in the recipe only a dense head has; "" if nothing."""
+    if (centers := hparams.get("sub_centers") or 1) > 1:
+        return f"sub_centers: {centers} takes the nearest of several prototypes of every speaker"
+    return "the loss has an inter-top-K penalty" if hparams["loss"].inter_top_k else ""
+
+
 def head_of(hparams: Mapping, kind: str, num_classes: int) -> CosineHead | SparseHead | ShardedHead:
     """Prototypes and loss of the chosen kind."""
     build = {"dense": CosineHead, "sparse": SparseHead, "sharded": ShardedHead}[kind]
+    if (centers := hparams.get("sub_centers") or 1) > 1:
+        build = functools.partial(SubCenterHead, sub_centers=centers)
     return build(
         embedding_dim=hparams.get("embedding_dim") or hparams["embedder"].embedding_dim,
         num_classes=num_classes,

@@ -14,7 +14,7 @@ from alpha_sv.sb.recipe_yaml import read_saved
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A training run; `start` is the run that its embedder was warm-started from, if it was.
+    """A training run; `start` is the run whose embedder it was warm-started from, or adapted, if it was.
 
     Parameters
     ----------
@@ -56,8 +56,8 @@ def read_run(folder: str | os.PathLike) -> TrainedRun:
     Parameters
     ----------
     folder : path-like
-        The output folder of a training run. A relative `warm_start` in it counts from the working folder, as in
-        training.
+        The output folder of a training run. A relative `warm_start` or `model` in it counts from the working folder,
+        as in training.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def _read_run(folder: Path, later: frozenset[str]) -> TrainedRun:
     try:
         recipe = read_saved(recipe_file)
         margin = _margin(recipe)
-        loss, start = _loss(recipe["loss"], margin), recipe.get("warm_start")
+        loss, start = _loss(recipe["loss"], margin), recipe.get("warm_start") or _adapted(recipe.get("model"))
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
         raise ValueError(f"{recipe_file} is not the resolved recipe that training writes: {error!r}") from error
     try:
@@ -107,9 +107,15 @@ def _start(start: str, folder: Path, later: frozenset[str]) -> TrainedRun:
         return _read_run(Path(start), later)
     except ValueError as error:
         raise ValueError(
-            f"{folder} was warm-started from {start}, whose speakers it has heard too, and {error}. Put that run back; "
+            f"{folder} began with {start}, whose speakers it has heard too, and {error}. Put that run back; "
             "a relative path counts from the folder in which training was started"
         ) from error
+
+
+def _adapted(model) -> Path | None:
+    """The run that made the `model` of a fine-tuning; of a model from elsewhere nobody can tell whom it heard."""
+    folder = Path(str(model)) if model else Path(os.devnull)
+    return next((run for run in (folder, folder.parent) if (run / "labels.json").is_file()), None)
 
 
 def _margin(recipe: Mapping) -> float | None:

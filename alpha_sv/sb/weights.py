@@ -136,8 +136,15 @@ def warm_start(folder: str | Path, policy: str, embedder: SpeakerEmbedder, head,
                 f"warm_start: {folder} has no prototype of {len(lacking)} of the {len(labels)} classes "
                 f"({', '.join(lacking[:3])}); use warm_start_head: means (of their embeddings) or new"
             )
+        if getattr(head, "sub_centers", 1) > 1 and (len(weight) != len(head.weight) or rows != labels):
+            raise ValueError(
+                f"warm_start: {folder} has {len(weight)} prototypes of {len(rows)} classes, and several sub-centers "
+                "are only kept from a run of the same classes and sub_centers; use warm_start_head: means or new"
+            )
         classes = getattr(head, "classes", range(len(head.weight)))
         own = {row - classes.start: rows[name] for name, row in labels.items() if row in classes}
+        if getattr(head, "sub_centers", 1) > 1:
+            own = {row: row for row in classes}
         with torch.no_grad():
             head.weight[list(own)] = weight[list(own.values())].to(head.weight)
     if if_main_process():

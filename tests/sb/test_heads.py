@@ -44,6 +44,8 @@ def test_the_choice(monkeypatch, asked, classes, processes, begun, kind):
         ({"loss": AMSoftmax()}, "α must be from 1.02 to 2"),
         ({"alpha_schedule": AlphaSchedule(1.0, 1.5)}, "from 1 to 1.5"),
         ({"prototype_opt_class": torch.optim.SparseAdam}, "SparseAdam"),
+        ({"sub_centers": 3}, "sub_centers: 3 takes the nearest.*head: dense"),
+        ({"loss": QMargin(inter_top_k=5)}, "inter-top-K.*head: dense"),
     ],
 )
 def test_what_cannot_be_split_is_dense_by_default_and_refused_if_asked_for(monkeypatch, more, message):

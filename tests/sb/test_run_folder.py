@@ -41,8 +41,18 @@ def test_copies_at_other_speeds_are_the_same_speaker_and_starts_count(tmp_path):
 
 def test_start_that_is_gone_is_an_error_not_a_model_of_unknown_speakers(tmp_path):
     make_run(tmp_path / "run", start=tmp_path / "gone")
-    with pytest.raises(ValueError, match="run was warm-started from .*gone, whose speakers it has heard too.*Put that"):
+    with pytest.raises(ValueError, match="run began with .*gone, whose speakers it has heard too.*Put that"):
         read_run(tmp_path / "run")
+
+
+def test_a_run_that_adapted_the_model_of_another_has_heard_its_speakers_too(tmp_path):
+    (make_run(tmp_path / "first") / "model").mkdir()
+    heard = {}
+    for name, model in (("model", tmp_path / "first" / "model"), ("run", tmp_path / "first"), ("other", "campplus")):
+        recipe = make_run(tmp_path / name) / RESOLVED
+        recipe.write_text(f"{recipe.read_text(encoding='utf-8')}model: {model}\n", encoding="utf-8")
+        heard[name] = read_run(tmp_path / name).heard
+    assert heard == {"model": {"ann", "first", "model"}, "run": {"ann", "first", "run"}, "other": {"ann", "other"}}
 
 
 def test_large_margin_is_a_larger_margin_than_at_the_start(tmp_path):
