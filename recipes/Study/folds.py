@@ -7,8 +7,9 @@
 
 The networks of two folds are different systems, and a raw cosine of one says nothing about a raw cosine of the other.
 So folds are compared one by one and their differences averaged: a fold is a list of trials of its own, whose speakers
-no other list has (`estimates.difference`). Scores of all folds in one list would need a common scale; on simulated
-systems, tests/recipes/test_study_folds.py shows what it does to the intervals where there is none.
+no other list has (`estimates.difference`). Scores of all folds in one list would need a common scale, which AS-norm in
+each fold gives. tests/recipes/test_study_folds.py simulates systems with a known difference: fold by fold intervals
+of 95 % hold it whatever the scales, in one list only after AS-norm (96 of 100, against 97 fold by fold).
 """
 
 from __future__ import annotations

@@ -97,6 +97,19 @@ def test_means_sets_the_prototype_of_each_speed_of_each_speaker(tree, earlier, t
         torch.testing.assert_close(weight[rows[name]], mean, rtol=0, atol=1e-4, msg=name)
 
 
+def test_several_prototypes_of_a_speaker_are_kept_all_or_not_at_all(tree, tmp_path):
+    run(arguments(tree, tmp_path / "earlier", sub_centers=2, number_of_epochs=1))
+    brain, rows = begun(tree, tmp_path / "same", warm_start=tmp_path / "earlier", sub_centers=2)
+    weight, before = prototypes_of(tmp_path / "earlier")
+    assert rows == before and len(weight) == 2 * len(rows)
+    torch.testing.assert_close(brain.head.weight.detach(), weight, rtol=0, atol=0)
+    for name, other in (("three", {"sub_centers": 3}), ("fewer", {"sub_centers": 2, "exclude_speakers": "[spk1]"})):
+        with pytest.raises(ValueError, match="same classes and sub_centers"):
+            begun(tree, tmp_path / name, warm_start=tmp_path / "earlier", **other)
+    brain, rows = begun(tree, tmp_path / "one", warm_start=tmp_path / "earlier")
+    assert len(brain.head.weight) == len(rows)
+
+
 def test_a_class_that_the_earlier_run_lacks_is_refused_by_name(tree, earlier, tmp_path):
     with pytest.raises(ValueError, match=r"no prototype of 6 of the 18 classes \(spk\d#1.1, .*means .*or new"):
         begun(tree, tmp_path, warm_start=earlier, warm_start_head="keep", speeds="[1.0, 0.9, 1.1]")
