@@ -22,7 +22,7 @@ import numpy as np
 from alpha_sv.embedding.features import fill, length_batches
 
 if TYPE_CHECKING:
-    from alpha_sv.embedding.embedder import WaveformEmbedder
+    from alpha_sv.embedding.waveform_embedder import WaveformEmbedder
 
 logger = logging.getLogger(__name__)
 LONGEST = 300  # s; VoxCeleb's longest utterance has 145 s, those of NIST's evaluations 300 s
