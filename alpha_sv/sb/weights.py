@@ -59,7 +59,10 @@ def save_trained(brain, folder: RunFolder, average: int = 0) -> Path:
             raise ValueError(f"{folder.path}: no epoch was scored on development trials; set average instead")
         checkpoints = [best]
         logger.info("development EER %.2f %%, the lowest of all epochs", 100 * best.meta["eer"])
-    run_on_main(_write, args=[folder, checkpoints, brain.embedder, brain.head])
+    paths = [checkpoint.path for checkpoint in checkpoints]
+    if getattr(brain, "saved_from", None) != paths:  # after the last epoch they may be those of that epoch
+        run_on_main(_write, args=[folder, checkpoints, brain.embedder, brain.head])
+        brain.saved_from = paths
     return folder.model
 
 
