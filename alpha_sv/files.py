@@ -7,6 +7,7 @@ system, so after a crash, a full disk or an interrupt the old file is still whol
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -80,6 +81,27 @@ def atomic_write(path: str | os.PathLike, mode: str = "w") -> Iterator[IO]:
         if isinstance(error, OSError) and (temporary is None or error.filename in (None, temporary)):
             error.filename, error.filename2 = os.fspath(path), None  # which file had no space left?
         raise
+
+
+@contextlib.contextmanager
+def libtorch_writes(path: str | os.PathLike | None = None) -> Iterator[None]:
+    """Within, an error that libtorch's writer puts in place of a full disk or an interrupt is that again.
+
+    Where it wrote to disk by itself, nothing stands behind its error: then it is an `OSError` of `path`, if known.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "inline_container" not in str(error):
+            raise
+        behind = error.__context__
+        while behind is not None and not isinstance(behind, (OSError, KeyboardInterrupt)):
+            behind = behind.__context__
+        if behind is None and path is not None:
+            behind = OSError(errno.EIO, "could not be written, most likely for lack of space", os.fspath(path))
+        if behind is None:
+            raise
+        raise behind from error
 
 
 def _umask() -> int:

@@ -37,13 +37,13 @@ class FolderInUse(ValueError):
 
 
 @contextlib.contextmanager
-def folder_lock(folder: str | os.PathLike) -> Iterator[None]:
+def folder_lock(folder: str | os.PathLike, wait: bool = False) -> Iterator[None]:
     """Hold a folder alone while the block runs, so that two runs never write into it together.
 
     What killed processes have left half written in it goes. `<folder>/.lock` says who holds it: process, machine,
     start. The operating system's lock on that file ends with its process, however that ends, so a file left by a killed
     process is taken over, with a word in the log. Where the file system has no locks, a process of this machine that no
-    longer runs is taken to be dead.
+    longer runs is taken to be dead. With `wait`, for what takes seconds, another holder is waited for.
 
     Raises
     ------
@@ -62,12 +62,17 @@ def folder_lock(folder: str | os.PathLike) -> Iterator[None]:
     alpha_sv.locks.FolderInUse: ... is in use by process ... on ... since ...; wait for it, or give another folder
     """
     path = Path(folder) / ".lock"
-    made = not path.parent.exists()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    made = wait or not path.parent.exists()  # who waits cannot tell: the holder may have made it
     while True:
-        file = open(path, "a+", encoding="utf-8")
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            locked = _lock(file)
+            file = open(path, "a+", encoding="utf-8")
+        except FileNotFoundError:
+            if path.parent.exists():
+                raise
+            continue  # its last holder removed the folder just now
+        try:
+            locked = _lock(file, wait)
             file.seek(0)
             holder = _holder(file.read())
             if locked is False or (locked is None and holder and _runs(holder)):

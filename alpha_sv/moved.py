@@ -17,6 +17,7 @@ import warnings
 # old module → the modules that hold its names now
 MOVED = {
     "alpha_sv.data.chunks": ("alpha_sv.data.audio.augment", "alpha_sv.sb.chunks"),
+    "alpha_sv.data.corpus.development": ("alpha_sv.data.corpus.development_trials",),
     "alpha_sv.data.corpus.names": ("alpha_sv.data.corpus.name_form",),
     "alpha_sv.data.convert": ("alpha_sv.data.corpus.convert",),
     "alpha_sv.data.files": ("alpha_sv.files",),
@@ -24,7 +25,7 @@ MOVED = {
     "alpha_sv.data.manifest": ("alpha_sv.data.corpus.manifest",),
     "alpha_sv.data.published": ("alpha_sv.data.corpus.published_split",),
     "alpha_sv.data.speed": ("alpha_sv.data.audio.speed",),
-    "alpha_sv.data.splits": ("alpha_sv.data.corpus.development",),
+    "alpha_sv.data.splits": ("alpha_sv.data.corpus.development_trials",),
     "alpha_sv.data.stamp": ("alpha_sv.files",),
     "alpha_sv.data.synthetic": ("alpha_sv.demo.corpus",),
     "alpha_sv.data.tables": ("alpha_sv.data.trials.tables",),
@@ -45,6 +46,7 @@ MOVED = {
     "alpha_sv.pipeline.scores": ("alpha_sv.pipeline.score",),
     "alpha_sv.pipeline.sources": ("alpha_sv.pipeline.provenance",),
     "alpha_sv.embedding.embedders": ("alpha_sv.embedding.embedder",),
+    "alpha_sv.embedding.front": ("alpha_sv.embedding.frozen_front",),
     "alpha_sv.report.calibration": ("alpha_sv.report.figures.calibration",),
     "alpha_sv.report.canvas": ("alpha_sv.report.figures.canvas",),
     "alpha_sv.report.comparison": ("alpha_sv.report.wording", "alpha_sv.report.tables"),
@@ -58,7 +60,10 @@ MOVED = {
     "alpha_sv.report.sections": ("alpha_sv.report.tables",),
     "alpha_sv.report.summary": ("alpha_sv.report.wording", "alpha_sv.metrics.names"),
     "alpha_sv.scoring.crossfit": ("alpha_sv.scoring.speaker_folds",),
+    "alpha_sv.scoring.sentinels": ("alpha_sv.scoring.outliers",),
     "alpha_sv.scoring.statistics": ("alpha_sv.scoring.cohort_cache",),
+    "alpha_sv.scoring.support": ("alpha_sv.scoring.calibration_warnings",),
+    "alpha_sv.verify.inputs": ("alpha_sv.verify.waveforms",),
 }
 
 

@@ -10,6 +10,7 @@ from alpha_sv.functional.solver import find_active
 from alpha_sv.heads import SparseHead
 from alpha_sv.losses import AAMSoftmax, QMargin, Sparsemax
 from alpha_sv.monitor import SparsityMonitor, sparsity_figures
+from tests.fixtures.replaced import counted
 
 EVERY, LOOKS = SparsityMonitor.EVERY, SparsityMonitor.LOOKS
 
@@ -60,16 +61,15 @@ def test_only_the_last_looks_count(caplog):
     assert len(warnings(caplog)) == 1
 
 
-def test_looks_at_the_first_batch_and_then_at_every_twentieth_of_training(monkeypatch):
-    looks = []
-    monkeypatch.setattr(monitor, "sparsity_figures", lambda found: looks.append(found) or sparsity_figures(found))
+def test_looks_at_the_first_batch_and_then_at_every_twentieth_of_training():
     loss = QMargin()
-    for call in range(1, 2 * EVERY + 2):
-        feed(loss, 0.5, 1)
-        loss.eval()
-        feed(loss, 1.0, 3)
-        loss.train()
-        assert len(looks) == (call - 1) // EVERY + 1
+    with counted(monitor, "sparsity_figures") as looks:
+        for call in range(1, 2 * EVERY + 2):
+            feed(loss, 0.5, 1)
+            loss.eval()
+            feed(loss, 1.0, 3)
+            loss.train()
+            assert len(looks) == (call - 1) // EVERY + 1
     assert loss.monitor.figures["zero_loss"] == 0.5
 
 

@@ -92,6 +92,7 @@ def test_an_unfinished_run_is_continued_with_its_own_recipe_on_the_same_trajecto
             f"--trials={tree / 'trials.txt'}",
             f"--noise_folder={tree / 'noise'}",
             f"--rir_folder={tree / 'rir'}",
+            f"--augment={{noise_folder: {tree / 'noise'}, rir_folder: {tree / 'rir'}}}",  # its references are resolved
         ]
     )
     expected = [json.loads(line) for line in (earlier / "unfinished_then_resumed_log.jsonl").read_text().splitlines()]

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
+from alpha_sv.files import libtorch_writes
+
 TRACEBACK = "ALPHA_SV_TRACEBACK"
 USE, INTERNAL = 2, 70  # exit statuses: wrong use or input; EX_SOFTWARE of sysexits.h
 PARTS = ("embeddings.npy", "index.csv", "meta.json", "embedder.safetensors", "config.json")  # of folders we read
@@ -39,7 +41,7 @@ def guarded(run: Callable[[], int | None]) -> int:
     logging.getLogger("speechbrain.utils.quirks").setLevel(logging.WARNING)  # it would speak first, about itself
     received: list[KeyboardInterrupt] = []
     try:
-        with _signals(received), _unhidden():
+        with _signals(received), libtorch_writes():
             status = run()
             sys.stdout.flush()
     except BrokenPipeError:  # the reader of the pipe has had enough; Python must not complain again at exit
@@ -129,20 +131,6 @@ def _signals(received: list[KeyboardInterrupt]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _unhidden() -> Iterator[None]:
-    """libtorch's writer of checkpoints puts an error of its own in place of the full disk that stopped it."""
-    try:
-        yield
-    except RuntimeError as error:
-        behind = error.__context__
-        while behind is not None and not isinstance(behind, OSError):
-            behind = behind.__context__
-        if behind is None or "inline_container" not in str(error):
-            raise
-        raise behind from error
 
 
 def refuse_overwriting(arguments: argparse.Namespace) -> None:

@@ -22,11 +22,11 @@ import numpy as np
 from alpha_sv.embedding.features import fill, length_batches
 
 if TYPE_CHECKING:
-    from alpha_sv.embedding.embedder import WaveformEmbedder
+    from alpha_sv.embedding.waveform_embedder import WaveformEmbedder
 
 logger = logging.getLogger(__name__)
 LONGEST = 300  # s; VoxCeleb's longest utterance has 145 s, those of NIST's evaluations 300 s
-_BATCH = 30  # s; of such, several may be in memory at once
+BATCH = 30  # s; of such, several may be in memory at once
 
 
 def embed_in_batches(
@@ -50,7 +50,7 @@ def embed_in_batches(
     Long ones come first. Batches of up to half a minute are computed `embedder.at_once` at a time.
     """
     lengths = np.asarray(lengths, dtype=np.int64)
-    most, small = (embedder.length(seconds * embedder.sample_rate) for seconds in (LONGEST, _BATCH))
+    most, small = (embedder.length(seconds * embedder.sample_rate) for seconds in (LONGEST, BATCH))
     long = np.flatnonzero(lengths > most)
     if len(long):
         logger.warning(

@@ -15,8 +15,8 @@ from alpha_sv.data.audio import AudioError, check_signal, read_audio
 from alpha_sv.data.audio.tar_member import file_on_disk
 from alpha_sv.data.corpus.manifest import Utterance
 from alpha_sv.embedding.batches import embed_in_batches
-from alpha_sv.embedding.embedder import WaveformEmbedder
 from alpha_sv.embedding.store import EmbeddingStore, StoreWriter
+from alpha_sv.embedding.waveform_embedder import WaveformEmbedder
 from alpha_sv.files import file_state, folder_lock, input_key
 
 logger = logging.getLogger(__name__)

@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from alpha_sv.embedding.embedder import LARGEST, WaveformEmbedder
+from alpha_sv.embedding.embedder import LARGEST
 from alpha_sv.embedding.features import KINDS, Features
+from alpha_sv.embedding.waveform_embedder import WaveformEmbedder
 from alpha_sv.files import InputError, parse_json, read_text, sha256_file
 
 FORMAT = "alpha_sv.onnx/1"

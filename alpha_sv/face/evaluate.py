@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ from alpha_sv.face.ijb import TemplateProtocol
 from alpha_sv.face.images import align, read_image
 from alpha_sv.face.sources import FolderSource, PairSource
 from alpha_sv.face.templates import with_flip
-from alpha_sv.files import file_state, folder_lock
+from alpha_sv.files import file_state, folder_lock, input_key
 from alpha_sv.scoring import cosine_scores
 
 _READERS = 4
@@ -89,13 +89,13 @@ def embed_protocol(
 
 
 def _embed_protocol(embedder: FaceEmbedder, protocol, store, batch_size: int, progress: bool) -> EmbeddingStore:
-    digest = hashlib.sha256(f"aligned, twice {embedder.fingerprint()}".encode())
-    for path, points in zip(protocol.images, protocol.points.tolist(), strict=True):
-        digest.update(repr((path, file_state(path), points)).encode())
+    places = zip(protocol.images, protocol.points.tolist(), strict=True)
+    rows = ((path, file_state(path), points) for path, points in places)
+    key = input_key(itertools.chain(["aligned, twice", embedder.fingerprint()], rows))
     ids = [f"{number}/{Path(path).name}" for number, path in enumerate(protocol.images)]
     templates = protocol.template_ids[protocol.template].astype(str).tolist()
     dim = 2 * embedder.embedding_dim
-    writer = StoreWriter(store, ids, templates, ["test"] * len(ids), dim, digest.hexdigest())
+    writer = StoreWriter(store, ids, templates, ["test"] * len(ids), dim, key)
     if writer.finished is not None:
         return writer.finished
 

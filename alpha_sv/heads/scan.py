@@ -26,7 +26,7 @@ from alpha_sv.functional.solver import COUNTS, Active, fell_back, find_active, f
 from alpha_sv.heads.cosine import TINY, unit
 from alpha_sv.losses import MarginLoss
 
-_CPU_CELLS, _GPU_CELLS = 1 << 21, 1 << 24  # cosines in a chunk: 8 MB stay in a shared cache, 64 MB fill a GPU
+CPU_CELLS, GPU_CELLS = 1 << 21, 1 << 24  # cosines in a chunk: 8 MB stay in a shared cache, 64 MB fill a GPU
 _PLAIN_CELLS = 1 << 24
 _ROUGH_ERROR = 4 * 2.0**-8
 _BLOCK = 8192
@@ -40,7 +40,7 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 
 def chunk_size(rows: int, weight: Tensor) -> int:
     """Prototypes in a chunk for a batch of `rows`, a multiple of GROUP."""
-    cells, classes = _GPU_CELLS if asynchronous(weight) else _CPU_CELLS, len(weight)
+    cells, classes = GPU_CELLS if asynchronous(weight) else CPU_CELLS, len(weight)
     return min(max(cells // max(rows, 1) // GROUP, 4), -(-classes // GROUP)) * GROUP
 
 

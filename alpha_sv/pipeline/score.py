@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from alpha_sv.data.corpus.manifest import Utterance
+from alpha_sv.data.corpus.manifest import Utterance, few_of_each
 from alpha_sv.data.trials.files import ScoreTable, Trials
 from alpha_sv.embedding.store import EmbeddingStore
 from alpha_sv.pipeline.provenance import source
@@ -22,33 +20,17 @@ Models = Mapping[str, Sequence[str]]
 def cohort_utterances(
     utterances: Sequence[Utterance], speakers: Collection[str], most: int | None = None
 ) -> list[Utterance]:
-    """The training utterances of `speakers`, sorted by ID; at most `most` a speaker if given.
+    """The training utterances of `speakers`, sorted by ID; at most `most` of each, see `few_of_each`.
 
-    Those chosen are the ones whose SHA-256 of the ID is lowest: as good as drawn, the same on every machine and in any
-    order of the manifest, and a larger `most` only adds to them.
-
-    Raises
-    ------
-    ValueError
-        No training utterance is of these speakers.
-
-    Example
-    -------
-    >>> rows = [Utterance(f"s1/{i}.wav", f"/data/s1/{i}.wav", "s1", "", 16000, 16000, 1, "train") for i in range(9)]
-    >>> [u.utt_id for u in cohort_utterances(rows, {"s1"}, 2)]
-    ['s1/6.wav', 's1/8.wav']
+    ValueError if no training utterance is of these speakers.
     """
-    of: dict[str, list[Utterance]] = defaultdict(list)
-    for utterance in utterances:
-        if utterance.split == "train" and utterance.speaker in speakers:
-            of[utterance.speaker].append(utterance)
-    if not of:
+    theirs = [u for u in utterances if u.split == "train" and u.speaker in speakers]
+    if not theirs:
         raise ValueError(
             f"none of the {len(speakers):,} speakers is a training speaker of the manifest, so there is no cohort of "
             "them; give the manifest that the model was trained on"
         )
-    drawn = (sorted(some, key=lambda u: hashlib.sha256(u.utt_id.encode()).digest())[:most] for some in of.values())
-    return sorted((u for some in drawn for u in some), key=lambda u: u.utt_id)
+    return few_of_each(theirs, most)
 
 
 def cohort_matrix(

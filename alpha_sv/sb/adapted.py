@@ -18,7 +18,7 @@ from alpha_sv.data.audio.recordings import Recordings
 from alpha_sv.data.training import TrainingData
 from alpha_sv.embedding.embedder import SpeakerEmbedder
 from alpha_sv.embedding.features import length_batches
-from alpha_sv.embedding.front import Front, FrontCache, chunk_frames, read_frames
+from alpha_sv.embedding.frozen_front import Front, FrontCache, chunk_frames, read_frames
 from alpha_sv.exchange.load import load_embedder
 from alpha_sv.sb.distributed import main_first
 

@@ -68,12 +68,12 @@ def check_hparams(hparams: dict, run_opts: Mapping, begun: bool = False) -> None
     policy = hparams.get("warm_start_head") or "keep"
     if policy not in HEAD_POLICIES:
         raise ValueError(f"warm_start_head must be one of {', '.join(HEAD_POLICIES)}, got {policy!r}")
-    if hparams.get("warm_start") and policy == "means":
-        if hparams.get("reinit_epoch") or hparams.get("reinit_zero_target"):
-            raise ValueError(
-                "warm_start_head: means already sets the prototypes, to their speakers' means; use reinit_epoch: 0 "
-                "and reinit_zero_target: 0 with it, or warm_start_head: keep or new"
-            )
+    reinitialised = hparams.get("reinit_epoch") or hparams.get("reinit_zero_target")
+    if hparams.get("warm_start") and policy == "means" and reinitialised:
+        raise ValueError(
+            "warm_start_head: means already sets the prototypes, to their speakers' means; use reinit_epoch: 0 "
+            "and reinit_zero_target: 0 with it, or warm_start_head: keep or new"
+        )
     if (start := hparams.get("prototypes", "new")) not in ("means", "new"):
         raise ValueError(f"prototypes must be means or new, got {start!r}")
     check_front(hparams)

@@ -9,7 +9,6 @@ before it is used; one process deletes for all; and a file is read as weights, n
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import pickle
@@ -31,7 +30,7 @@ from speechbrain.utils.checkpoints import (
 )
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
 
-from alpha_sv.files import sha256_file
+from alpha_sv.files import libtorch_writes, sha256_file
 
 logger = logging.getLogger(__name__)
 
@@ -44,13 +43,8 @@ class SafeCheckpointer(Checkpointer):
     """Drop-in for `speechbrain.utils.checkpoints.Checkpointer`; same arguments, same folders."""
 
     def save_checkpoint(self, *args, **kwargs):
-        try:
+        with libtorch_writes(self.checkpoints_dir):
             checkpoint = super().save_checkpoint(*args, **kwargs)
-        except RuntimeError as error:  # libtorch's writer does not say why
-            if "inline_container" not in str(error) or isinstance(error.__context__, KeyboardInterrupt):
-                raise
-            why = "a checkpoint could not be written, most likely for lack of space"
-            raise OSError(errno.EIO, why, os.fspath(self.checkpoints_dir)) from error
         if if_main_process():
             pending = checkpoint.path / _PENDING
             meta = yaml.safe_load(pending.read_text(encoding="utf-8"))

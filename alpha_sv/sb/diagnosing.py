@@ -14,7 +14,7 @@ from torch import Tensor
 
 from alpha_sv.data.corpus.manifest import read_manifest
 from alpha_sv.diagnosis import Diagnosis, diagnose
-from alpha_sv.embedding.embedder import WaveformEmbedder
+from alpha_sv.embedding.waveform_embedder import WaveformEmbedder
 from alpha_sv.files import atomic_write
 from alpha_sv.heads import class_means
 from alpha_sv.heads.cosine import unit

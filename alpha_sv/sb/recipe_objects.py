@@ -16,7 +16,7 @@ import torch
 import yaml
 from ruamel.yaml import events
 
-from alpha_sv.sb.recipe_references import MAX_DEPTH
+from alpha_sv.sb.recipe_references import MAX_DEPTH, tag_of
 
 TRUST = "if you wrote this file or trust its author, add --trust_yaml=True"
 TUPLE = re.compile(r"\(.*\)\n?")
@@ -65,6 +65,24 @@ def plain_tuple(text: str) -> tuple:
         return tuple(yaml.safe_load(inner))
     except Exception as error:
         raise ValueError(f"{text[:60]!r} is not a tuple of plain data: {one_line(error)}") from error
+
+
+def check_tuples(node, seen: set[int] | None = None) -> None:
+    """HyperPyYAML reads every plain scalar "(…)", and all that is tagged !tuple, with a loader that obeys the tags
+    inside; so that the text is safe in its hands too, they must be plain data.
+    """
+    seen = set() if seen is None else seen
+    if isinstance(node, (dict, list)) and tag_of(node) != "!tuple":
+        if id(node) not in seen:
+            seen.add(id(node))
+            if isinstance(node, dict) and (wrong := [key for key in node if TUPLE.fullmatch(str(key))]):
+                raise ValueError(f"{wrong[0][:60]!r} is a tuple, not the name of a key")
+            for child in node.values() if isinstance(node, dict) else node:
+                check_tuples(child, seen)
+        return
+    tag, text = tag_of(node), getattr(node, "value", node)
+    if tag == "!tuple" or (not tag and isinstance(text, str) and TUPLE.fullmatch(text)):
+        plain_tuple(text)
 
 
 def one_line(error: Exception) -> str:

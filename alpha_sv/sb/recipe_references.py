@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import copy
 import datetime
+import operator
 import re
 import warnings
 
@@ -22,12 +23,12 @@ _MAX_ARITHMETIC = 200  # characters; what is longer is text
 _REFERENCE = re.compile(r"<[^<>]*>")
 _PLAIN = (str, int, float, bool, type(None), datetime.date)
 _OPERATORS = {
-    ast.Add: lambda a, b: a + b,
-    ast.Sub: lambda a, b: a - b,
-    ast.Mult: lambda a, b: a * b,
-    ast.Div: lambda a, b: a / b,
-    ast.FloorDiv: lambda a, b: a // b,
-    ast.Mod: lambda a, b: a % b,
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
 }
 
 

@@ -21,8 +21,8 @@ from ruamel.yaml import events
 
 from alpha_sv.moved import new_name
 from alpha_sv.sb.recipe_files import MAX_BYTES, read_text, read_tree, replace
-from alpha_sv.sb.recipe_objects import TRUST, TUPLE, YAML_TAG, build, one_line, plain_tuple, read_events, valid_yaml
-from alpha_sv.sb.recipe_references import MAX_DEPTH, MAX_NODES, MAX_SCALAR, resolve, tag_of
+from alpha_sv.sb.recipe_objects import TRUST, YAML_TAG, build, check_tuples, one_line, read_events, valid_yaml
+from alpha_sv.sb.recipe_references import MAX_DEPTH, MAX_NODES, MAX_SCALAR, resolve
 
 CONSTRUCTIBLE = {
     "alpha_sv": {
@@ -248,7 +248,7 @@ def compose_recipe(path: str | os.PathLike, overrides: str = "", trust_yaml: boo
             return hyperpyyaml.resolve_references(composed.getvalue()).read()
     try:
         resolve(tree)
-        _check_tuples(tree, set())
+        check_tuples(tree)
     except Exception as error:
         raise ValueError(f"{path}: {one_line(error)}") from error
     with valid_yaml(f"{path}, its references resolved,"):
@@ -270,20 +270,3 @@ class _BoundedText(io.StringIO):
         if self.tell() + len(text) > MAX_BYTES:
             raise ValueError(f"larger than {MAX_BYTES // 1024} kB: no recipe is")
         return super().write(text)
-
-
-def _check_tuples(node, seen: set[int]) -> None:
-    """HyperPyYAML reads every plain scalar "(…)", and all that is tagged !tuple, with a loader that obeys the tags
-    inside; so that the text is safe in its hands too, they must be plain data.
-    """
-    if isinstance(node, (dict, list)) and tag_of(node) != "!tuple":
-        if id(node) not in seen:
-            seen.add(id(node))
-            if isinstance(node, dict) and (wrong := [key for key in node if TUPLE.fullmatch(str(key))]):
-                raise ValueError(f"{wrong[0][:60]!r} is a tuple, not the name of a key")
-            for child in node.values() if isinstance(node, dict) else node:
-                _check_tuples(child, seen)
-        return
-    tag, text = tag_of(node), getattr(node, "value", node)
-    if tag == "!tuple" or (not tag and isinstance(text, str) and TUPLE.fullmatch(text)):
-        plain_tuple(text)

@@ -59,12 +59,15 @@ def save_trained(brain, folder: RunFolder, average: int = 0) -> Path:
             raise ValueError(f"{folder.path}: no epoch was scored on development trials; set average instead")
         checkpoints = [best]
         logger.info("development EER %.2f %%, the lowest of all epochs", 100 * best.meta["eer"])
-    run_on_main(_write, args=[folder, checkpoints, brain.embedder, brain.head])
+    paths = [checkpoint.path for checkpoint in checkpoints]
+    if getattr(brain, "saved_from", None) != paths:  # after the last epoch they may be those of that epoch
+        run_on_main(_write, args=[folder, checkpoints, brain.embedder])
+        brain.saved_from = paths
     return folder.model
 
 
-def _write(folder: RunFolder, checkpoints: list, embedder: SpeakerEmbedder, head) -> None:
-    """The mean of the checkpoints' weights, in the form of `embedder` and `head`."""
+def _write(folder: RunFolder, checkpoints: list, embedder: SpeakerEmbedder) -> None:
+    """The mean of the checkpoints' weights, in the form of `embedder`."""
     load = functools.partial(torch.load, weights_only=True, map_location="cpu")
     embedder = copy.deepcopy(embedder).cpu()
     embedder.load_state_dict(average_checkpoints(checkpoints, "embedder", parameter_loader=load))

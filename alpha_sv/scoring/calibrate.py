@@ -10,14 +10,14 @@ number of trials, so the result is an LLR and does not carry the prior of the li
 divided by its value at l = 0 (the entropy of p; 1 = no better than not listening). Three things keep a list from
 promising what it does not know:
 
-* Trials far outside of all others are set aside (`alpha_sv.scoring.sentinels`).
+* Trials far outside of all others are set aside (`alpha_sv.scoring.outliers`).
 * Each mean is over the n trials of the class and 3 pseudo-trials, spread as a normal distribution with the mean and
   the covariance of the class, whose tails reach further than a short list. Where the classes overlap they move the
   slope by a few parts in a thousand; where they do not, the slope would otherwise be infinite.
 * LLRs end where the errors counted in the list stop supporting them (`alpha_sv.scoring.llr_bounds`).
 
 With the speakers given, n in the second and third point is the geometric mean of the numbers of trials and speakers:
-ten trials of one speaker are less than ten speakers (`alpha_sv.scoring.support`).
+ten trials of one speaker are less than ten speakers (`alpha_sv.scoring.calibration_warnings`).
 
 References
 ----------
@@ -37,12 +37,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from alpha_sv.scoring.calibration_warnings import count_trials, warnings_of
 from alpha_sv.scoring.calibrator import Calibrator, OperatingPoint, Quality
 from alpha_sv.scoring.checks import as_labels, finite_column
 from alpha_sv.scoring.llr_bounds import llr_bounds
 from alpha_sv.scoring.logistic import minimise
-from alpha_sv.scoring.sentinels import odd_qualities, odd_scores
-from alpha_sv.scoring.support import count_trials, warnings_of
+from alpha_sv.scoring.outliers import odd_qualities, odd_scores
 
 BAYES_PRIORS = (0.01, 0.05)
 Qualities = Mapping[str, np.ndarray]

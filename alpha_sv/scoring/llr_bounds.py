@@ -8,7 +8,7 @@ because what has not been seen in n trials may still be seen in the next one, th
 
 The bounds are the ends of the range around 0 where this holds. Without an error at t, e^t <= (n + 1) (1 - p_miss): n
 nontarget trials support LLRs up to about ln(n + 1), n target trials down to about -ln(n + 1). Trials that share their
-speakers do not count in full: `targets` and `nontargets` say how many do (`alpha_sv.scoring.support`).
+speakers do not count in full: `targets` and `nontargets` say how many do (`alpha_sv.scoring.calibration_warnings`).
 
 References
 ----------

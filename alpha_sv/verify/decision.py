@@ -22,8 +22,8 @@ import numpy as np
 
 from alpha_sv.scoring.calibrator import Calibrator, OperatingPoint
 from alpha_sv.verify.evidence import Sounds, cosines, held, nats, require_pairs, takes_pairs
-from alpha_sv.verify.inputs import recordings
 from alpha_sv.verify.quality import Finding, Quality, findings, measure
+from alpha_sv.verify.waveforms import recordings
 
 if TYPE_CHECKING:
     from alpha_sv.verify.model import SpeakerModel

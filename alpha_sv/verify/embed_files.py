@@ -14,8 +14,8 @@ from alpha_sv.data.audio import AUDIO_EXTENSIONS
 from alpha_sv.embedding.batches import embed_in_batches
 from alpha_sv.embedding.store import EmbeddingStore, StoreWriter
 from alpha_sv.files import file_state, folder_lock, input_key, read_text
-from alpha_sv.verify.inputs import recordings
 from alpha_sv.verify.model import SpeakerModel
+from alpha_sv.verify.waveforms import recordings
 
 logger = logging.getLogger(__name__)
 _EXTENSIONS = {*AUDIO_EXTENSIONS, ".mp3", ".aiff", ".aif", ".sph"}  # what libsndfile reads besides

@@ -18,8 +18,8 @@ from alpha_sv.verify.gallery_check import GalleryCheck, check_voices, own_thresh
 from alpha_sv.verify.gallery_file import GalleryError, GalleryFile, get, put
 from alpha_sv.verify.gallery_rows import COLUMNS, checked_name, columns, digest, export, put_model, reembed
 from alpha_sv.verify.gallery_voices import Voices, stored_voices
-from alpha_sv.verify.inputs import recordings
 from alpha_sv.verify.open_set import Identification, Threshold, decide, gallery_threshold
+from alpha_sv.verify.waveforms import recordings
 
 if TYPE_CHECKING:
     from alpha_sv.verify.model import SpeakerModel

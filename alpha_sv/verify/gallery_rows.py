@@ -18,7 +18,7 @@ import numpy as np
 from alpha_sv.files import sha256_file
 from alpha_sv.verify.decision import Sample
 from alpha_sv.verify.gallery_file import GalleryError, GalleryFile, get, put
-from alpha_sv.verify.inputs import Recording
+from alpha_sv.verify.waveforms import Recording
 
 if TYPE_CHECKING:
     from alpha_sv.verify.model import SpeakerModel

@@ -11,11 +11,11 @@ import numpy as np
 
 from alpha_sv.device import device_for
 from alpha_sv.embedding.batches import embed_in_batches
-from alpha_sv.embedding.embedder import WaveformEmbedder
+from alpha_sv.embedding.waveform_embedder import WaveformEmbedder
 from alpha_sv.exchange.load import Loaded, load_embedder
 from alpha_sv.scoring.calibrator import Calibrator
 from alpha_sv.verify.decision import Decision, verify
-from alpha_sv.verify.inputs import Recording, recordings
+from alpha_sv.verify.waveforms import Recording, recordings
 
 logger = logging.getLogger(__name__)
 

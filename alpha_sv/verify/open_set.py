@@ -31,7 +31,6 @@ from alpha_sv.verify.open_set_rates import (  # noqa: F401  they were here
 
 MIN_MARGIN = math.log(19)  # nats: 95 % for the best of two
 POINT = "fpr 1e-2"  # by default: a stranger is taken for somebody in at most about 1 % of the searches
-VERDICTS = ("known", "unknown", "too close")
 
 
 @dataclass(frozen=True)

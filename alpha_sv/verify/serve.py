@@ -32,10 +32,10 @@ from starlette.routing import Route
 from alpha_sv.scoring.calibrator import Calibrator
 from alpha_sv.verify.decision import verify
 from alpha_sv.verify.gallery import Gallery
-from alpha_sv.verify.inputs import Recording
 from alpha_sv.verify.model import SpeakerModel
 from alpha_sv.verify.serve_guard import LOOPBACK, Guard, Refused
 from alpha_sv.verify.upload import Limits, decode
+from alpha_sv.verify.waveforms import Recording
 
 logger = logging.getLogger(__name__)
 _AT_ONCE = 2  # networks at work; the others wait

@@ -10,7 +10,7 @@ import numpy as np
 import soundfile
 
 from alpha_sv.data.audio import AudioError
-from alpha_sv.verify.inputs import Recording, recordings
+from alpha_sv.verify.waveforms import Recording, recordings
 
 _CHANNELS, _RATES = 8, (4000, 192_000)
 _BLOCK = 1 << 16

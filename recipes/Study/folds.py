@@ -15,15 +15,14 @@ of 95 % hold it whatever the scales, in one list only after AS-norm (96 of 100, 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from alpha_sv.data.corpus.manifest import Utterance, read_manifest, write_manifest
+from alpha_sv.data.corpus.manifest import Utterance, few_of_each, read_manifest, write_manifest
 from alpha_sv.data.corpus.prepare import prepare_tree
 from alpha_sv.data.trials.files import write_trials
 from alpha_sv.data.trials.tables import Trials
@@ -76,15 +75,6 @@ def _make(folder: Path, settings: Mapping, corpora: Sequence[str], data: Path) -
             for name, rows in zip(names, [sum(lists, [])] if split == "valid" else lists, strict=True):
                 enroll, test, labels = zip(*rows, strict=True)
                 write_trials(place / name, Trials(np.array(enroll), np.array(test), np.array(labels)))
-
-
-def few_of_each(utterances: Iterable[Utterance], most: int) -> list[Utterance]:
-    """At most so many utterances a speaker: those with the lowest hash of their ID, as good as drawn."""
-    of = defaultdict(list)
-    for u in utterances:
-        of[u.speaker].append(u)
-    drawn = (sorted(some, key=lambda u: hashlib.sha256(u.utt_id.encode()).digest())[:most] for some in of.values())
-    return sorted((u for some in drawn for u in some), key=lambda u: u.utt_id)
 
 
 def deal(utterances: Sequence[Utterance], corpus_of: Mapping[str, str], count: int, rng) -> dict[str, int]:

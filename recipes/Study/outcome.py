@@ -15,7 +15,7 @@ from alpha_sv.data.corpus.manifest import read_manifest
 from alpha_sv.data.trials.files import read_trials, write_scores
 from alpha_sv.embedding.embedder import SpeakerEmbedder
 from alpha_sv.embedding.extract import extract
-from alpha_sv.embedding.front import Front, FrontCache
+from alpha_sv.embedding.frozen_front import Front, FrontCache
 from alpha_sv.embedding.store import EmbeddingStore, StoreWriter
 from alpha_sv.exchange.load import load_embedder
 from alpha_sv.files import atomic_write, input_key

@@ -10,6 +10,7 @@ from alpha_sv.embedding import batches
 from alpha_sv.embedding.batches import embed_in_batches
 from alpha_sv.verify.model import load_model
 from tests.fixtures.models import small_embedder
+from tests.fixtures.replaced import set_sizes
 from tests.fixtures.speech_tree import voice
 
 
@@ -21,8 +22,7 @@ def embedder():
 @pytest.fixture
 def short(monkeypatch):
     """Two seconds are "very long", a batch has one."""
-    monkeypatch.setattr(batches, "LONGEST", 2)
-    monkeypatch.setattr(batches, "_BATCH", 1)
+    set_sizes(monkeypatch, batches, LONGEST=2, BATCH=1)
 
 
 def test_a_long_utterance_is_the_mean_of_its_equal_parts_weighted_by_length(embedder, short, caplog):

@@ -95,19 +95,20 @@ def test_interrupted_extraction_continues_and_ends_the_same(utterances, tmp_path
     np.testing.assert_array_equal(resumed.matrix, whole.matrix)
 
 
-def test_store_is_reused_only_for_the_same_model_and_utterances(utterances, tmp_path, monkeypatch):
-    embedder, writes, original = small_embedder(), [], StoreWriter.write
-    monkeypatch.setattr(StoreWriter, "write", lambda s, rows, e: (writes.append(len(rows)), original(s, rows, e)))
-    extract(embedder, utterances, tmp_path / "s", progress=False)
-    first = sum(writes)
-    extract(embedder, utterances, tmp_path / "s", progress=False)
-    assert sum(writes) == first
+def test_store_is_reused_only_for_the_same_model_and_utterances(utterances, tmp_path):
+    embedder = small_embedder()
+
+    def embedded(some=utterances):
+        with counted(StoreWriter, "write") as calls:
+            store = extract(embedder, some, tmp_path / "s", progress=False)
+        assert len(store.ids) == len(some)
+        return sum(len(rows) for _, rows, _ in calls)
+
+    assert embedded() == len(utterances) and embedded() == 0
     with torch.no_grad():
         next(embedder.backbone.parameters()).add_(0.1)
-    extract(embedder, utterances, tmp_path / "s", progress=False)
-    assert sum(writes) == 2 * first
-    store = extract(embedder, utterances[:5], tmp_path / "s", progress=False)
-    assert len(store.ids) == 5 and sum(writes) == 2 * first + 5
+    assert embedded() == len(utterances)
+    assert embedded(utterances[:5]) == 5
 
 
 def test_missing_file_is_named_and_nothing_is_lost(utterances, tmp_path):

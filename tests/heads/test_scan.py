@@ -11,6 +11,7 @@ from alpha_sv.heads.scan import scan_prototypes
 from alpha_sv.losses import A3M, QMargin, Sparsemax
 from tests.batteries.solvers import twin_heads, value_and_gradients
 from tests.fixtures.devices import needs_the_cpu
+from tests.fixtures.replaced import set_sizes
 
 
 def problem(rows=24, classes=3000, dim=48, seed=0, noise=1.0):
@@ -25,7 +26,7 @@ def problem(rows=24, classes=3000, dim=48, seed=0, noise=1.0):
 
 def found_with(monkeypatch, rough, loss, embeddings, weight, targets, value):
     monkeypatch.setattr(scan_module, "has_fast_bfloat16", lambda device: rough)
-    monkeypatch.setattr(scan_module, "_CPU_CELLS", 24 * 300)  # many chunks
+    set_sizes(monkeypatch, scan_module, CPU_CELLS=24 * 300)
     found = scan_prototypes(
         embeddings, weight, targets, target_cosine(value, margin=loss.margin, place=loss.place), loss
     )
@@ -78,7 +79,7 @@ def test_rounding_at_its_worst_leaves_no_active_class_out(monkeypatch, device):
     """The unit roundoff of bfloat16 is 2⁻⁸; 3 roundings of 2⁻⁹ once was the allowance."""
     needs_the_cpu(device, "the look in bfloat16 is taken on the CPU only")
     monkeypatch.setattr(scan_module, "has_fast_bfloat16", lambda device: True)
-    monkeypatch.setattr(scan_module, "_CPU_CELLS", 1)
+    set_sizes(monkeypatch, scan_module, CPU_CELLS=1)
     e, error, w = worst_in_bfloat16()
     assert 2.8 * 2**-8 < error <= 3 * 2**-8
     dense, sparse = twin_heads(64, 512, Sparsemax(64.0), torch.float32)

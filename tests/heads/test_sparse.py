@@ -10,6 +10,7 @@ from alpha_sv.heads import CosineHead, SparseHead, scan
 from alpha_sv.losses import A3M, AAMSoftmax, Entmax, MarginLoss, QMargin, Sparsemax
 from tests.batteries.solvers import counting, speech, twin_heads, value_and_gradients
 from tests.fixtures.devices import LABELS, needs_a_real_gpu, needs_the_cpu
+from tests.fixtures.replaced import set_sizes
 
 LOSSES = {
     **{f"QMargin {alpha}": (lambda alpha=alpha: QMargin(alpha, "auto", 0.2)) for alpha in (1.05, 1.25, 1.5, 2.0, 2.5)},
@@ -26,7 +27,7 @@ CHUNK = 4 * 64  # prototypes at least
 
 @pytest.fixture
 def small_chunks(monkeypatch):
-    monkeypatch.setattr(scan, "_CPU_CELLS", 1)
+    set_sizes(monkeypatch, scan, CPU_CELLS=1)
 
 
 @pytest.fixture(params=[False, True], ids=["", "bfloat16 first"])
@@ -171,7 +172,7 @@ class LargestTensor(TorchDispatchMode):
 
 def test_never_holds_more_than_a_chunk_of_cosines(monkeypatch, device):
     needs_the_cpu(device, "a chunk is larger on a GPU; benchmarks/device.py measures the memory there")
-    monkeypatch.setattr(scan, "_CPU_CELLS", 64 * 512)
+    set_sizes(monkeypatch, scan, CPU_CELLS=64 * 512)
     rows, classes = 64, 8192
     embeddings, labels = torch.randn(rows, 4, requires_grad=True), torch.randint(classes, (rows,))
     for head, few in ((SparseHead(4, classes, QMargin(2.0, 50.0)), True), (CosineHead(4, classes), False)):

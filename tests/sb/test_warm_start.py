@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,9 +13,13 @@ from torch.nn.functional import normalize
 
 from alpha_sv.data.audio.speed import change_speed, source_length
 from alpha_sv.embedding import SpeakerEmbedder
+from alpha_sv.heads import CosineHead
+from alpha_sv.losses import QMargin
+from alpha_sv.sb.checkpointer import SafeCheckpointer
 from alpha_sv.sb.experiment import build_brain, prepare, read_arguments, run
 from alpha_sv.sb.reinit import Reinitialiser
-from alpha_sv.sb.weights import prototypes_of
+from alpha_sv.sb.run_folder import RunFolder
+from alpha_sv.sb.weights import prototypes_of, save_trained
 from tests.fixtures.replaced import counted
 from tests.fixtures.speech_tree import make_tree
 from tests.fixtures.training_runs import OFTEN, RECIPE, arguments, log_of, run_killed
@@ -220,3 +225,15 @@ def test_reinitialisation_needs_no_development_trials(tree, tmp_path):
     with counted(Reinitialiser, "_embeddings") as calls:
         run(arguments(tree, tmp_path, num_valid_speakers=0, average=1, reinit_epoch=2, speeds="[1.0, 1.1]"))
     assert len(calls) == 1 and len(prototypes_of(tmp_path)[0]) == 16
+
+
+def test_the_best_model_is_written_once(tmp_path):
+    embedder, head = SpeakerEmbedder("mean_fbank", 8, n_mels=8), CosineHead(8, 3, QMargin())
+    checkpointer = SafeCheckpointer(tmp_path / "save", {"embedder": embedder, "head": head})
+    brain, folder = SimpleNamespace(checkpointer=checkpointer, embedder=embedder, head=head), RunFolder(tmp_path)
+    written = []
+    for eer in (0.2, 0.1, 0.3):  # the last is not better
+        checkpointer.save_checkpoint(meta={"eer": eer})
+        save_trained(brain, folder)
+        written.append(folder.prototypes.stat().st_ino)
+    assert written[0] != written[1] == written[2]

@@ -16,7 +16,7 @@ LOWEST, HIGHEST = 4000, 1_000_000  # Hz: what a rate of speech can be; of less, 
 # of two whole numbers up to this is at most 0.05 % away, less than a hundredth of a semitone
 _MOST_STEPS = 1000
 _WIDTH = 64  # zero crossings on either side
-_SLAB = 1 << 20  # samples of input at a time
+SLAB = 1 << 20  # samples of input at a time
 _OPTIONS = {
     "lowpass_filter_width": _WIDTH,
     "rolloff": 0.9475937167399596,
@@ -65,7 +65,7 @@ def resample(signal: np.ndarray, rate: int, wanted: int) -> np.ndarray:
     old, new = step.numerator, step.denominator
     # the filter reaches _WIDTH zero crossings, each of so many samples of the slower of the two rates
     reach = old * -(-int(2 * _WIDTH * max(1, old / new)) // old)
-    slab = max(1, _SLAB // old) * old
+    slab = max(1, SLAB // old) * old
     pieces = []
     for first in range(0, len(signal), slab):
         before = min(first, reach)

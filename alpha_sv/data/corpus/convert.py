@@ -15,11 +15,10 @@ import contextlib
 import functools
 import os
 import shutil
-import struct
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
+from alpha_sv.data.audio.containers import m4a_seconds
 from alpha_sv.data.audio.read import AudioError, read_header
 from alpha_sv.data.corpus.threads import SLAB, on_threads
 from alpha_sv.data.corpus.tree import AudioFile, find_files
@@ -140,50 +139,6 @@ def convert_file(source: str | os.PathLike, output: str | os.PathLike, audio_for
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
-
-
-def m4a_seconds(path: str | os.PathLike) -> float:
-    """The length an MPEG-4 file promises, from its boxes (ISO/IEC 14496-12); 0 for a fragmented one, which gives none.
-
-    Raises
-    ------
-    ValueError
-        The file is no MPEG-4, or ends before its boxes do: ffmpeg converts the rest of such a file without an error.
-    """
-    with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        boxes = {kind: (begin, end) for kind, begin, end in _boxes(file, 0, size)}
-        if b"ftyp" not in boxes:
-            raise ValueError(f"{path}: no MPEG-4 audio in these {size} bytes; download it again")
-        longest = max(end for _, end in boxes.values())
-        if longest > size or b"moov" not in boxes:
-            missing = f"{longest - size} bytes" if longest > size else "the index ('moov')"
-            raise ValueError(f"{path}: truncated: {missing} missing at the end; copy or download it again")
-        for kind, begin, _ in _boxes(file, *boxes[b"moov"]):
-            if kind == b"mvhd":  # version and flags, two times, timescale (1/s), duration; 64-bit in version 1
-                file.seek(begin)
-                long = file.read(1) == b"\1"
-                file.seek(begin + (20 if long else 12))
-                scale, duration = struct.unpack(">IQ" if long else ">II", file.read(12 if long else 8))
-                unknown = duration in (2**32 - 1, 2**64 - 1) or not scale
-                return 0.0 if unknown else duration / scale
-    raise ValueError(f"{path}: no 'mvhd' box: damaged; download it again")
-
-
-def _boxes(file, position: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
-    """(kind, begin of the content, end) of the boxes in [position, stop); the last may end beyond `stop`."""
-    while position + 8 <= stop:
-        file.seek(position)
-        length, kind = struct.unpack(">I4s", file.read(8))
-        header = 8
-        if length == 1:  # a 64-bit length follows
-            length, header = struct.unpack(">Q", file.read(8).rjust(8, b"\0"))[0], 16
-        elif length == 0:  # up to the end of the file
-            length = stop - position
-        if length < header:
-            return
-        yield kind, position + header, position + length
-        position += length
 
 
 def _attempt(file: AudioFile, target: Path, audio_format: str) -> str:

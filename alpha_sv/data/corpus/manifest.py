@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
 import os
 import sys
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from operator import attrgetter
 
 from alpha_sv.data.corpus.name_form import one_form
-from alpha_sv.files import atomic_write
+from alpha_sv.files import atomic_write, input_key
 
 SPLITS = ("train", "valid", "test")
 _LONGEST = 16384  # characters of the names in a line; the path of a file has at most 4,096 bytes
@@ -168,10 +168,25 @@ def manifest_hash(utterances: Iterable[Utterance]) -> str:
     >>> manifest_hash([a]) == manifest_hash([b])
     True
     """
-    digest = hashlib.sha256()
-    for u in sorted(utterances, key=attrgetter("utt_id")):  # IDs are unique; no copy of a million rows
-        digest.update(json.dumps((u.utt_id, u.speaker, u.num_samples, u.split)).encode() + b"\n")
-    return digest.hexdigest()
+    rows = sorted(utterances, key=attrgetter("utt_id"))  # IDs are unique; no copy of a million rows
+    return input_key((u.utt_id, u.speaker, u.num_samples, u.split) for u in rows)
+
+
+def few_of_each(utterances: Iterable[Utterance], most: int | None) -> list[Utterance]:
+    """At most `most` utterances of each speaker, sorted by ID.
+
+    Those whose SHA-256 of the ID is lowest: as good as drawn, the same on every machine and in any order of the
+    manifest, and a larger `most` only adds to them.
+
+    >>> rows = [Utterance(f"s1/{i}.wav", f"/data/s1/{i}.wav", "s1", "", 16000, 16000, 1, "train") for i in range(9)]
+    >>> [u.utt_id for u in few_of_each(rows, 2)]
+    ['s1/6.wav', 's1/8.wav']
+    """
+    of: dict[str, list[Utterance]] = defaultdict(list)
+    for u in utterances:
+        of[u.speaker].append(u)
+    drawn = (sorted(some, key=lambda u: hashlib.sha256(u.utt_id.encode()).digest())[:most] for some in of.values())
+    return sorted((u for some in drawn for u in some), key=attrgetter("utt_id"))
 
 
 def _first_not_utf8(path: str | os.PathLike) -> int:

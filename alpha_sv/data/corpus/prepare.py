@@ -21,7 +21,7 @@ import io
 import itertools
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import soundfile
@@ -29,13 +29,21 @@ import soundfile
 from alpha_sv.data.corpus.assign_splits import assign_roles
 from alpha_sv.data.corpus.audit import findings, summary, write_audit
 from alpha_sv.data.corpus.audit_journal import examine_files
-from alpha_sv.data.corpus.development import draw_speakers, validation_trials
+from alpha_sv.data.corpus.development_trials import draw_speakers, validation_trials
 from alpha_sv.data.corpus.manifest import SPLITS, Utterance, manifest_hash, read_manifest, write_manifest
 from alpha_sv.data.corpus.name_form import trials_in_one_form
 from alpha_sv.data.corpus.published_split import check_lengths, read_split, take_over, write_split
 from alpha_sv.data.corpus.resampled import as_resampled, write_resampled
 from alpha_sv.data.corpus.tree import find_files
-from alpha_sv.data.corpus.usable import check_enough, listing, num_speakers, usable_rows, warn_of_duplicates
+from alpha_sv.data.corpus.usable import (
+    check_enough,
+    count,
+    listing,
+    num_speakers,
+    samples_hash,
+    usable_rows,
+    warn_of_duplicates,
+)
 from alpha_sv.data.trials.files import read_trials, write_trials
 from alpha_sv.files import Paths, as_list, atomic_write, input_key, is_fresh, sha256_file, write_stamp
 
@@ -210,7 +218,7 @@ def prepare_tree(
         with atomic_write(output / "valid_trials.txt") as file:
             file.write(development.getvalue())
     write_manifest(manifest, utterances)
-    counts = {split: _count(utterances, split) for split in SPLITS}
+    counts = {split: count(utterances, split) for split in SPLITS}
     facts = {
         "format": FORMAT,
         "arguments": arguments,
@@ -224,22 +232,10 @@ def prepare_tree(
     }
     outputs = [name for name in _OUTPUTS if (output / name).exists()]
     write_stamp(stamp, key, outputs, **facts, reading=speed)
-    for split, count in counts.items():
-        logger.info("%s: %d speakers, %d utterances, %.2f hours", split, *count.values())
+    for split, numbers in counts.items():
+        logger.info("%s: %d speakers, %d utterances, %.2f hours", split, *numbers.values())
     logger.info("files left out: %s", listing(left_out))
     return manifest
-
-
-def samples_hash(digest_of: Mapping[str, str | None], names: Iterable[str]) -> str:
-    """What tells that a file was replaced by another of the same length: the decoder and a hash of all its samples.
-
-    "" where the audit read headers only.
-
-    >>> samples_hash({"a": "d41d8c", "b": None}, ["a"])[-64:-56], samples_hash({"a": "d41d8c", "b": None}, ["a", "b"])
-    ('3fb8e948', '')
-    """
-    rows = [(name, digest_of[name]) for name in sorted(names)]
-    return f"{soundfile.__libsndfile_version__} {input_key(rows)}" if all(digest for _, digest in rows) else ""
 
 
 def _digest_or_name(item: str) -> str:
@@ -272,13 +268,3 @@ def _check_arguments(num_valid_speakers, sample_rate, min_duration, audit, seed,
     ):
         if not good:
             raise ValueError(f"prepare_tree: {problem}")
-
-
-def _count(utterances: Iterable[Utterance], split: str) -> dict[str, float]:
-    members = [u for u in utterances if u.split == split]
-    hours = sum(u.duration for u in members) / 3600
-    return {
-        "speakers": len({u.speaker for u in members}),
-        "utterances": len(members),
-        "hours": round(hours, 4),
-    }

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+
+import soundfile
 
 from alpha_sv.data.corpus.audit import Examined, Finding, summary
-from alpha_sv.data.corpus.development import eligible_speakers
+from alpha_sv.data.corpus.development_trials import eligible_speakers
 from alpha_sv.data.corpus.manifest import Utterance
 from alpha_sv.data.corpus.tree import AudioFile
 from alpha_sv.data.trials.files import Trials
+from alpha_sv.files import input_key
 
 logger = logging.getLogger(__name__)
 
@@ -82,3 +85,26 @@ def listing(left_out: Mapping[str, Sequence[AudioFile]]) -> str:
 def num_speakers(files: Sequence[AudioFile]) -> int:
     """How many speakers the files have."""
     return len({file.speaker for file in files})
+
+
+def samples_hash(digest_of: Mapping[str, str | None], names: Iterable[str]) -> str:
+    """What tells that a file was replaced by another of the same length: the decoder and a hash of all its samples.
+
+    "" where the audit read headers only.
+
+    >>> samples_hash({"a": "d41d8c", "b": None}, ["a"])[-64:-56], samples_hash({"a": "d41d8c", "b": None}, ["a", "b"])
+    ('3fb8e948', '')
+    """
+    rows = [(name, digest_of[name]) for name in sorted(names)]
+    return f"{soundfile.__libsndfile_version__} {input_key(rows)}" if all(digest for _, digest in rows) else ""
+
+
+def count(utterances: Iterable[Utterance], split: str) -> dict[str, float]:
+    """Speakers, utterances and hours of a split."""
+    members = [u for u in utterances if u.split == split]
+    hours = sum(u.duration for u in members) / 3600
+    return {
+        "speakers": len({u.speaker for u in members}),
+        "utterances": len(members),
+        "hours": round(hours, 4),
+    }

@@ -5,6 +5,7 @@ import pytest
 
 from alpha_sv.data.audio import resample as module
 from alpha_sv.data.audio.resample import resample, resampled_length
+from tests.fixtures.replaced import set_sizes
 
 
 def tone(frequency, rate, seconds=1.0):
@@ -31,7 +32,7 @@ def test_what_the_new_rate_cannot_hold_does_not_fold_back():
 def test_slabs_do_not_show(monkeypatch, rate):
     signal = np.random.default_rng(0).standard_normal(30011).astype(np.float32)
     whole = resample(signal, rate, 16000)
-    monkeypatch.setattr(module, "_SLAB", 4000)
+    set_sizes(monkeypatch, module, SLAB=4000)
     np.testing.assert_allclose(resample(signal, rate, 16000), whole, atol=2e-6)
 
 

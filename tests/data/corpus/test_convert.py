@@ -9,6 +9,7 @@ import soundfile
 
 from alpha_sv.data.corpus import convert
 from alpha_sv.data.corpus.convert import FAILURES, convert_file, convert_tree, m4a_seconds
+from tests.fixtures.replaced import set_sizes
 
 needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed (apt install ffmpeg)")
 
@@ -110,7 +111,7 @@ def test_a_file_that_fails_does_not_stop_the_others(tmp_path, source, runs):
 
 
 def test_when_nothing_at_all_converts_it_stops(tmp_path, source, runs, monkeypatch):
-    monkeypatch.setattr(convert, "SLAB", 3)
+    set_sizes(monkeypatch, convert, SLAB=3)
     for path in source.rglob("*.m4a"):
         path.rename(path.with_name("bad" + path.name))
     with pytest.raises(ValueError, match="3 of 6 files were not converted"):

@@ -7,7 +7,7 @@ import torch
 
 from alpha_sv.data.audio.recordings import Recording
 from alpha_sv.embedding.embedder import ARCHITECTURES, SpeakerEmbedder
-from alpha_sv.embedding.front import Front, FrontCache, read_frames
+from alpha_sv.embedding.frozen_front import Front, FrontCache, read_frames
 from alpha_sv.embedding.stages import stages_of
 from tests.fixtures.devices import needs_a_real_gpu
 from tests.fixtures.wavlm import SIZES as WAVLM

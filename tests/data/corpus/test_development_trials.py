@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from alpha_sv.data.corpus.development import draw_speakers, validation_trials
+from alpha_sv.data.corpus.development_trials import draw_speakers, validation_trials
 from alpha_sv.data.corpus.manifest import Utterance
 
 RATE = 16000
