@@ -140,7 +140,7 @@ def _enrol(a: argparse.Namespace) -> None:
     _warn(done.warnings)
     for file in done.known:
         print(f"{file}: enrolled already, the same bytes")
-    print(f"{done.name}: {len(done.added)} recordings added")
+    print(f"{done.name}: {len(done.added)} recording{'s' * (len(done.added) != 1)} added")
 
 
 def _identify(a: argparse.Namespace) -> int:
