@@ -82,3 +82,15 @@ def test_batches_cover_each_utterance_once_and_mix_no_lengths():
 def test_an_unknown_kind_is_refused():
     with pytest.raises(ValueError, match="speechbrain, kaldi, wespeaker, waveform, got 'mfcc'"):
         Features(kind="mfcc")
+
+
+def test_features_of_an_utterance_do_not_depend_on_its_batch():
+    features = Features(n_mels=40)
+    waves = torch.randn(3, 16000) * torch.tensor([[1e-3], [1.0], [0.1]])
+    torch.testing.assert_close(features(waves)[0], features(waves[:1])[0], rtol=1e-4, atol=1e-4)
+    assert features(waves).mean(1).abs().max() < 1e-3, "each band's mean over time is removed"
+
+
+def test_autocast_leaves_features_in_float32():
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert Features(n_mels=40)(torch.randn(1, 16000)).dtype == torch.float32
