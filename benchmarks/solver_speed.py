@@ -22,7 +22,6 @@ from common import (
     Times,
     in_child,
     interleave,
-    keep_memory,
     ratio_target,
     relative_error,
     table,
@@ -33,6 +32,7 @@ from hardware import describe
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
+from alpha_sv.device import keep_memory
 from alpha_sv.functional.margins import margin_logits
 from alpha_sv.functional.plain import plain_loss
 from alpha_sv.losses import A3M, AMSoftmax, Entmax, MarginLoss, NormSoftmax, QMargin
