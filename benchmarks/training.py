@@ -11,12 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
-import resource
-import sys
 import tempfile
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,8 +19,9 @@ from statistics import median
 
 import torch
 from common import Target, table
-from hardware import describe, peak_mb
+from hardware import describe
 from training_theirs import SpeechBrainRecipe, classifier, loss_of, speechbrain_data
+from turns import Step, Turns, in_turns
 
 from alpha_sv.device import keep_memory
 
@@ -54,51 +50,6 @@ class Size:
 
 FULL = Size(batch=16, seconds=2.0, rounds=9, limit=1_200, channels=(512, 512, 512, 512, 1536), attention=128)
 QUICK = Size(batch=4, seconds=0.5, rounds=2, limit=60, channels=(8, 8, 8, 8, 24), attention=8)
-
-
-@dataclass(frozen=True)
-class Step:
-    """Of one step: seconds, seconds of the processor, chunks through the network, page faults, the loss."""
-
-    wall: float
-    cpu: float
-    chunks: int
-    faults: int
-    loss: float
-
-
-class Ended(Exception):
-    """There are no more turns."""
-
-
-class Turns:
-    """Called between the steps of a loop: reports the last one, and waits for the next turn."""
-
-    def __init__(self, pipe):
-        self.pipe, self.begun = pipe, None
-
-    def __call__(self, chunks: int, loss: float) -> None:
-        now = self._now()
-        taken = [b - a for a, b in zip(self.begun or now, now, strict=True)]
-        self.pipe.send(Step(taken[0], taken[1], chunks, taken[2], loss))
-        if not self.pipe.recv():
-            raise Ended(peak_mb())
-        self.begun = self._now()
-
-    @staticmethod
-    def _now() -> tuple[float, float, int]:
-        return time.perf_counter(), time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-
-    def between_steps_of(self, brain, chunks: Callable[[], int]) -> None:
-        """From the end of one `fit_batch` to the end of the next: with the loader, the logging and all else."""
-        own = brain.fit_batch
-
-        def fit_batch(batch):
-            loss = own(batch)
-            self(chunks(), float(loss))
-            return loss
-
-        brain.fit_batch = fit_batch
 
 
 def bare(turns: Turns, size: Size, folder: Path, kept: bool = False) -> None:
@@ -175,21 +126,18 @@ PLAIN = {
     f"{OURS}, {BF16}": lambda *a: ours(*a, "--wav_augment=[]", BF16),
 }
 AUGMENTED = {
-    f"{THEIRS}: a copy with each": partial(theirs, augment="copies"),
     f"{THEIRS}, all on every chunk": partial(theirs, augment="all"),
     f"{OURS}, all on every chunk": lambda *a: ours(*a, *_NOISES, _EVERY),
     f"{OURS}: noise 37 %, rooms 37 %": lambda *a: ours(*a, *_NOISES),
     f"{OURS}: the same, {BF16}": lambda *a: ours(*a, *_NOISES, BF16),
 }
-GROUPS = {"plain": PLAIN, "augmented": AUGMENTED}
+COPIES = {f"{THEIRS}: a copy with each": partial(theirs, augment="copies")}  # five times the memory: by itself
+GROUPS = {"plain": PLAIN, "augmented": AUGMENTED, "copies": COPIES}
 
 
-def contender(pipe, group: str, name: str, size: Size, folder: Path) -> None:
+def contender(turns: Turns, group: str, name: str, size: Size, folder: Path) -> None:
     torch.set_num_threads(1)
-    try:
-        GROUPS[group][name](Turns(pipe), size, folder)
-    except Ended as end:
-        pipe.send(end.args[0])
+    GROUPS[group][name](turns, size, folder)
 
 
 Results = dict[str, tuple[list[Step], float]]
@@ -197,31 +145,8 @@ Results = dict[str, tuple[list[Step], float]]
 
 def measure(group: str, size: Size, folder: Path) -> Results:
     """Steps of every contender of a group, and its peak in MB."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["alpha_sv.sb.experiment"])
-    pipes, processes = {}, []
-    for name in GROUPS[group]:  # one after the other: each has its first step behind it when the next one starts
-        pipes[name], child = context.Pipe()
-        processes.append(context.Process(target=contender, args=(child, group, name, size, folder)))
-        processes[-1].start()
-        child.close()
-        pipes[name].recv()
-        print(group, name, file=sys.stderr, flush=True)
-    steps, begun = {name: [] for name in pipes}, time.perf_counter()
-    for turn in range(size.rounds + 2):
-        if turn >= 5 and time.perf_counter() - begun > size.limit:
-            break
-        for name, pipe in pipes.items():
-            pipe.send(True)
-            steps[name].append(pipe.recv())
-        print(group, turn, file=sys.stderr, flush=True)
-    peaks = {}
-    for name, pipe in pipes.items():
-        pipe.send(False)
-        peaks[name] = pipe.recv()
-    for process in processes:
-        process.join()
-    return {name: (found[2:], peaks[name]) for name, found in steps.items()}
+    contenders = {name: (contender, group, name, size, folder) for name in GROUPS[group]}
+    return in_turns(contenders, size.rounds, size.limit)
 
 
 def rate(steps: list[Step]) -> float:
@@ -230,27 +155,24 @@ def rate(steps: list[Step]) -> float:
 
 
 def targets(results: dict[str, Results]) -> list[Target]:
-    plain, augmented = ({name: rate(found) for name, (found, _) in results[group].items()} for group in GROUPS)
-    least = list(augmented)
+    rates = {name: rate(found) for group in results.values() for name, (found, _) in group.items()}
 
-    def against(below: str, limit: float) -> Target:
-        measured = {name: plain[name] / plain[below] for name in (OURS, f"{OURS}, {BF16}")}
-        return Target(f"speed of ours / {below}", limit, measured, at_most=False)
+    def target(what: str, limit: float, **pairs: tuple[str, str]) -> Target:
+        measured = {name.replace("_", " "): rates[above] / rates[below] for name, (above, below) in pairs.items()}
+        return Target(f"speed of ours / {what}", limit, measured, at_most=False)
 
+    def plain(below: str, limit: float) -> Target:
+        return target(below, limit, fp32=(OURS, below), bf16=(f"{OURS}, {BF16}", below))
+
+    (copies,), (every, our_every, some, some_bf16) = COPIES, AUGMENTED
     return [
-        against(THEIRS, 1.8),
-        Target(
-            f"speed of ours / {THEIRS}, augmented",
-            1.8,
-            {
-                "as the recipes have it": augmented[least[3]] / augmented[least[0]],
-                "all on every chunk": augmented[least[2]] / augmented[least[1]],
-                BF16: augmented[least[4]] / augmented[least[0]],
-            },
-            at_most=False,
+        plain(THEIRS, 1.8),
+        target(
+            f"{THEIRS}, augmented", 1.8, all_on_every_chunk=(our_every, every), each_as_its_recipe=(some, copies),
+            the_same_in_bf16=(some_bf16, copies),
         ),
-        against(BARE, 1.3),
-    ]
+        plain(BARE, 1.3),
+    ]  # fmt: skip
 
 
 def section(results: dict[str, Results], size: Size) -> str:
@@ -272,7 +194,7 @@ def section(results: dict[str, Results], size: Size) -> str:
         "## training: whole steps of ours and of SpeechBrain's VoxCeleb recipe",
         f"ECAPA-TDNN of {list(size.channels)} channels, {size.batch} utterances a step, chunks of {size.seconds:g} s "
         f"of real files, {CLASSES:,} classes, Adam, float32 unless said. One thread, no workers, so that all is "
-        f"counted: reading, augmentation, network, loss, optimizer, log. {rounds} rounds (plain/augmented), the "
+        f"counted: reading, augmentation, network, loss, optimizer, log. {rounds} rounds (plain/augmented/copies), the "
         "contenders taking turns, after two that do not count. *SpeechBrain's recipe*: a driver of its classes as its "
         "script puts them together; augmented it makes five chunks of each utterance, the clean one and a copy with "
         "noise, reverberation, dropped frequencies and dropped pieces, all of which count. *All on every chunk*: the "

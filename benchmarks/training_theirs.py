@@ -70,7 +70,7 @@ class SpeechBrainRecipe(sb.Brain):
 
 
 def augmenter(folder: Path, kind: str) -> Augmenter:
-    """ "copies", the recipe's: clean chunks and a copy of the batch for each of the four; "all": one after the other."""
+    """Of kind copies, the recipe's: clean chunks and a copy with each of the four; all: one after the other."""
     lists = {}
     for name in ("noise", "rir"):
         lists[name] = folder / f"{name}_{kind}.csv"
