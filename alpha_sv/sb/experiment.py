@@ -59,7 +59,10 @@ def read_arguments(argv: Sequence[str]) -> tuple[dict, dict]:
     resolved = resolve()
     hparams = build_recipe(resolved, command.recipe, command.yaml(), command.trust_yaml)
     device = pick_device(run_opts.get("device"))
-    run_opts = dataclasses.replace(run_opts, device=device, overridden_args={*run_opts.overridden_args, "device"})
+    found = {"device": device}
+    if device == "cpu" and "distributed_backend" not in run_opts.overridden_args:
+        found["distributed_backend"] = "gloo"  # SpeechBrain's default, NCCL, knows GPUs only
+    run_opts = dataclasses.replace(run_opts, **found, overridden_args={*run_opts.overridden_args, *found})
     if (limit := run_opts.get("optimizer_step_limit")) is not None:  # SpeechBrain keeps it as a text
         run_opts = dataclasses.replace(run_opts, optimizer_step_limit=_whole("optimizer_step_limit", limit))
     if device.startswith("cuda"):
