@@ -1,4 +1,4 @@
-"""On which device to compute: one rule for every verb and recipe.
+"""On which device to compute: one rule for every verb and recipe; and what a CPU then does with freed memory.
 
 Without a choice it is the first CUDA device if there is one, else the CPU. Apple's mps is never chosen by itself and
 refused when asked for, because the solver needs float64, which mps does not have.
@@ -6,8 +6,10 @@ refused when asked for, because the solver needs float64, which mps does not hav
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
+import sys
 
 HELP = "cpu, cuda or cuda:1; by default the first GPU if there is one"
 
@@ -82,3 +84,22 @@ def device_for(model, given: str | None = None) -> str:
         device = "cpu"
         model.to(device)
     return device
+
+
+def keep_memory() -> bool:
+    """Let this process keep the memory that it frees; says whether it does.
+
+    glibc hands every large block back to the system, and the next tensor of that size costs a page fault for each 4 kB
+    of it: a fifth of a training step on a CPU. Afterwards blocks come from a heap that never shrinks, so the process
+    stays as large as it once was. Where there is no glibc nothing happens, nor where one of its own settings for this
+    is in the environment, such as MALLOC_TRIM_THRESHOLD_=131072: that wins.
+    """
+    names = ("MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
+    chosen = any(name in os.environ for name in names) or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", "")
+    if sys.platform != "linux" or chosen:
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:  # another C library
+        return False
+    # M_MMAP_MAX: every block from the heap; M_TRIM_THRESHOLD: which never shrinks (2 GB, the largest number, it would)
+    return bool(mallopt(-4, 0)) and bool(mallopt(-1, -1))

@@ -59,18 +59,6 @@ def world(cell: Cell) -> tuple[Tensor, Tensor, Tensor]:
     return F.normalize(embeddings), weight, labels
 
 
-def keep_memory() -> None:
-    """Let glibc keep what is freed; where there is no glibc, nothing.
-
-    By default it returns large blocks to the system, and getting them back is a page fault for every 4 kB: the dense
-    baselines, which allocate the most, then take several times as long.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(-4, 0)  # M_MMAP_MAX: every block from the heap
-        mallopt(-1, -1)  # M_TRIM_THRESHOLD: which never shrinks; with 2 GB, the largest number, dense heads shrink it
-
-
 @dataclass(frozen=True)
 class Times:
     """Seconds over the rounds."""

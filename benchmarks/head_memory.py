@@ -24,7 +24,6 @@ from common import (
     extra_mb,
     in_child,
     interleave,
-    keep_memory,
     ratio_target,
     relative_error,
     table,
@@ -35,6 +34,7 @@ from hardware import describe
 from solver_speed import ALPHAS, COSFACE, MARGIN, SCALE, cosface
 from torch import Tensor, nn
 
+from alpha_sv.device import keep_memory
 from alpha_sv.heads import CosineHead, PrototypeSGD, SparseHead
 from alpha_sv.losses import AMSoftmax, MarginLoss, QMargin
 

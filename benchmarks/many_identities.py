@@ -9,9 +9,11 @@ what the collectives of one step deliver to a rank, counted, beside the model of
 from __future__ import annotations
 
 import multiprocessing
-import statistics
+import sys
 import tempfile
 import time
+from dataclasses import dataclass
+from statistics import median
 
 import torch
 import torch.distributed as dist
@@ -24,7 +26,31 @@ from alpha_sv.functional.solver import COUNTS
 from alpha_sv.heads import PrototypeSGD, ShardedHead, SparseHead
 from alpha_sv.losses import QMargin
 
-DIM, BATCH, RANKS, STEPS, CHECKED = 192, 128, 4, 5, 2
+DIM, BATCH, RANKS, WARM, STEPS, CHECKED = 192, 128, 4, 2, 6, 2
+
+
+@dataclass(frozen=True)
+class Size:
+    alone: tuple[int, ...]  # prototypes of one process
+    each: int  # and of each of several
+
+
+FULL, QUICK = Size((1_000_000, 5_000_000), 1_000_000), Size((2_000,), 500)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Of one process: seconds of its steps, and of the processor for them; peak; bytes it was sent; error, in nats."""
+
+    name: str
+    prototypes: str
+    samples: int
+    seconds: list[float]
+    cpu: list[float]
+    peak: float
+    bytes: int
+    model: int
+    error: float
 
 
 class Traffic:
@@ -67,9 +93,9 @@ def reference(head: nn.Module, embeddings: torch.Tensor) -> torch.Tensor:
     return torch.cat([F.normalize(embeddings.double()) @ F.normalize(block.double()).T for block in blocks], 1)
 
 
-def train(head: nn.Module, first: int, seed: int) -> dict[str, float]:
+def train(head: nn.Module, first: int, seed: int) -> dict:
     """Times of steps, and how far the losses of a few samples are from the plain solver's in float64."""
-    optimizer, times = PrototypeSGD(head.parameters(), lr=1e-4), []
+    optimizer, seconds, cpu = PrototypeSGD(head.parameters(), lr=1e-4), [], []
     embeddings, rows = batch(head.weight.detach(), seed)
     labels = rows + first
     wanted = embeddings[:CHECKED].clone()
@@ -85,23 +111,28 @@ def train(head: nn.Module, first: int, seed: int) -> dict[str, float]:
     error = (losses - plain(cosines, labels[:CHECKED])).abs().max().item()
     del cosines
     fallbacks = COUNTS["fallbacks"]
-    for _ in range(STEPS):
-        began = time.perf_counter()
+    for _ in range(WARM + STEPS):
+        began, began_cpu = time.perf_counter(), time.process_time()
         head.zero_grad()
         leaf = embeddings.clone().requires_grad_()
         head(leaf, labels).mean().backward()
         optimizer.step()
-        times.append(1000 * (time.perf_counter() - began))
+        seconds.append(time.perf_counter() - began)
+        cpu.append(time.process_time() - began_cpu)
     assert COUNTS["fallbacks"] == fallbacks
-    return {"ms": statistics.median(times[2:]), "error": error, "step": lambda: head(leaf, labels).mean().backward()}
+    return {
+        "seconds": seconds[WARM:], "cpu": cpu[WARM:], "error": error,
+        "step": lambda: head(leaf, labels).mean().backward(),
+    }  # fmt: skip
 
 
-def one(classes: int) -> tuple:
+def one(classes: int, queue) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     head = SparseHead(DIM, classes, QMargin(1.5, "auto", 0.2, reduction="none"))
     found = train(head, 0, 0)
-    return ("SparseHead, 1 process", f"{classes:,}", BATCH, found["ms"], peak_mb(), "", "", found["error"])
+    del found["step"]
+    queue.put(Measured("SparseHead, 1 process", f"{classes:,}", BATCH, peak=peak_mb(), bytes=0, model=0, **found))
 
 
 def rank_of(rank: int, classes: int, folder: str, queue) -> None:
@@ -112,58 +143,65 @@ def rank_of(rank: int, classes: int, folder: str, queue) -> None:
     found = train(head, head.classes.start, rank)
     head.eval()
     with Traffic() as traffic:
-        found["step"]()
+        found.pop("step")()
     if rank == 0:
         model = model_bytes(BATCH * RANKS, traffic.newton)
         name = f"ShardedHead, {RANKS} gloo processes"
         size = (f"{RANKS} × {classes:,}", BATCH * RANKS)
-        queue.put((name, *size, found["ms"], peak_mb(), traffic.bytes / 1000, model / 1000, found["error"]))
+        queue.put(Measured(name, *size, peak=peak_mb(), bytes=traffic.bytes, model=model, **found))
     dist.destroy_process_group()
 
 
-def in_process(target, *arguments) -> None:
-    process = multiprocessing.get_context("spawn").Process(target=target, args=arguments)
-    process.start()
-    return process
-
-
-def ranks(classes: int) -> tuple:
-    queue = multiprocessing.get_context("spawn").SimpleQueue()
-    with tempfile.TemporaryDirectory() as folder:
-        started = [in_process(rank_of, rank, classes, folder, queue) for rank in range(RANKS)]
-        for process in started:
-            process.join()
+def in_processes(target, number: int, *arguments) -> Measured:
+    """`target` of each rank, its arguments and a queue; what is put there."""
+    context = multiprocessing.get_context("spawn")
+    queue = context.SimpleQueue()
+    started = [context.Process(target=target, args=(*rank, *arguments, queue)) for rank in _ranks(number)]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join()
+        if process.exitcode:
+            raise RuntimeError(f"a process of many_identities ended with {process.exitcode}, see above")
     return queue.get()
 
 
-def _one_in_queue(classes: int, queue) -> None:
-    queue.put(one(classes))
+def _ranks(number: int) -> list[tuple[int, ...]]:
+    return [()] if number == 1 else [(rank,) for rank in range(number)]
 
 
-def main() -> None:
-    quick = wants_quick(__doc__)
-    print("## many_identities: one process, and four with a part of the prototypes each\n")
-    print(
-        f"Whole steps, D = {DIM}, {BATCH} samples a process, QMargin α = 1.5, float32, one thread a process; median of "
-        f"{STEPS - 2}. MB: the whole process at its peak, with the checking. kB: delivered to a rank in one step. "
-        "Error: largest of the losses of a few samples, in nats, from the plain solver in float64 over all "
-        "prototypes.\n"
-    )
-    print(describe() + "\n")
-    names = ["", "prototypes", "samples", "ms a step", "MB a process", "kB", "kB, model", "error"]
-    print(table(names, []), flush=True)  # each row as it comes
-    for classes in (2_000,) if quick else (1_000_000, 5_000_000):
-        queue = multiprocessing.get_context("spawn").SimpleQueue()
-        in_process(_one_in_queue, classes, queue).join()
-        print(line(queue.get()), flush=True)
-    print(line(ranks(500 if quick else 1_000_000)))
+def measure_all(size: Size) -> list[Measured]:
+    found = []
+    for classes in size.alone:
+        found.append(in_processes(one, 1, classes))
+        print(line(found[-1]), file=sys.stderr, flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        found.append(in_processes(rank_of, RANKS, size.each, folder))
+    return found
 
 
-def line(row: tuple) -> str:
-    kilobytes = (f"{x:,.0f}" if x else "" for x in row[5:7])
-    figures = [str(row[2]), f"{row[3]:,.0f}", f"{row[4]:,.0f}", *kilobytes, f"{row[7]:.0e}"]
-    return f"| {' | '.join([*row[:2], *figures])} |"
+def line(m: Measured) -> list[str]:
+    kilobytes = [f"{x / 1000:,.0f}" if x else "" for x in (m.bytes, m.model)]
+    times = [
+        f"{1000 * median(found):,.0f} ({1000 * min(found):,.0f} to {1000 * max(found):,.0f})"
+        for found in (m.seconds, m.cpu)
+    ]
+    return [m.name, m.prototypes, str(m.samples), *times, f"{m.peak:,.0f}", *kilobytes, f"{m.error:.0e}"]
+
+
+def section(results: list[Measured], size: Size) -> str:
+    names = ["", "prototypes", "samples", "ms a step", "CPU ms", "MB a process", "kB", "kB, model", "error"]
+    return "\n\n".join([
+        "## many_identities: one process, and four with a part of the prototypes each",
+        f"Whole steps, D = {DIM}, {BATCH} samples a process, QMargin α = 1.5, float32, one thread a process; median "
+        f"and range of {STEPS}; of several processes the first's. MB: the whole process at its peak, with the "
+        "checking. kB: delivered to a rank in one step, counted, and by the model of docs/heads.md. Error: largest of "
+        "the losses of a few samples, in nats, from the plain solver in float64 over all prototypes.",
+        describe(),
+        table(names, [line(found) for found in results]),
+    ])  # fmt: skip
 
 
 if __name__ == "__main__":
-    main()
+    size = QUICK if wants_quick(__doc__) else FULL
+    print(section(measure_all(size), size))

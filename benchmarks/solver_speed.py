@@ -22,7 +22,6 @@ from common import (
     Times,
     in_child,
     interleave,
-    keep_memory,
     ratio_target,
     relative_error,
     table,
@@ -31,8 +30,8 @@ from common import (
 )
 from hardware import describe
 from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
 
+from alpha_sv.device import keep_memory
 from alpha_sv.functional.margins import margin_logits
 from alpha_sv.functional.plain import plain_loss
 from alpha_sv.losses import A3M, AMSoftmax, Entmax, MarginLoss, NormSoftmax, QMargin
@@ -43,7 +42,6 @@ except ImportError:
     entmax = None
 
 ALPHAS = (1.25, 1.5, 1.75, 2.0)
-_PROFILED, _SHOWN = 50, 10
 SCALE, MARGIN = 32.0, 0.2
 COSFACE = "CosFace"
 DEFAULT_ALLOCATOR = ("CosFace", "QMargin α = 1.5")
@@ -54,14 +52,13 @@ class Size:
     classes: tuple[int, ...]
     batch: int
     default_allocator: int  # classes at which the default allocator is shown
-    profiled: int  # and at which the operations are
     seconds: float = 8.0  # of one comparison
     entmax_cells: int = 6_000_000  # cosines at which the batch of the entmax package ends
     error_cells: int = 1_000_000  # and of the reference in float64
 
 
-FULL = Size((1_000, 5_994, 20_000, 100_000, 1_000_000), 128, default_allocator=100_000, profiled=5_994)
-QUICK = Size((600,), 8, default_allocator=600, profiled=600, seconds=0.0)
+FULL = Size((1_000, 5_994, 20_000, 100_000, 1_000_000), 128, default_allocator=100_000)
+QUICK = Size((600,), 8, default_allocator=600, seconds=0.0)
 
 
 @dataclass(frozen=True)
@@ -162,27 +159,6 @@ def measure_default_allocator(cell: Cell, size: Size) -> dict[str, Times]:
     )
 
 
-def profile_of(cell: Cell) -> str:
-    """Where a step of QMargin α = 1.5 goes, as Markdown: the operations by their own time."""
-    embeddings, weight, labels = world(cell)
-    cosines, one = embeddings @ F.normalize(weight).T, losses()[DEFAULT_ALLOCATOR[1]]
-    keep_memory()
-    for _ in range(_PROFILED):
-        value_and_gradient(one, cosines, labels)
-    with profile(activities=[ProfilerActivity.CPU]) as found:
-        for _ in range(_PROFILED):
-            value_and_gradient(one, cosines, labels)
-    events = sorted(found.key_averages(), key=lambda event: -event.self_cpu_time_total)
-    called = [event for event in events if event.key.startswith("aten::")]
-    rows = [
-        [event.key, f"{event.count / _PROFILED:.0f}", f"{event.self_cpu_time_total / _PROFILED:.0f}"]
-        for event in called
-    ]
-    total = [sum(event.count for event in called), sum(event.self_cpu_time_total for event in called)]
-    everything = ["all operations", *(f"{value / _PROFILED:.0f}" for value in total)]
-    return table(["", "calls", "µs"], [everything, *rows[:_SHOWN]])
-
-
 Results = dict[Cell, Measured]
 
 
@@ -245,13 +221,6 @@ def section(results: Results, size: Size) -> str:
         f"The same with the default allocator, {cell}: "
         + "; ".join(f"{name} {cell_text(times, default[COSFACE])}" for name, times in default.items())
         + ".",
-    ]
-    profiled = Cell(size.profiled, size.batch)
-    parts += [
-        f"Why not faster at few classes: the operations of one step of {DEFAULT_ALLOCATOR[1]}, {profiled}, under the "
-        "profiler. Two passes touch all cosines (amax reads them, fill_ makes the dense gradient); the rest are calls "
-        "on small tensors, a few µs each to dispatch, of which CosFace has a dozen. Their number does not grow with C.",
-        in_child(profile_of, profiled),
     ]
     if entmax:
         parts += [

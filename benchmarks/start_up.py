@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,21 @@ from alpha_sv.data.corpus.manifest import Utterance, read_manifest, write_manife
 from alpha_sv.sb.chunks import EpochSampler, RandomChunks
 
 RATE, BATCH = 16000, 64
+
+
+@dataclass(frozen=True)
+class Size:
+    files: int
+    links: int  # as often
+
+
+FULL, QUICK = Size(1_000, 1_000), Size(20, 5)
+
+
+@dataclass(frozen=True)
+class Measured:
+    seconds: dict[str, float]
+    peaks: dict[str, float]  # MB
 
 
 @contextlib.contextmanager
@@ -72,7 +88,7 @@ def first_batch(chunks, epoch: int, done: int, processes: int) -> tuple[float, f
     return time.perf_counter() - start, peak
 
 
-def measure(manifest: Path) -> tuple[dict[str, float], dict[str, float]]:
+def measure(manifest: Path) -> Measured:
     seconds: dict[str, float] = {}
     with timed(seconds, "read the manifest"):
         utterances = read_manifest(manifest)
@@ -89,18 +105,25 @@ def measure(manifest: Path) -> tuple[dict[str, float], dict[str, float]]:
         seconds[name], peaks["a worker of the loader (pages shared with its parent counted)"] = first_batch(
             chunks, 1, done, processes
         )
-    return seconds, peaks
+    return Measured(seconds, peaks)
 
 
-def main() -> None:
-    files, links = (20, 5) if wants_quick(__doc__) else (1_000, 1_000)
+def measure_all(size: Size) -> Measured:
     with tempfile.TemporaryDirectory() as folder:
-        seconds, peaks = in_child(measure, make(Path(folder), files, links))
-    print(f"## start_up: {files * links:,} files\n")
-    print(f"Batches of {BATCH} chunks of 2 s, two workers.\n\n{describe()}\n")
-    rows = [[name, f"{value:.2f} s"] for name, value in seconds.items()]
-    print(table(["", ""], rows + [[f"memory of {name}", f"{value:,.0f} MB"] for name, value in peaks.items()]))
+        return in_child(measure, make(Path(folder), size.files, size.links))
+
+
+def section(results: Measured, size: Size) -> str:
+    rows = [[name, f"{value:.2f} s"] for name, value in results.seconds.items()]
+    rows += [[f"memory of {name}", f"{value:,.0f} MB"] for name, value in results.peaks.items()]
+    return "\n\n".join([
+        f"## start_up: {size.files * size.links:,} files",
+        f"Batches of {BATCH} chunks of 2 s, two workers; a training's first batch, from the manifest on.",
+        describe(),
+        table(["", ""], rows),
+    ])  # fmt: skip
 
 
 if __name__ == "__main__":
-    main()
+    size = QUICK if wants_quick(__doc__) else FULL
+    print(section(measure_all(size), size))

@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from statistics import median
 
 import torch
-from common import Cell, in_child, keep_memory, table, wants_quick, world
+from common import Cell, in_child, table, wants_quick, world
 from hardware import describe
 from head_memory import COSFACE, SPARSE, errors, forward_backward, heads
 
+from alpha_sv.device import keep_memory
 from alpha_sv.heads import PrototypeSGD
 
 SAMPLE_RATE = 16_000

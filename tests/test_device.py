@@ -1,6 +1,10 @@
 """One rule for the device; the CUDA branches run here by telling torch that there are GPUs."""
 
 import argparse
+import ctypes
+import os
+import subprocess
+import sys
 from types import SimpleNamespace
 from unittest.mock import patch
 
@@ -142,3 +146,27 @@ class TestPretendedGpu:
                 found.append([x.detach().cpu() for x in (loss, embeddings.grad, head.weight)])
                 assert head.statistics(embeddings, labels)["accuracy"] >= 0
         torch.testing.assert_close(*found, rtol=1e-5, atol=1e-5)
+
+
+GROWN = """
+import resource, torch
+from alpha_sv.device import keep_memory
+kept = keep_memory()
+faults = []
+for _ in range(5):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    (torch.ones(20_000_000) + torch.ones(20_000_000)).sum()
+    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+print(kept, faults[-1] < 2_000)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "mallopt"), reason="glibc")
+@pytest.mark.parametrize(
+    ("setting", "said"), [({}, "True True"), ({"MALLOC_TRIM_THRESHOLD_": "131072"}, "False False")]
+)
+def test_freed_memory_is_used_again_without_page_faults_unless_the_user_says_otherwise(setting, said):
+    """240 MB again and again: 60,000 pages each time, or none once the heap has grown."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+    done = subprocess.run([sys.executable, "-c", GROWN], env={**env, **setting}, capture_output=True, text=True)
+    assert done.stdout.split() == said.split(), done.stderr

@@ -23,7 +23,7 @@ from speechbrain.utils.epoch_loop import EpochCounter
 from alpha_sv.data.audio.augment import Augmenter
 from alpha_sv.data.corpus.augmentation import audit_augmentation
 from alpha_sv.data.corpus.prepare import prepare_tree
-from alpha_sv.device import pick_device
+from alpha_sv.device import keep_memory, pick_device
 from alpha_sv.files import folder_lock
 from alpha_sv.heads.scan import has_fast_bfloat16
 from alpha_sv.sb.adapted import with_front
@@ -59,11 +59,16 @@ def read_arguments(argv: Sequence[str]) -> tuple[dict, dict]:
     resolved = resolve()
     hparams = build_recipe(resolved, command.recipe, command.yaml(), command.trust_yaml)
     device = pick_device(run_opts.get("device"))
-    run_opts = dataclasses.replace(run_opts, device=device, overridden_args={*run_opts.overridden_args, "device"})
+    found = {"device": device}
+    if device == "cpu" and "distributed_backend" not in run_opts.overridden_args:
+        found["distributed_backend"] = "gloo"  # SpeechBrain's default, NCCL, knows GPUs only
+    run_opts = dataclasses.replace(run_opts, **found, overridden_args={*run_opts.overridden_args, *found})
     if (limit := run_opts.get("optimizer_step_limit")) is not None:  # SpeechBrain keeps it as a text
         run_opts = dataclasses.replace(run_opts, optimizer_step_limit=_whole("optimizer_step_limit", limit))
     if device.startswith("cuda"):
         torch.cuda.set_device(device)  # else every process of torchrun would use the first GPU
+    else:
+        keep_memory()
     ddp_init_group(run_opts)
     if torch.distributed.is_initialized():
         atexit.register(torch.distributed.destroy_process_group)  # else its threads may abort the process at exit

@@ -32,14 +32,6 @@ from outcome import done_of, failure, outcome_of, outcomes, record
 from tables import result_tables, tuning_table, write_between
 from tqdm import tqdm
 
-# Else glibc hands every large tensor back to the system and takes the next one page by page: of a step of the small
-# networks on a CPU, 25 to 45 % of the time.
-_KEEP_MEMORY = {
-    "MALLOC_MMAP_THRESHOLD_": "4000000000",
-    "MALLOC_TRIM_THRESHOLD_": "8000000000",
-    "MALLOC_TOP_PAD_": "500000000",
-}
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -143,7 +135,6 @@ def started(run: Run, folder: Path, launch: str) -> int:
         done = subprocess.run(
             [*shlex.split(launch), "train.py", *run.command(folder)],
             cwd=run.recipe_folder,
-            env={**_KEEP_MEMORY, **os.environ},
             stdout=log,
             stderr=subprocess.STDOUT,
             check=False,
@@ -156,7 +147,6 @@ def forked(run: Run, folder: Path) -> int:
 
     A copy of this one, whose threads may hold locks, could hang.
     """
-    os.environ.update({**_KEEP_MEMORY, **os.environ})
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["alpha_sv.sb.experiment", "outcome"])
     child = context.Process(target=_train, args=(run, folder))

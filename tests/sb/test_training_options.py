@@ -1,6 +1,7 @@
 """The options of a training run: each does what it says, and none changes what a killed and resumed run computes."""
 
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +9,9 @@ import soundfile
 import torch
 
 from alpha_sv.embedding import SpeakerEmbedder
-from alpha_sv.heads import CosineHead
+from alpha_sv.heads import CosineHead, ShardedHead
+from alpha_sv.sb.brain import SpeakerBrain
+from alpha_sv.sb.distributed import CommonBatchNorm
 from alpha_sv.sb.experiment import read_arguments, run
 from alpha_sv.schedule import ExponentialRate, TriangularRate
 from tests.fixtures.speech_tree import make_tree
@@ -85,6 +88,55 @@ def test_each_process_of_torchrun_computes_on_its_own_gpu(option, tree, tmp_path
     monkeypatch.setenv("LOCAL_RANK", "3")
     with pytest.raises(Placed, match="cuda:3"):
         read_arguments([*arguments(tree, tmp_path), *option])
+
+
+@pytest.mark.parametrize(
+    ("options", "gpus", "placed"),
+    [
+        ([], 4, ["cuda:3", "cuda:3", ("nccl", 7)]),
+        (["--device=cuda"], 4, ["cuda:3", "cuda:3", ("nccl", 7)]),
+        (["--device=cuda", "--distributed_backend=gloo"], 4, ["cuda:3", ("gloo", 7)]),
+        (["--device=cpu"], 0, [("gloo", 7)]),
+        ([], 0, [("gloo", 7)]),
+    ],
+)
+def test_processes_meet_by_nccl_on_gpus_and_by_gloo_on_cpus(options, gpus, placed, tree, tmp_path, monkeypatch):
+    """Seen by what is passed to torch: the second machine's last process of two with four each."""
+
+    class Met(Exception):
+        pass
+
+    def meet(backend, rank, **_):
+        seen.append((backend, rank))
+        raise Met
+
+    seen = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: seen.append(str(device)))
+    monkeypatch.setattr(torch.distributed, "init_process_group", meet)
+    for name, value in {"LOCAL_RANK": "3", "RANK": "7", "WORLD_SIZE": "8"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(Met):
+        read_arguments([*arguments(tree, tmp_path), *options])
+    assert seen == placed
+
+
+@pytest.mark.parametrize(("device", "ids"), [("cuda:3", ["cuda:3"]), ("cpu", None)])
+def test_what_is_trained_is_wrapped_for_its_own_gpu_and_a_split_head_is_not(device, ids, monkeypatch):
+    wrapped = {}
+
+    def wrap(module, device_ids):
+        wrapped[type(module)] = device_ids
+        return module
+
+    monkeypatch.setattr(torch.nn.parallel, "DistributedDataParallel", wrap)
+    network = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.BatchNorm1d(4))
+    frozen = torch.nn.Linear(4, 4).requires_grad_(False)
+    modules = {"embedder": network, "head": ShardedHead.__new__(ShardedHead), "frozen": frozen}
+    SpeakerBrain._wrap_distributed(SimpleNamespace(distributed_launch=True, device=device, modules=modules))
+    assert wrapped == {torch.nn.Sequential: ids}
+    assert type(network[1]) is (torch.nn.SyncBatchNorm if ids else CommonBatchNorm)
 
 
 @pytest.mark.parametrize("factor", [2, 4])
