@@ -29,6 +29,7 @@ import multiprocessing
 import os
 import sys
 import tempfile
+import threading
 from importlib.metadata import version
 from pathlib import Path
 
@@ -40,7 +41,7 @@ from alpha_sv.demo import channel as channel
 from alpha_sv.demo import corpus_plan as plan
 from alpha_sv.demo import espeak as espeak
 from alpha_sv.demo.corpus_plan import Parameters
-from alpha_sv.files import InputError, atomic_write, read_json
+from alpha_sv.files import InputError, atomic_write, folder_lock, read_json
 
 _FORMAT = "alpha_sv.synthetic/1"  # raise the number whenever the same parameters would give other files
 
@@ -89,13 +90,22 @@ def build_corpus(
         num_train_speakers, num_test_speakers, utterances_per_speaker, sessions_per_speaker, seed, sample_rate
     )
     folder = Path(folder).absolute()
-    held = _read_description(folder)
-    _check_folder(folder, held, parameters)
-    missing = [job for job in plan.jobs(folder, parameters) if not job[0].exists()]
+    _check_folder(folder, _read_description(folder), parameters)
     others = [folder / name for name in ("trials.txt", "speakers.tsv", "corpus.json")]
-    if not missing and all(path.exists() for path in others):
+    if not _missing(folder, parameters) and all(path.exists() for path in others):
         return folder
+    with folder_lock(folder):
+        _build(folder, parameters, workers, progress)
+    return folder
 
+
+def _missing(folder: Path, parameters: Parameters) -> list[tuple[Path, str, tuple]]:
+    return [job for job in plan.jobs(folder, parameters) if not job[0].exists()]
+
+
+def _build(folder: Path, parameters: Parameters, workers: int | None, progress: bool) -> None:
+    held, missing = _read_description(folder), _missing(folder, parameters)  # another process may have been here
+    _check_folder(folder, held, parameters)
     description = {"format": _FORMAT, "parameters": dataclasses.asdict(parameters), "versions": _versions()}
     _check_engine(folder, held, description)
     _write_json(folder / "corpus.part.json", description)
@@ -106,7 +116,6 @@ def build_corpus(
         file.writelines(f"{label} {enroll} {test}\n" for label, enroll, test in plan.trials(parameters))
     _write_json(folder / "corpus.json", description)
     (folder / "corpus.part.json").unlink(missing_ok=True)
-    return folder
 
 
 def _read_description(folder: Path) -> tuple[Path, dict] | None:
@@ -122,7 +131,8 @@ def _read_description(folder: Path) -> tuple[Path, dict] | None:
 def _check_folder(folder: Path, held: tuple[Path, dict] | None, parameters: Parameters) -> None:
     """Raise ValueError unless `folder` is new, empty or holds this corpus, whole or in part."""
     if held is None:
-        if folder.exists() and any(folder.iterdir()):
+        ours = (".lock", ".corpus.part.json.")  # of a process that was killed before it had said what it makes
+        if folder.exists() and any(not path.name.startswith(ours) for path in folder.iterdir()):
             raise ValueError(f"{folder}: not empty and not a demo corpus; choose a new folder or empty this one")
         return
     path, old = held
@@ -166,7 +176,7 @@ def _run(jobs: list[tuple[Path, str, tuple]], p: Parameters, workers: int | None
     chunks = [jobs[n : n + 10] for n in range(0, len(jobs), 10)]
     with (
         tempfile.TemporaryDirectory(prefix="alpha_sv_") as engines,
-        concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool,
+        concurrent.futures.ProcessPoolExecutor(workers, context, _end_with_parent) as pool,
     ):
         futures = [pool.submit(_do, chunk, engines, p.seed, p.sample_rate) for chunk in chunks]
         try:
@@ -175,10 +185,20 @@ def _run(jobs: list[tuple[Path, str, tuple]], p: Parameters, workers: int | None
                     bar.update(future.result())
         except concurrent.futures.process.BrokenProcessPool as error:
             message = "a process of the demo corpus died (memory?); run again, it goes on where it stopped"
-            raise RuntimeError(message) from error
+            raise ChildProcessError(message) from error
         except BaseException:
             pool.shutdown(cancel_futures=True)  # waits for the files begun: their folder goes next
             raise
+
+
+def _end_with_parent() -> None:
+    """A worker of a process that was killed would wait for work for ever."""
+
+    def wait() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _do(jobs: list[tuple[Path, str, tuple]], engines: str, seed: int, sample_rate: int) -> int:

@@ -15,6 +15,7 @@ from alpha_sv.data.trials.files import read_trials
 from alpha_sv.demo.corpus import build_corpus
 from alpha_sv.embedding.embedder import SpeakerEmbedder
 from alpha_sv.embedding.extract import extract
+from alpha_sv.files import folder_lock
 from alpha_sv.pipeline.calibrate import fit_calibrator
 from alpha_sv.pipeline.evaluate import evaluate_files, write_json
 from alpha_sv.pipeline.provenance import save_scores, source
@@ -70,6 +71,15 @@ def run_demo(loss: str = "q_margin", output: str | os.PathLike | None = None, se
         ]
     )
 
+    with folder_lock(folder):  # as the training did
+        report, metrics = _evaluate(corpus, folder, model, loss, seed)
+    print(to_text(metrics))
+    print(f"{time.monotonic() - started:.0f} s. Open {report}")
+    return report
+
+
+def _evaluate(corpus: Path, folder: Path, model: Path, loss: str, seed: int) -> tuple[Path, dict]:
+    """Steps 3 to 5."""
     print("3/5  Embeddings", flush=True)
     utterances = read_manifest(folder / "manifest.csv")
     embedder = SpeakerEmbedder.load(model)
@@ -126,6 +136,4 @@ def run_demo(loss: str = "q_margin", output: str | os.PathLike | None = None, se
         },
         notes=["The speakers are synthetic: the figures show that the chain works, not how it does on human speech."],
     )
-    print(to_text(metrics))
-    print(f"{time.monotonic() - started:.0f} s. Open {report}")
-    return report
+    return report, metrics

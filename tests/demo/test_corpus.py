@@ -286,7 +286,7 @@ def test_without_espeak_the_error_names_the_remedy(tmp_path, monkeypatch):
 @pytest.mark.skipif(sys.platform != "linux", reason="only forked workers inherit the patched function")
 def test_a_crash_inside_espeak_is_an_error_and_not_a_hang(tmp_path, monkeypatch):
     monkeypatch.setattr(synthetic_channel, "render", lambda *args, **kwargs: os._exit(11))
-    with pytest.raises(RuntimeError, match="run again"):
+    with pytest.raises(OSError, match="run again"):
         synthetic.build_corpus(tmp_path / "corpus", **SMALL, workers=1, progress=False)
 
 

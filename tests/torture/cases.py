@@ -15,6 +15,7 @@ import numpy as np
 from alpha_sv.cli import main
 from tests.fixtures.small_evaluation import make_evaluation
 from tests.fixtures.speech_tree import make_tree
+from tests.torture.stand_ins import SPEAKERS, corpus_alone, small_demo, small_published_model, visitor
 
 _EXTRACT = "extract model manifest.csv --batch-size 2 -o"
 _TRAIN = (
@@ -64,20 +65,6 @@ class Case:
         return shlex.split(self.command)
 
 
-def _small_published_model() -> None:
-    """`models get` knows one model, of 81 MB; here it is a small one."""
-    import dataclasses
-
-    from alpha_sv.exchange import pretrained
-    from alpha_sv.files import sha256_file
-
-    config = {"architecture": "campplus", "embedding_dim": 24, "n_mels": 40, "channels": 4, "init_channels": 16}
-    config |= {"block_sizes": [2, 2], "growth": 4}
-    known = pretrained.MODELS["campplus"]
-    pretrained.MODELS["campplus"] = dataclasses.replace(known, sha256=sha256_file("backbone.pt"), config=config)
-    os.environ["ALPHA_SV_CACHE"] = os.path.abspath("cache")
-
-
 NEW = (0, 2)  # the output is there already, which is refused with a word
 CASES = {
     case.name: case
@@ -111,7 +98,7 @@ CASES = {
         Case("export speechbrain", "export ecapa --to speechbrain -o new", again=NEW),
         Case("export onnx", "export model --to onnx -o new", again=NEW),
         Case("export huggingface", "export model --to huggingface -o new", again=NEW),
-        Case("models get", "models get campplus --from backbone.pt", prepare=_small_published_model),
+        Case("models get", "models get campplus --from backbone.pt", prepare=small_published_model),
         Case("enrol new", "enrol new.sqlite Ann wav/spk0/s0/00.wav wav/spk0/s1/01.wav --model model --allow-poor",
              other="enrol new.sqlite Bob wav/spk1/s0/00.wav --model model --allow-poor"),
         Case("enrol", "enrol people.sqlite Dan wav/spk3/s0/00.wav --model model --allow-poor",
@@ -123,6 +110,11 @@ CASES = {
         Case("verify", "verify wav/spk0/s0/00.wav wav/spk0/s1/01.wav --model model --threshold 0.1 --allow-poor",
              statuses=(0, 1)),
         Case("identify", "identify people.sqlite wav/spk0/s0/02.wav --threshold 0.1 --allow-poor", statuses=(0, 1)),
+        Case("serve", "serve people.sqlite --port 0", prepare=visitor,
+             other="enrol people.sqlite Eve wav/spk4/s0/00.wav --model model --allow-poor"),
+        Case("demo corpus", "demo --output new/demo", prepare=corpus_alone,
+             other="demo --loss a3m --output new/demo_a3m"),
+        Case("demo", "demo --output demo/first", prepare=small_demo, other="demo --loss a3m --output demo/first"),
         Case("face pairs", "face pairs face_model pairs.bin -o new/faces.txt"),
         Case("face convert", "face convert backbone_faces.pth -o new"),
         Case("face templates", "face templates face_model_112 IJBX --replicates 0 -o new"),
@@ -161,6 +153,7 @@ def _run(*commands: str) -> None:
 def _heavy(folder: Path) -> None:
     import torch
 
+    from alpha_sv.demo.corpus import build_corpus
     from alpha_sv.embedding import SpeakerEmbedder
     from alpha_sv.face.embedder import FaceEmbedder
     from alpha_sv.face.iresnet import IResNet
@@ -188,6 +181,7 @@ def _heavy(folder: Path) -> None:
     for name, speaker in (("Ann", 0), ("Bob", 1), ("Cid", 2)):
         files = [f"wav/spk{speaker}/s{take % 2}/{take:02d}.wav" for take in (0, 1)]
         _run(f"enrol people.sqlite {name} {' '.join(files)} --model model --allow-poor")
+    build_corpus(folder / "demo/demo_corpus", **SPEAKERS, workers=1, progress=False)
     make_folder(folder / "faces", people=5, images=4)
     make_ijb(folder / "IJBX", people=4)
     torch.manual_seed(1)

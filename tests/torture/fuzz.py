@@ -17,7 +17,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.torture.parts import Bench, Trial
+from tests.torture.parts import FULL, Bench, Trial
 from tests.torture.readers import READERS
 
 SECONDS = 20  # for one file
@@ -68,12 +68,14 @@ def mutate(content: bytes, edits: list[tuple[int, int, int, bytes]]) -> bytes:
 
 
 def inputs(bench: Bench) -> Iterator[Trial]:
-    """Every reader; with `--limit` 12 there are 23,000 mutated files in all."""
+    """Every reader; 20,000 mutated files in all."""
     bench.new()
     for name, (file, read, share) in READERS.items():
         if not file(bench.box):
             continue
-        tried, lost = _in_own_process(name, file(bench.box), read, max(int(50 * bench.limit * share), 10), bench)
+        tried, lost = _in_own_process(
+            name, file(bench.box), read, int((530 if bench.limit >= FULL else 20) * share), bench
+        )
         for number in range(max(tried, 1)):
             yield Trial("mutated input", f"{name}", lost if number == 0 else "")
 

@@ -30,7 +30,7 @@ PARTS = {
 def main(argv: list[str], folder: Path) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
     parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; those not done yet if none is named")
-    parser.add_argument("--limit", type=int, default=8, help="changes of one command that are disturbed")
+    parser.add_argument("--limit", type=int, default=5, help="changes of one command that are disturbed")
     parser.add_argument("--cases", help="only the cases with this in their names")
     parser.add_argument("--without", help="leave out the cases with this in their names")
     parser.add_argument("--light", action="store_true", help="only verbs that need no torch")
