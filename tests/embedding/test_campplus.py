@@ -12,7 +12,7 @@ from tests.fixtures.checkpoint import campplus_weights
 SMALL = {"channels": 4, "init_channels": 16, "block_sizes": (2, 2), "growth": 4}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def published():
     network = CAMPPlus(80, 192)
     network.load_state_dict(campplus_weights(), strict=True)

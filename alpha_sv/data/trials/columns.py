@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as csv
 
-from alpha_sv.data.trials.layouts import Layouts, Roles, fitting, is_number, label_values
+from alpha_sv.data.trials.layouts import Layouts, Roles, fitting, is_number, label_values, look_like_labels
 from alpha_sv.data.trials.names import Names
 from alpha_sv.data.trials.plain import TextTable
 from alpha_sv.data.trials.text import BLOCK, Text
@@ -72,10 +72,21 @@ def read_columns(text: Text, layouts: Layouts, layout: str | None, head: int = 1
 def _doubtful(columns: dict, mark: str | None) -> bool:
     """Whether these may be other columns than they seem: whatever `plain.doubtful` doubts, and maybe more."""
     scores, labelled = columns.get("scores"), "labels" in columns
-    if scores is not None:
-        return bool(np.isin(scores, (0, 1)).all() if not labelled else mark and (scores == np.floor(scores)).all())
-    sides = () if labelled else (columns[side] for side in ("enroll", "test"))
-    return any(all(map(is_number, side.table.take(pa.array(np.unique(side.codes))).to_pylist())) for side in sides)
+    if columns["enroll"].take(slice(1)).array[0].count("*") == 1:
+        return True
+    if scores is not None and (np.isin(scores, (0, 1)).all() if not labelled else mark and _whole(scores)):
+        return True
+    for side in () if labelled else (columns["enroll"], columns["test"]):
+        used = np.flatnonzero(np.bincount(side.codes))
+        if len(used) <= 8 or scores is None:
+            names = side.table.take(pa.array(used)).to_pylist()
+            if all(map(is_number, names)) or look_like_labels(names):
+                return True
+    return False
+
+
+def _whole(scores: np.ndarray) -> bool:
+    return bool((scores == np.floor(scores)).all())
 
 
 def _read(blocks: Iterable[bytes], begun: TextTable, roles: Roles, sure: bool | None) -> dict:

@@ -44,7 +44,7 @@ SCORE_LAYOUTS: Layouts = {
     "unlabeled": ("enroll", "test", "score"),
 }
 LONGEST_NAME = 4096  # characters; a path has no more
-FOREIGN_TO_NAMES = r"[\pZ\p{Cc}\x{FEFF}]"  # of RE2: white space, control characters, a byte-order mark
+FOREIGN_TO_NAMES = r"[\pZ\p{Cc}\x{AD}\x{200B}\x{2060}\x{FEFF}]"  # of RE2: white space, control, what is not seen
 
 # (nontarget, target); the first two are labels wherever they stand, the others if the file has both; of words, any
 # of the first kind goes with any of the second
@@ -167,6 +167,17 @@ def plain_label(word: str) -> str:
 
 def _letters(word: str) -> str:
     return word.lower().replace("_", "").replace("-", "")
+
+
+def look_like_labels(names: Collection[str]) -> bool:
+    """Whether all names are words for labels, or for the attacks of ASVspoof.
+
+    >>> look_like_labels(["target", "spoof", "nontarget"]), look_like_labels(["target", "b.wav"])
+    (True, False)
+    """
+    words = set(names)
+    known = _NEGATIVE | _POSITIVE | {"spoof", "bonafide"}
+    return len(words) <= 8 and all(len(word) > 1 and _letters(word) in known for word in words)
 
 
 def fitting(columns: Sequence[Sequence[str]], layouts: Layouts, part: bool = False) -> tuple[dict[str, Roles], bool]:

@@ -26,12 +26,13 @@ from alpha_sv.data.trials.layouts import (
     is_number,
     label_values,
     likeliest,
+    look_like_labels,
     separator,
     short,
 )
 from alpha_sv.files import InputError, reading
 
-_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufeff]")
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u200b\u2060\ufeff]")
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,9 @@ class TextTable:
             if not line or line.isspace():
                 continue
             if not columns:
+                bare = line.lstrip("# \t")
+                if line[0] == "#" and header_roles(re.split(r"[\s,;]+", bare)):
+                    line = bare  # a header as numpy.savetxt writes it
                 mark = separator(line)
             fields = line.split() if mark is None else _unquoted(path, number, line, mark)
             if not columns:
@@ -164,7 +168,9 @@ def _lines(path: str, blocks: Iterable[bytes]) -> Iterable[str]:
             text = block.decode()
         except UnicodeDecodeError as error:
             line = before + block.count(b"\n", 0, error.start) + 1
-            raise InputError(f"{path}: not UTF-8 text (line {line}: {error.reason}); give a plain text list") from error
+            raise InputError(
+                f"{path}: not UTF-8 text (line {line}: {error.reason}); give a plain text list, saved as UTF-8"
+            ) from error
         if found := _CONTROL.search(text):
             line = before + text.count("\n", 0, found.start()) + 1
             raise InputError(
@@ -177,9 +183,14 @@ def _lines(path: str, blocks: Iterable[bytes]) -> Iterable[str]:
 
 def doubtful(columns: Mapping[str, Sequence[str]], mark: str | None) -> str:
     """What a file of a layout found from its lines may be instead, or ""; `columns` by role."""
-    scores, sides = columns.get("score"), [columns["enroll"], columns["test"]]
+    scores, sides = columns.get("score"), {side: columns[side] for side in ("enroll", "test")}
+    if all(name.count("*") == 1 for name in sides["enroll"]):
+        return "every name of the column 'enroll' may be a pair, which ESPnet joins by * (tr '*' ' ' separates them)"
+    for what, side in sides.items() if "label" not in columns else ():
+        if scores is not None and set(side) == {"0", "1"} or look_like_labels(side):
+            return f"every name of the column '{what}' looks like a label, as in a list of single utterances"
     if scores is None and "label" not in columns:
-        for what, side in zip(("enroll", "test"), sides, strict=True):
+        for what, side in sides.items():
             if all(map(is_number, side)) and (set(side) <= {"0", "1"} or not all(map(str.isdigit, side))):
                 return f"every name of the column '{what}' is a number, which looks like labels or scores"
     elif scores is not None and "label" not in columns and set(scores) <= {"0", "1"}:

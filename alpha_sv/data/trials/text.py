@@ -27,8 +27,15 @@ _ELSE = {
     b"%pdf": "a PDF",
     b"<!doctype": "a web page",
     b"<html": "a web page",
+    b"<?xml": "XML",
+    b"riff": "a recording",
+    b"flac": "a recording",
+    b"oggs": "a recording",
+    b"\x80\x04\x95": "a pickle",
+    b"\x80\x05\x95": "a pickle",
     b"version https://git-lfs": "a pointer of Git LFS ('git lfs pull' gets the list)",
 }
+_ELSE |= dict.fromkeys([b'{"', b"{\n", b"{\r", b"{ ", b'["', b"[[", b"[{", b"[\n", b"[\r"], "JSON")
 _MARKS = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codecs.BOM_UTF16_LE: "utf-16"}  # in this order
 _MARKS |= {codecs.BOM_UTF16_BE: "utf-16"}
 _REMEDY = "give a plain text list"
