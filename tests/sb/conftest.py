@@ -6,7 +6,7 @@ from tests.fixtures.speech_tree import make_tree
 from tests.fixtures.training_runs import RECIPE
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def tree(tmp_path_factory):
     return make_tree(tmp_path_factory.mktemp("tree"), speakers=10, utterances=8)  # 48 utterances to train on
 

@@ -15,7 +15,7 @@ from tests.fixtures.training_runs import OFTEN, arguments, checkpoints, column, 
 pytestmark = pytest.mark.usefixtures("in_recipe")
 
 
-@pytest.mark.parametrize("development", [0, 2])
+@pytest.mark.parametrize("development", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_average_saves_the_mean_of_the_last_epochs(development, tree, tmp_path):
     """Also where checkpoints inside the epochs come between those of the epochs' ends."""
     keys = {"average": 2, "number_of_epochs": 4, "num_valid_speakers": development, **OFTEN, "ckpt_interval_steps": 3}

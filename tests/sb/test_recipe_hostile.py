@@ -1,7 +1,8 @@
 """A recipe from elsewhere is plain data and listed classes, or is refused, in seconds, with one line that names it."""
 
 import json
-import subprocess
+import multiprocessing
+import signal
 import sys
 from pathlib import Path
 
@@ -14,7 +15,6 @@ from alpha_sv.sb.recipe_yaml import compose_recipe, load_recipe
 from tests.batteries.hostile_recipes import BOMBS, CODE, REFERENCES, TUPLES
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # an anchor twice: ruamel warns, and takes the nearer one
-ROOT = Path(__file__).parents[2]
 HOSTILE = {
     f"{kind}: {name}": text
     for kind, texts in {"code": CODE, "tuple": TUPLES, "reference": REFERENCES}.items()
@@ -41,33 +41,34 @@ def test_hostile_recipe_is_refused_and_nothing_runs(text, tmp_path):
 def outcomes(tmp_path_factory):
     """What becomes of each recipe of `BOMBS` in a process with 3 s of processor time each and 1 GB to spare."""
     folder = tmp_path_factory.mktemp("bombs")
-    (folder / "bombs.json").write_text(json.dumps(BOMBS))
-    done = subprocess.run([sys.executable, "-c", DEFUSE, folder], cwd=ROOT, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    process = multiprocessing.get_context("fork").Process(target=defuse, args=(folder,))
+    process.start()
+    process.join(240)
+    assert process.exitcode == 0
+    return json.loads((folder / "outcomes.json").read_text())
 
 
-DEFUSE = """
-import json, pathlib, resource, signal, sys
-import alpha_sv.embedding.embedder, torch
-from alpha_sv.sb.recipe_yaml import load_recipe
-folder = pathlib.Path(sys.argv[1])
-used = int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (used + 2**30, used + 2**30))
-def stop(*_): raise TimeoutError
-signal.signal(signal.SIGPROF, stop)
-outcomes = {}
-for name, text in json.loads((folder / "bombs.json").read_text()).items():
-    (folder / "evil.yaml").write_text(text)
-    signal.setitimer(signal.ITIMER_PROF, 3)
-    try:
-        load_recipe(folder / "evil.yaml")
-        outcomes[name] = ["loaded", ""]
-    except BaseException as error:
-        outcomes[name] = [type(error).__name__, str(error)]
-    signal.setitimer(signal.ITIMER_PROF, 0)
-print(json.dumps(outcomes))
-"""
+def defuse(folder):
+    import resource
+
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2**30, used + 2**30))
+
+    def stop(*_):
+        raise TimeoutError
+
+    signal.signal(signal.SIGPROF, stop)
+    outcomes = {}
+    for name, text in BOMBS.items():
+        (folder / "evil.yaml").write_text(text)
+        signal.setitimer(signal.ITIMER_PROF, 3)
+        try:
+            load_recipe(folder / "evil.yaml")
+            outcomes[name] = ["loaded", ""]
+        except BaseException as error:
+            outcomes[name] = [type(error).__name__, str(error)]
+        signal.setitimer(signal.ITIMER_PROF, 0)
+    (folder / "outcomes.json").write_text(json.dumps(outcomes))
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the memory limit is Linux's")

@@ -82,7 +82,9 @@ def never_killed(tree, tmp_path_factory):
     return log_of(folder)
 
 
-@pytest.mark.parametrize("step", [STEPS + 2, 2 * STEPS, 2 * STEPS + 3])
+@pytest.mark.parametrize(
+    "step", [*(pytest.param(n, marks=pytest.mark.slow) for n in (STEPS + 2, 2 * STEPS)), 2 * STEPS + 3]
+)
 def test_killed_and_resumed_it_takes_the_same_steps(step, never_killed, tree, tmp_path):
     """Inside the epoch before, at its end, and inside the epoch at whose beginning it acts: when that is taken up
     again, its own first batches are not the epoch before.

@@ -14,10 +14,10 @@ from alpha_sv.sb.experiment import run
 from alpha_sv.sb.training_log import TrainingLog
 from alpha_sv.schedule import ExponentialRate
 from tests.fixtures.speech_tree import make_tree, voice
-from tests.fixtures.training_runs import RECIPE, TINY, Training, arguments, column, log_of, run_killed, start_command
+from tests.fixtures.training_runs import RECIPE, Training, arguments, column, log_of, run_killed
 
 
-@pytest.mark.parametrize("model", sorted(TINY))
+@pytest.mark.parametrize("model", ["ecapa", *(pytest.param(m, marks=pytest.mark.slow) for m in ("campplus", "resnet"))])
 def test_recipe_trains_validates_and_saves_a_model(model, tree, tmp_path, monkeypatch):
     monkeypatch.chdir(RECIPE)
     model_folder = run(arguments(tree, tmp_path, model, number_of_epochs=6, margin=0.0, lr=0.005))
@@ -38,7 +38,9 @@ def test_recipe_trains_validates_and_saves_a_model(model, tree, tmp_path, monkey
 SPARSE = {"head": "sparse", "reinit_epoch": 2, "loss": "!new:alpha_sv.losses.A3M"}
 
 
-@pytest.mark.parametrize("overrides", [{}, SPARSE], ids=["dense", "sparse with A3M-I"])
+@pytest.mark.parametrize(
+    "overrides", [pytest.param({}, marks=pytest.mark.slow), SPARSE], ids=["dense", "sparse with A3M-I"]
+)
 def test_kill_9_in_mid_epoch_and_resume_takes_the_same_steps(overrides, tree, tmp_path):
     same = {"ckpt_interval_steps": 2, "ckpt_interval_minutes": 0, "num_workers": 1, "number_of_epochs": 3, **overrides}
     Training(arguments(tree, tmp_path / "whole", **same)).finish()
@@ -210,16 +212,13 @@ def test_training_log_drops_lines_after_the_checkpoint_and_a_torn_last_line(tmp_
 
 def test_a_second_training_in_a_folder_is_refused_while_the_first_runs(tree, tmp_path, monkeypatch):
     monkeypatch.chdir(RECIPE)
-    first = start_command(["train.py", *arguments(tree, tmp_path, number_of_epochs=200)])
-    try:
-        while not (tmp_path / "train_log.jsonl").exists():
-            assert first.poll() is None
-            time.sleep(0.05)
-        with pytest.raises(ValueError, match=f"in use by process {first.pid} on .* give another folder"):
-            run(arguments(tree, tmp_path, number_of_epochs=200))
-    finally:
-        first.kill()
-        first.communicate()
+    first = Training(arguments(tree, tmp_path, number_of_epochs=200))
+    while not (tmp_path / "train_log.jsonl").exists():
+        assert first.processes[0].is_alive(), first.printed()
+        time.sleep(0.05)
+    with pytest.raises(ValueError, match=f"in use by process {first.processes[0].pid} on .* give another folder"):
+        run(arguments(tree, tmp_path, number_of_epochs=200))
+    first.kill_at(1, tmp_path / "train_log.jsonl")
     before = log_of(tmp_path)
     run_killed(arguments(tree, tmp_path, number_of_epochs=200), len(before) + 20)
     steps = column(tmp_path, "step")
