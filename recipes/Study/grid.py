@@ -30,7 +30,7 @@ import itertools
 import json
 import re
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from string import Template
 
@@ -250,6 +250,7 @@ def _products(choices: dict[str, list]) -> list[dict]:
     return [dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())]
 
 
+@cache
 def _recipe_files(path: Path) -> list[Path]:
     """A recipe and those it `extends`."""
     extended = YAML().load(path.read_text(encoding="utf-8")).get("extends", [])

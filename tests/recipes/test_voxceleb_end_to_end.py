@@ -28,7 +28,7 @@ from tests.fixtures.voxceleb_tree import DEV, LISTS, TEST, VIDEOS, VOX2, make_co
 FIRST, TUNED = "results/ecapa_c512_q_margin/1234", "results/ecapa_c512_q_margin_large_margin/1234"
 
 
-@pytest.fixture(scope="module", params=["m4a", "wav"])
+@pytest.fixture(scope="module", params=[pytest.param("m4a", marks=pytest.mark.slow), "wav"])
 def lab(request, tmp_path_factory):
     """Everything that the README does, done once, for VoxCeleb2 as it comes and as converted by others."""
     if request.param == "m4a" and shutil.which("ffmpeg") is None:
@@ -150,6 +150,7 @@ def test_table_has_for_three_lists_what_alpha_sv_evaluate_gives(lab):
             assert cells[f"{title} minDCF(0.01)"] == f"{min_dcf:.4f}"
 
 
+@pytest.mark.slow
 def test_the_same_commands_again_do_nothing_again(lab):
     """On one process, whatever they were started on."""
     again = Laboratory(lab.folder, ranks=1)
@@ -190,10 +191,11 @@ MICRO = {
     "resnet34_aam": [],
     "resnet34_q_margin": ["--head=sparse"],
 }
+FAST = ("ecapa_c1024_a3m", "resnet34_q_margin")  # of all others test_voxceleb_hparams.py takes a step
 
 
 @pytest.mark.parametrize("lab", ["wav"], indirect=True)
-@pytest.mark.parametrize("recipe", MICRO)
+@pytest.mark.parametrize("recipe", [r if r in FAST else pytest.param(r, marks=pytest.mark.slow) for r in MICRO])
 def test_two_epochs_of_each_family(lab, recipe):
     run = lab.train(recipe, f"micro_{recipe}", f"--prepared={PREPARED}", *MICRO[recipe])
     steps, epochs = log_of(run), log_of(run, "valid")
