@@ -13,7 +13,10 @@ import pytest
 import torch
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
-SECTIONS = ("solver_speed", "head_memory", "train_step", "scaling", "loader", "throughput")
+SECTIONS = (
+    *("solver_speed", "loss_profile", "head_memory", "many_identities", "train_step", "scaling", "loader"),
+    "throughput",
+)
 
 pytest.importorskip("threadpoolctl")
 
@@ -51,6 +54,20 @@ def test_what_is_timed_computes_the_right_thing(document, name):
         cells = [line.split("|")[-2].strip() for line in lines[2:]]
         errors = [float(cell) for cell in cells if cell]  # the GEMM has none
         assert errors and max(errors) < 1e-4
+
+
+def test_what_is_sent_to_a_rank_is_what_the_model_says(document):
+    """Of docs/heads.md: the bytes that collectives deliver, counted."""
+    (row,) = re.findall(r"^\| ShardedHead, 4 gloo processes \|.*", document, re.MULTILINE)
+    counted, model = (float(cell.replace(",", "")) for cell in row.split("|")[7:9])
+    assert counted == pytest.approx(model, rel=0.01)
+
+
+def test_a_start_is_timed_at_three_places_of_an_epoch(document):
+    (section,) = re.findall(r"^## start_up: 100 files.*?(?=^## |\Z)", document, re.DOTALL | re.MULTILINE)
+    seconds = {name.strip(): float(value) for name, value in re.findall(r"\| (.*?) \| ([\d.]+) s \|", section)}
+    assert len(seconds) == 5 and sum("batch" in name for name in seconds) == 2
+    assert "a worker of the loader" in section and all(value >= 0 for value in seconds.values())
 
 
 @pytest.mark.skipif(importlib.util.find_spec("entmax") is None, reason="entmax is not installed")
