@@ -24,7 +24,7 @@ from alpha_sv.inputs import (  # noqa: F401  the door to files is here
     read_text,
     reading,
 )
-from alpha_sv.locks import FolderInUse, clear_parts, folder_lock, new_part, whole_folder  # noqa: F401
+from alpha_sv.locks import FolderInUse, clear_parts, folder_lock, in_turn, new_part, whole_folder  # noqa: F401
 
 _canonical = json.JSONEncoder(sort_keys=True, ensure_ascii=True, allow_nan=False).encode
 

@@ -152,6 +152,24 @@ def _runs(holder: dict) -> bool:
 
 
 @contextlib.contextmanager
+def in_turn(folder: str | os.PathLike) -> Iterator[None]:
+    """Wait until no other process is within for this folder: two files that belong together come from one of them."""
+    made = not os.path.exists(folder)
+    os.makedirs(folder, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # where a folder cannot be opened, as on Windows
+            handle = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, handle)
+            _lock(handle, wait=True)
+        try:
+            yield
+        finally:
+            if made:  # what was refused leaves nothing
+                with contextlib.suppress(OSError):
+                    os.rmdir(folder)
+
+
+@contextlib.contextmanager
 def new_part(path: Path) -> Iterator[tuple[int, str]]:
     """A new file, open for writing, that is to become `path`, and its name; nobody takes it for dead within the block.
 

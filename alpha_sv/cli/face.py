@@ -89,14 +89,12 @@ def _embedder(a: argparse.Namespace):
 
 
 def _pairs(a: argparse.Namespace) -> None:
-    from alpha_sv.data.trials import write_scores
     from alpha_sv.face.evaluate import fold_accuracy, score_images
-    from alpha_sv.pipeline.provenance import source, write_sources
+    from alpha_sv.pipeline.provenance import save_scores, source
 
-    table = score_images(_embedder(a), a.pairs, a.images, not a.no_flip, a.batch_size)
-    write_scores(a.output, table)
     made_from = {"model": source(Path(a.model, "embedder.safetensors")), "trials": source(a.pairs)}
-    write_sources(a.output, made_from, [typed(a)])
+    table = score_images(_embedder(a), a.pairs, a.images, not a.no_flip, a.batch_size)
+    save_scores(a.output, table, made_from, [typed(a)])
     if a.pairs.endswith(".bin") and len(table) >= 10:
         print("accuracy over 10 folds {:.2f} % ± {:.2f}".format(*(100 * value for value in fold_accuracy(table))))
     print(a.output)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
+from typing import TYPE_CHECKING
 
 from alpha_sv.cli.verbs import positive, typed, verb
 from alpha_sv.device import HELP
+
+if TYPE_CHECKING:
+    from alpha_sv.embedding.store import EmbeddingStore
 
 
 def add_verbs(verbs: argparse._SubParsersAction) -> None:
@@ -150,7 +154,10 @@ def _embed(a: argparse.Namespace) -> None:
     from alpha_sv.verify.model import load_model
 
     model = load_model(a.model, a.device)
-    store = embed_files(model, a.sources, a.output, a.batch_size)
-    name = f"{model.name}/{os.path.basename(model.weights)}"
-    write_sources(store.path / "embeddings.npy", {"model": source(model.weights, name)}, [typed(a)])
+    made_of = {"model": source(model.weights, f"{model.name}/{os.path.basename(model.weights)}")}
+
+    def note(store: EmbeddingStore) -> None:
+        write_sources(store.path / "embeddings.npy", made_of, [typed(a)])
+
+    store = embed_files(model, a.sources, a.output, a.batch_size, finished=note)
     print(store.path)

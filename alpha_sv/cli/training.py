@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from alpha_sv.cli.verbs import positive, typed, verb
 from alpha_sv.device import HELP
+
+if TYPE_CHECKING:
+    from alpha_sv.embedding.store import EmbeddingStore
 
 
 def add_chain(verbs: argparse._SubParsersAction) -> None:
@@ -123,9 +127,13 @@ def _extract(a: argparse.Namespace) -> None:
     from alpha_sv.pipeline.provenance import source, write_sources
 
     utterances, model = read_manifest(a.manifest, split=a.split), load_embedder(a.model)
-    store = extract(model.embedder, utterances, a.output, a.batch_size, device_for(model.embedder, a.device))
     made_of = {"model": source(model.weights, f"{model.name}/{model.weights.name}")}
-    write_sources(Path(store.path, "embeddings.npy"), made_of, [typed(a)])
+
+    def note(store: EmbeddingStore) -> None:
+        write_sources(Path(store.path, "embeddings.npy"), made_of, [typed(a)])
+
+    device = device_for(model.embedder, a.device)
+    store = extract(model.embedder, utterances, a.output, a.batch_size, device, finished=note)
     print(store.path)
 
 

@@ -46,6 +46,7 @@ def extract(
     device: str = "cpu",
     workers: int = 2,
     progress: bool = True,
+    finished: Callable[[EmbeddingStore], object] | None = None,
 ) -> EmbeddingStore:
     """Embed every utterance into a store; an interrupted call continues where it stopped.
 
@@ -62,6 +63,8 @@ def extract(
         on it.
     workers : int
         Reader threads; more help where the files are on a slow disk.
+    finished : function, optional
+        Called with the store before another process may write into its folder.
 
     Raises
     ------
@@ -72,7 +75,10 @@ def extract(
         kept.
     """
     with folder_lock(store):
-        return _extract(embedder, utterances, store, batch_size, device, workers, progress)
+        made = _extract(embedder, utterances, store, batch_size, device, workers, progress)
+        if finished is not None:
+            finished(made)
+    return made
 
 
 def _extract(embedder, utterances, store, batch_size: int, device: str, workers: int, progress: bool) -> EmbeddingStore:

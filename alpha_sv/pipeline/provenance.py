@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from alpha_sv.data.trials.files import ScoreTable, write_scores
-from alpha_sv.files import InputError, atomic_write, read_json, sha256_file
+from alpha_sv.files import InputError, atomic_write, in_turn, read_json, sha256_file
 
 FORMAT = "alpha_sv.sources/1"
 logger = logging.getLogger(__name__)
@@ -93,8 +93,9 @@ def save_scores(
     kind: str | None = None,
 ) -> None:
     """Write a scores file and the note of what it was made from, and of what kind its scores are."""
-    write_scores(path, table)
-    write_sources(path, sources, commands, kind)
+    with in_turn(Path(path).resolve().parent):
+        write_scores(path, table)
+        write_sources(path, sources, commands, kind)
 
 
 def _read(path: str | os.PathLike) -> tuple[dict, list[str], str | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -27,6 +27,7 @@ def embed_files(
     store: str | os.PathLike,
     batch_size: int = 16,
     progress: bool = True,
+    finished: Callable[[EmbeddingStore], object] | None = None,
 ) -> EmbeddingStore:
     """Embed audio files into a store; an interrupted call continues where it stopped.
 
@@ -38,6 +39,8 @@ def embed_files(
         Kaldi wav.scp, with its own ids. Where an id has several parts, the first is taken for the speaker.
     store : path-like
         Folder of the store. One that is whole and was made from the same model and files is reused.
+    finished : function, optional
+        Called with the store before another process may write into its folder.
 
     Raises
     ------
@@ -45,7 +48,10 @@ def embed_files(
         Nothing is found, two files have one id, a wav.scp has commands, or as `SpeakerModel.embed`.
     """
     with folder_lock(store):
-        return _embed_files(model, sources, store, batch_size, progress)
+        made = _embed_files(model, sources, store, batch_size, progress)
+        if finished is not None:
+            finished(made)
+    return made
 
 
 def _embed_files(model: SpeakerModel, sources, store, batch_size: int, progress: bool) -> EmbeddingStore:

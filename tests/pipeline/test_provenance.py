@@ -2,9 +2,12 @@
 
 import hashlib
 import json
+import threading
+import time
 
 import pytest
 
+from alpha_sv.data.trials import read_scores, write_scores
 from alpha_sv.data.trials.tables import ScoreTable
 from alpha_sv.pipeline.provenance import read_sources, save_scores, source, write_sources
 
@@ -39,3 +42,23 @@ def test_a_damaged_note_is_an_error_that_names_it(tmp_path, change):
     note.write_text(change or json.dumps({**json.loads(note.read_text()), "sources": 3}))
     with pytest.raises(ValueError, match="scores.txt.sources.json is damaged .*delete it"):
         read_sources(path)
+
+
+def test_of_two_that_write_one_file_neither_puts_its_note_beside_the_others_scores(tmp_path, monkeypatch):
+    path, between = tmp_path / "scores.txt", threading.Event()
+    other = ScoreTable(["a"], ["b"], [0.25], [False])
+
+    def slow(target, table):
+        write_scores(target, table)
+        if table is TABLE:
+            between.set()
+            time.sleep(0.1)  # the other one may come now
+
+    monkeypatch.setattr("alpha_sv.pipeline.provenance.write_scores", slow)
+    first = threading.Thread(target=save_scores, args=(path, TABLE, {"trials": {"file": "first"}}))
+    first.start()
+    between.wait()
+    save_scores(path, other, {"trials": {"file": "other"}})
+    first.join()
+    assert read_sources(path)[0]["trials"]["file"] == "other"
+    assert read_scores(path).scores.tolist() == [0.25]

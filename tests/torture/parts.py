@@ -27,6 +27,7 @@ from tests.torture.runner import (
     difference,
     fork,
     fresh,
+    learn,
     state,
 )
 
@@ -66,6 +67,7 @@ class Bench:
             self.new()
             outcome = self.run(case, Trap())
             assert outcome.status in case.statuses, f"{case.name}: {outcome}"
+            learn(self.streams)
             self._references[case.name] = state(self.box), outcome
         return self._references[case.name]
 

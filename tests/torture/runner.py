@@ -7,6 +7,7 @@ Processes are of two kinds. A *forked* one is a copy of this process, which has 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import gc
@@ -76,6 +77,19 @@ def warm_up(light: bool = False) -> None:
     """Import what the verbs import, so that a forked process need not."""
     for name in LIGHT if light else (*LIGHT, *HEAVY):
         importlib.import_module(name)
+    _settle()
+
+
+def learn(streams: Path) -> None:
+    """Import what the process that wrote there has imported, so that the next of its kind need not."""
+    for name in (streams / "modules").read_text().split("\n"):
+        if name not in sys.modules:
+            with contextlib.suppress(Exception):  # made by hand, not imported
+                importlib.import_module(name)
+    _settle()
+
+
+def _settle() -> None:
     gc.collect()
     gc.freeze()  # so that no copy of this process looks through, and thereby copies, all that is here
 
@@ -152,6 +166,7 @@ def fork(argv: Sequence[str], folder: Path, streams: Path, trap: Trap | None = N
             seen = shim.disturb_seen()
             shim.disturb_arm(b"/nowhere", ctypes.c_long(0), COUNT, ctypes.c_long(0))
             (streams / "count").write_text(str(seen))
+            (streams / "modules").write_text("\n".join(sys.modules))
     except BaseException:
         traceback.print_exc()
     finally:
