@@ -10,6 +10,7 @@ import numpy as np
 from alpha_sv.scoring.calibrator import Calibrator
 from alpha_sv.scoring.checks import speaker_codes
 from alpha_sv.scoring.llr_bounds import LEAST
+from alpha_sv.scoring.sentinels import repeated_score
 
 FEW = 30  # independent trials of a class below which a warning says so
 
@@ -73,6 +74,12 @@ def warnings_of(
                 f"{count} of {len(aside)} {name} lie far outside of all others (trial {row}: {columns[name][row]:.6g}) "
                 "and have no say in the slope; if they stand for a failure, take these trials out"
             )
+    scores = columns["scores"][~odd["scores"]]
+    if found := repeated_score(scores):
+        yield (
+            f"{found[1]} of {len(scores)} scores are exactly {found[0]:.6g}; if that stands for a failure, take these "
+            "trials out, because they have a say in the slope"
+        )
     who = f"{support['targets']} target and {support['nontargets']} nontarget trials"
     if support["speakers"] is not None:
         who += f" of {support['speakers']} speakers"

@@ -9,6 +9,9 @@ quantiles gives its spread.
 A trial that is set aside has no say in the line from scores to LLRs. It is counted with every error and in the bounds
 of the LLRs (`alpha_sv.scoring.llr_bounds`): a target trial at -999999 is a miss, and where many are, the bounds are
 narrow. So nothing is hidden by setting a trial aside.
+
+A failure may also be written as a usual score, 0 above all, or be most of a class. It then shows as one value that
+many trials have and next to none beside it (`repeated_score`). That may be right, so it is only said.
 """
 
 from __future__ import annotations
@@ -33,6 +36,27 @@ def odd_scores(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     # scores that are tied in both classes: the distance of the classes is the only unit there is
     spread = max(_spread(scores[side]) for side in (labels, ~labels)) or medians[1] - medians[0] or np.inf
     return (scores < medians[0] - SPREADS * spread) | (scores > medians[1] + SPREADS * spread)
+
+
+def repeated_score(scores: np.ndarray) -> tuple[float, int] | None:
+    """The score, and its count, of at least ten trials and 1 % of all, ten times as many as the next ones beside it.
+
+    Rounded scores have no such value, because those beside it are about as many.
+
+    >>> repeated_score(np.append(np.linspace(-1, 1, 101), np.zeros(10)))
+    (0.0, 11)
+    >>> repeated_score(np.random.default_rng(0).normal(size=1000).round(1)) is None
+    True
+    """
+    scores = np.sort(scores)
+    starts = np.flatnonzero(np.diff(scores, prepend=np.nan))
+    counts = np.diff(starts, append=len(scores))
+    beside = np.maximum(np.append(counts[1:], 0), np.append(0, counts[:-1]))
+    found = np.flatnonzero((counts >= 10) & (counts > len(scores) / 100) & (counts > 10 * beside))
+    if not len(found):
+        return None
+    most = found[counts[found].argmax()]
+    return float(scores[starts[most]]), int(counts[most])
 
 
 def odd_qualities(values: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ import pytest
 from scipy.special import ndtri
 
 from alpha_sv.scoring import fit_calibration
+from alpha_sv.scoring.sentinels import repeated_score
 
 
 def quantiles(count, mean, deviation):
@@ -79,3 +80,19 @@ def test_ordinary_lists_have_nothing_set_aside(caplog):
     chunks = np.where(rng.random(4000) < 0.8, 3.0, rng.uniform(1, 20, 4000))  # most of one length
     found = fit_calibration(rng.normal(np.where(labels, 3, 0), 1), labels, {"seconds": chunks})
     assert found.support["set_aside"] == 0 and "far outside" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("target", "nontarget", "expected"), [(0.0, 0.0, "450 of 2650"), (0.0, -999.0, "4000 of 6250")]
+)
+def test_a_failure_written_as_a_usual_score_or_most_of_a_class_is_said(target, nontarget, expected):
+    count = 400 if nontarget == 0 else 4000
+    scores = np.concatenate([SCORES, np.full(50, target), np.full(count, nontarget)])
+    found = fit_calibration(scores, np.concatenate([LABELS, np.ones(50, bool), np.zeros(count, bool)]))
+    assert any(f"{expected} scores are exactly {nontarget:g}" in text for text in found.warnings)
+
+
+def test_scores_rounded_or_on_a_scale_of_a_few_steps_have_no_value_that_sticks_out():
+    for decimals in (0, 1, 2, 3):
+        assert repeated_score((10 * SCORES).round(decimals)) is None
+    assert repeated_score(np.repeat([1.0, 2.0, 3.0], [50, 200, 120])) is None
