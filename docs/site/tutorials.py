@@ -39,7 +39,7 @@ def printed(page: Path, folder: Path) -> Iterator[tuple[str, str | None, str]]:
         if kind not in commands or title:
             continue
         done = subprocess.run(commands[kind], cwd=folder, env=environment, capture_output=True, text=True)
-        if done.returncode > 1 or (kind == "python" and done.returncode):
+        if done.returncode > 1 or "Traceback" in done.stderr:
             raise RuntimeError(f"{page.name}: exit status {done.returncode} of\n{code}\n{done.stderr[-4000:]}")
         yield code, expected, done.stdout.replace(f"{folder}{os.sep}", "")
 
