@@ -1,4 +1,4 @@
-"""Runs the code of the tutorials, in a folder of its own, and holds what it prints against what the page says it prints.
+"""Runs the code of the tutorials, each in a folder of its own, and holds what it prints against what its page says.
 
     python docs/site/tutorials.py                          # run all of them, report what differs
     python docs/site/tutorials.py --write PAGE.md …        # put what was printed into the pages
@@ -48,7 +48,9 @@ def agree(expected: str, found: str, numbers: bool = True) -> bool:
     """Whether an output is the one that a page shows."""
     if not numbers:
         expected, found = (re.sub(r" +", " ", NUMBER.sub("0", text)) for text in (expected, found))
-    pattern = "".join(r"(?:.*\n)*" if line.strip() == "…" else re.escape(line) + r"\n" for line in expected.splitlines())
+    pattern = "".join(
+        r"(?:.*\n)*" if line.strip() == "…" else re.escape(line) + r"\n" for line in expected.splitlines()
+    )
     return re.fullmatch(pattern, found if found.endswith("\n") else found + "\n") is not None
 
 
