@@ -23,7 +23,8 @@ def draw(metrics: str) -> str:
     svg = det_plot(systems).replace("<svg ", '<svg font-family="DejaVu Sans, Arial, sans-serif" ', 1)
     if "xmlns=" not in svg[:500]:
         svg = svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
-    return re.sub(r"(?<=[ \"\n])(-?\d+\.\d)\d+(?=[ \"\n])", r"\1", svg)
+    number = re.compile(r"(?<=[ \"\n])(-?\d+\.\d)\d+(?=[ \"\n])")
+    return re.sub(r"<[^>]*>", lambda tag: number.sub(r"\1", tag[0]), svg)  # not in the words between the tags
 
 
 if __name__ == "__main__":
