@@ -66,8 +66,8 @@ def training_section(log: Sequence[dict]) -> Section:
 
 
 _TRAINING = (
-    "The loss rises when the margin is raised. An α-divergence loss with α > 1 gives most classes probability exactly 0. "
-    "loss = 0: examples it is done with. p_y = 0: examples whose own class has probability 0, which is usual at the "
+    "The loss rises when the margin is raised. An α-divergence loss with α > 1 gives most classes probability exactly "
+    "0. loss = 0: examples it is done with. p_y = 0: examples whose own class has probability 0, which is usual at the "
     "start and should become rare."
 )
 _LOGGED = (
