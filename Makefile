@@ -34,6 +34,21 @@ $(VENV)/.ready: pyproject.toml
 	@$(BIN)/python -m pip install --quiet --editable '.[demo,dev]'
 	@touch $@
 
+.PHONY: docs docs-test dist
+docs: $(VENV)/.docs  ## the site, build/site/index.html: tutorials, how-tos, the API; it works from a disk
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+docs-test: $(VENV)/.docs  ## runs the tutorials and builds the site; docs/demo.svg is drawn by docs/site/picture.py
+	$(PYTEST) --dist load tests/test_site.py
+
+$(VENV)/.docs: $(VENV)/.ready
+	@$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	@touch $@
+
+# URL is where the documents lie in the web, such as https://host/owner/alpha_sv/blob/v0.2.0
+dist: $(VENV)/.ready  ## wheel and sdist in build/dist, tried from an empty folder; URL=… makes the README's links absolute
+	@PYTHON=$(BIN)/python .ci/package $(URL)
+
 clean:           ## remove the environment and all results
 	rm -rf $(VENV) results build *.egg-info
 

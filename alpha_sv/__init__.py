@@ -9,7 +9,7 @@ import importlib
 
 from alpha_sv import moved
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _ROOMS = (
     "data",

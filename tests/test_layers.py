@@ -44,7 +44,7 @@ ALLOWED = {
         "metrics",
     },
     "pipeline": {"files", "data", "embedding", "scoring", "metrics", "report"},
-    "demo": {"files", "data", "embedding", "pipeline", "report", "sb"},
+    "demo": {"files", "data", "embedding", "exchange", "pipeline", "report", "sb", "verify"},
     "cli": {
         "files",
         "losses",

@@ -11,7 +11,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("recipes/*/README.md")])
+DOCUMENTS = sorted(
+    [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("docs/tutorials/*.md"), *ROOT.glob("recipes/*/README.md")]
+)
 
 
 def blocks(text, language):
@@ -48,7 +50,7 @@ def test_the_two_commands_are_make_targets(target):
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_somewhere(document):
-    for link in re.findall(r"\]\(([^)#]+)", document.read_text(encoding="utf-8")):
+    for link in re.findall(r"(?:\]\(|^\[\d+\]: )([^)#\n]+)", document.read_text(encoding="utf-8"), flags=re.M):
         if not link.startswith("http"):
             assert (document.parent / link).exists(), f"{document.name}: {link}"
 
@@ -62,6 +64,49 @@ def test_alpha_sv_commands_parse(document):
     for line in re.findall(r"^\s*(?:\$ )?(alpha-sv (?!train|VERB)[^\n#(]*)", text, flags=re.M):
         if "`" not in line and "…" not in line and "|" not in line:
             assert build_parser().parse_args(shlex.split(line, comments=True)[1:]).run is not None, line
+
+
+def test_the_readme_is_short_and_no_line_is_cut_off():
+    lines = README.splitlines()
+    assert len(lines) <= 150 and max(map(len, lines)) <= 100
+
+
+def test_links_of_the_readme_say_where_they_lead():
+    """Outside of the repository they may lead nowhere; the path is to be read all the same."""
+    words = re.sub(r"\]\([^)]*\)|^\[\d+\]: .*$", "]", README, flags=re.M)
+    for link in re.findall(r"(?:\]\(|^\[\d+\]: )([^)#\n]+)", README, flags=re.M):
+        if not link.startswith("http") and not link.endswith(".svg"):
+            assert link.removesuffix("/README.md") in words, link
+
+
+def test_results_of_the_readme_are_those_of_the_generated_tables():
+    table = README[README.index("| measured |") :].split("\n\n")[0]
+    sources = dict(re.findall(r"^(\[\d+\]): (\S+)$", README, flags=re.M))
+    text = {
+        key: (ROOT / path).read_text(encoding="utf-8").replace("−", "-").replace("‑", "-")
+        for key, path in sources.items()
+    }
+    rows = re.findall(r"^\| (.+?) \| (.+?) \| \[\w+\](\[\d+\]) \|$", table, flags=re.M)
+    assert len(rows) == 6
+    for what, result, key in rows:
+        for number in re.findall(r"[+−]?\d[\d,]*(?:\.\d+)?", result.split(":")[0]):
+            assert re.search(rf"(?<![\d.]){re.escape(number.replace('−', '-'))}(?!\d)", text[key]), f"{what}: {number}"
+    interval = {what: result.split(":")[0].replace("−", "-") for what, result, _ in rows if "[" in result}
+    generated = text["[1]"].split("<!-- seeds verdict -->")[1].split("<!-- end -->")[0]
+    for name, wanted in zip(("ecapa", "resnet"), list(interval.values())[:2], strict=True):
+        part = generated.split(f"**{name}, cosine**")[1]
+        row = next(line for line in part.splitlines() if line.startswith("| Q-Margin 1.5"))
+        assert wanted in row.split("|")[3], row
+
+
+def test_the_version_is_the_same_everywhere():
+    import alpha_sv
+
+    version = alpha_sv.__version__
+    assert f'version = "{version}"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    newest = re.findall(r"^## \[(\d[^\]]*)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), flags=re.M)[0]
+    assert newest == version
 
 
 def test_loss_table_names_every_loss():

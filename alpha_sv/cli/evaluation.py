@@ -51,7 +51,7 @@ def add_verbs(verbs: argparse._SubParsersAction) -> None:
     )
     sub.add_argument("metrics", help="metrics.json of `evaluate`")
     sub.add_argument("-o", "--output", required=True, help="report.html, or a name that ends in .md for Markdown")
-    sub.add_argument("--log", help="train_log.jsonl of `train`, for the loss and sparsity curves")
+    sub.add_argument("--log", help="train_log.jsonl of `train`, for the loss and sparsity curves, or a table of them")
     sub.add_argument("--first", metavar="NAME", help="system of the headline; by default the one with the lowest EER")
     sub.add_argument("--title", default="Speaker verification report", help="heading of the page")
     sub.add_argument("--fact", action="append", default=[], metavar="NAME=VALUE", help="a line for the list of facts")
@@ -129,10 +129,6 @@ def _report(a: argparse.Namespace) -> None:
         raise ValueError(f"--fact takes NAME=VALUE, got {bad[0]!r}")
     page = {"title": a.title, "facts": dict(fact.split("=", 1) for fact in a.fact), "first": a.first}
     metrics = load_metrics(a.metrics)
-    if a.output.endswith(".md"):
-        if a.log:
-            raise ValueError("--log is all curves, which Markdown has none of; leave it out, or write an HTML page")
-        deliver(a.output, lambda path: write_markdown(path, metrics, **page))
-    else:
-        log = load_log(a.log) if a.log else None
-        deliver(a.output, lambda path: write_report(path, metrics, log, **page))
+    log = load_log(a.log) if a.log else None
+    write = write_markdown if a.output.endswith(".md") else write_report
+    deliver(a.output, lambda path: write(path, metrics, log=log, **page))

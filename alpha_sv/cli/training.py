@@ -82,11 +82,14 @@ def add_demo(verbs: argparse._SubParsersAction) -> None:
         "demo",
         _demo,
         "build a synthetic corpus, train on it and report, in a few minutes",
-        "alpha-sv demo --loss a3m",
+        "alpha-sv demo --loss a3m\n  alpha-sv demo --verify",
         "Needs the extra: pip install 'alpha_sv[demo]'.",
     )
+    sub.add_argument(
+        "--verify", action="store_true", help="instead: decisions of the published model on two voices, in seconds"
+    )
     sub.add_argument("--loss", choices=("q_margin", "a3m", "am", "aam"), default="q_margin", help="to train with")
-    sub.add_argument("--output", help="folder; by default results/demo, or results/demo_<loss> for another loss")
+    sub.add_argument("--output", help="folder; by default results/demo, demo_<loss> or demo_voices there")
     sub.add_argument("--seed", type=int, default=1234, help="of corpus, weights and training")
 
 
@@ -138,6 +141,11 @@ def _extract(a: argparse.Namespace) -> None:
 
 
 def _demo(a: argparse.Namespace) -> None:
-    from alpha_sv.demo.run import run_demo
+    if a.verify:
+        from alpha_sv.demo.two_voices import run_verify
 
-    run_demo(a.loss, a.output, a.seed)
+        run_verify(a.output)
+    else:
+        from alpha_sv.demo.run import run_demo
+
+        run_demo(a.loss, a.output, a.seed)

@@ -109,7 +109,7 @@ def _build(folder: Path, parameters: Parameters, workers: int | None, progress: 
     description = {"format": _FORMAT, "parameters": dataclasses.asdict(parameters), "versions": _versions()}
     _check_engine(folder, held, description)
     _write_json(folder / "corpus.part.json", description)
-    _run(missing, parameters, workers, progress)
+    make_files(missing, parameters, workers, progress)
     with atomic_write(folder / "speakers.tsv") as file:
         file.writelines(plan.speaker_lines(parameters))
     with atomic_write(folder / "trials.txt") as file:
@@ -165,8 +165,11 @@ def _write_json(path: Path, content: dict) -> None:
         file.write("\n")
 
 
-def _run(jobs: list[tuple[Path, str, tuple]], p: Parameters, workers: int | None, progress: bool) -> None:
-    """Do the jobs in child processes: espeak-ng sets the locale, and a crash in C must not end the caller."""
+def make_files(jobs: list[tuple[Path, str, tuple]], p: Parameters, workers: int | None, progress: bool) -> None:
+    """Do jobs of `plan.jobs` in child processes: espeak-ng sets the locale, and a crash in C must not end the caller.
+
+    ImportError, RuntimeError and ValueError as `build_corpus`.
+    """
     if workers is None:
         workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if workers < 1:

@@ -5,10 +5,15 @@ Every step keeps what it finished: run it again and it continues, or ends at onc
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import re
+import sys
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TextIO
 
 from alpha_sv.data.corpus.manifest import read_manifest
 from alpha_sv.data.trials.files import read_trials
@@ -21,7 +26,7 @@ from alpha_sv.pipeline.evaluate import evaluate_files, write_json
 from alpha_sv.pipeline.provenance import save_scores, source
 from alpha_sv.pipeline.score import cohort_matrix, cohort_source, embedder_source, score_store, trial_speakers
 from alpha_sv.pipeline.speakers import sides_speakers
-from alpha_sv.report import load_log, to_text, write_report
+from alpha_sv.report import load_log, write_report
 from alpha_sv.sb.experiment import run
 
 LOSSES = {
@@ -32,6 +37,7 @@ LOSSES = {
 }
 TOP_N = 30  # of the training speakers, the cohort
 AS_NORM = f"as-norm top {TOP_N}"  # what `alpha-sv score` calls these scores
+SHOWN = 5  # of the epochs, every fifth is told
 
 
 def run_demo(loss: str = "q_margin", output: str | os.PathLike | None = None, seed: int = 1234) -> Path:
@@ -51,39 +57,40 @@ def run_demo(loss: str = "q_margin", output: str | os.PathLike | None = None, se
     folder = Path(output) if output else Path("results") / ("demo" if loss == "q_margin" else f"demo_{loss}")
     folder = folder.resolve()
     started = time.monotonic()
-    logging.getLogger("speechbrain").setLevel(logging.WARNING)  # of the framework, only what matters here
-    print(f"Demo ({loss}, a few minutes on two cores). Results: {folder / 'report.html'} and {folder / 'metrics.json'}")
+    print(f"Demo: synthetic speech, a small network trained on it with {loss}, and what that is worth.")
+    print("It takes some minutes on two cores; interrupt it as you like, the same command continues.")
 
-    print("1/5  Corpus: synthetic speakers over several sessions", flush=True)
-    corpus = build_corpus(folder.parent / "demo_corpus", seed=seed)
+    print("1/5  Corpus: 80 synthetic speakers in four sessions each", flush=True)
+    corpus = build_corpus(folder.parent / "demo_corpus", seed=seed, progress=sys.stderr.isatty())
 
-    print(f"2/5  Training ECAPA-TDNN with {loss}", flush=True)
-    model = run(
-        [
-            str(Path(__file__).with_name("demo.yaml")),
-            f"--data_folder={corpus / 'wav'}",
-            f"--trials={corpus / 'trials.txt'}",
-            f"--noise_folder={corpus / 'noise'}",
-            f"--rir_folder={corpus / 'rir'}",
-            f"--output_folder={folder}",
-            f"--seed={seed}",
-            f"--loss={LOSSES[loss]}",
-        ]
-    )
+    print("2/5  Training an ECAPA-TDNN on 52 of them, without the 20 of the trials and 8 for development", flush=True)
+    with _quiet():
+        model = run(
+            [
+                str(Path(__file__).with_name("demo.yaml")),
+                f"--data_folder={corpus / 'wav'}",
+                f"--trials={corpus / 'trials.txt'}",
+                f"--noise_folder={corpus / 'noise'}",
+                f"--rir_folder={corpus / 'rir'}",
+                f"--output_folder={folder}",
+                f"--seed={seed}",
+                f"--loss={LOSSES[loss]}",
+                "--noprogressbar",
+            ]
+        )
 
     with folder_lock(folder):  # as the training did
         report, metrics = _evaluate(corpus, folder, model, loss, seed)
-    print(to_text(metrics))
-    print(f"{time.monotonic() - started:.0f} s. Open {report}")
+    print(_closing(report, metrics, time.monotonic() - started))
     return report
 
 
 def _evaluate(corpus: Path, folder: Path, model: Path, loss: str, seed: int) -> tuple[Path, dict]:
     """Steps 3 to 5."""
-    print("3/5  Embeddings", flush=True)
+    print("3/5  Embeddings, and mean spectra to compare them with", flush=True)
     utterances = read_manifest(folder / "manifest.csv")
     embedder = SpeakerEmbedder.load(model)
-    store = extract(embedder, utterances, folder / "embeddings")
+    store = extract(embedder, utterances, folder / "embeddings", progress=False)
     baseline = SpeakerEmbedder("mean_fbank", 80)
     baseline_store = extract(
         baseline,
@@ -137,3 +144,45 @@ def _evaluate(corpus: Path, folder: Path, model: Path, loss: str, seed: int) -> 
         notes=["The speakers are synthetic: the figures show that the chain works, not how it does on human speech."],
     )
     return report, metrics
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """What a training says stays in its log.txt, but for warnings and one line for every fifth epoch."""
+    root, ours = logging.getLogger(), logging.getLogger("alpha_sv")
+    before, told = (root.handlers[:], root.level), _Told(sys.stdout)
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+        root.handlers = [logging.StreamHandler(nowhere)]  # until SpeechBrain sets its own, on standard output
+        ours.addHandler(told)
+        try:
+            yield
+        finally:
+            root.handlers = before[0]
+            root.setLevel(before[1])  # SpeechBrain lets everything through and filters in its handlers
+            ours.removeHandler(told)
+
+
+class _Told(logging.Handler):
+    def __init__(self, stream: TextIO):
+        super().__init__(logging.INFO)
+        self.stream = stream
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.WARNING:
+            print(f"     {record.getMessage()}", file=self.stream, flush=True)
+        found = re.match(r"epoch (\d+), .*development EER ([\d.]+) %", record.getMessage())
+        if found and int(found[1]) % SHOWN == 0:
+            print(f"     epoch {found[1]}: EER {found[2]} % on the development trials", file=self.stream, flush=True)
+
+
+def _closing(report: Path, metrics: Mapping, seconds: float) -> str:
+    """What came out, what to look at, what to do next."""
+    eer = {system["name"]: f"{100 * system['eer']['value']:.1f} %" for system in metrics["systems"]}
+    folder = Path(os.path.relpath(report.parent))
+    return f"""
+EER {eer["as-norm"]} with AS-norm, {eer["cosine"]} without, {eer["mean fbank"]} of the mean spectrum ({seconds:.0f} s).
+Look at  {folder / report.name}: which difference is real, and where there are too few errors to tell
+         {folder / "log.txt"}: what the training said
+Next     alpha-sv demo --verify              a decision of a pretrained model, in seconds
+         alpha-sv compare {folder / "scores.txt"} {folder / "scores_as_norm.txt"}
+         docs/tutorials/train.md             the same with your own speech"""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from alpha_sv.files import atomic_write
 from alpha_sv.metrics.schema import check_metrics
 from alpha_sv.report.glossary import glossary
 from alpha_sv.report.tables import (
+    NONE,
     Cell,
     Section,
     Table,
@@ -20,7 +21,7 @@ from alpha_sv.report.tables import (
     summary_table,
     table_sections,
 )
-from alpha_sv.report.wording import basis, comparison_basis, exact, headline, hints, one_line, verdict
+from alpha_sv.report.wording import basis, comparison_basis, exact, headline, hints, one_line, percent, verdict
 
 
 def to_markdown(metrics: Mapping) -> str:
@@ -46,6 +47,43 @@ def comparison_markdown(comparison: Mapping) -> str:
     return f"{_text(comparison_basis(comparison))}\n\n{tables}"
 
 
+def training_section(log: Sequence[dict]) -> Section:
+    """What the page draws of a training, in six rows: beginning, end, and evenly between."""
+    rows = []
+    valid = [row for row in log if row["kind"] == "valid" and row.get("eer") is not None]
+    chosen = sorted({round(n * (len(valid) - 1) / 5) for n in range(6)}) if valid else []
+    for row in (valid[n] for n in chosen):
+        near = min((r for r in log if r["kind"] == "train"), key=lambda r: abs(r["step"] - row["step"]), default={})
+        cells = [f"{row['step']:,}", percent(row["eer"], 2), *(_logged(near, *field) for field in _LOGGED)]
+        rows.append(cells)
+    about, found = "The EER on held-out speakers should fall.", []
+    if valid:
+        best = min(valid, key=lambda row: row["eer"])
+        about += f" The lowest is {percent(best['eer'], 2)} %, at step {best['step']:,} of {valid[-1]['step']:,}."
+        header = ["step", "EER % on validation trials", *(name for name, *_ in _LOGGED)]
+        found = [Table(header, rows, words=0)]
+    return Section("Training", about, _TRAINING, found)
+
+
+_TRAINING = (
+    "The loss rises when the margin is raised. An α-divergence loss with α > 1 gives most classes probability exactly "
+    "0. loss = 0: examples it is done with. p_y = 0: examples whose own class has probability 0, which is usual at the "
+    "start and should become rare."
+)
+_LOGGED = (
+    ("loss", "loss", 1, "{:.3f}"),
+    ("learning rate", "lr", 1, "{:.2g}"),
+    ("margin", "margin", 1, "{:.2f}"),
+    ("classes with p > 0", "support", 1, "{:,.1f}"),
+    ("loss = 0, % of examples", "zero_loss", 100, "{:.0f}"),
+    ("p_y = 0, % of examples", "zero_target", 100, "{:.0f}"),
+)
+
+
+def _logged(row: Mapping, name: str, key: str, factor: float, form: str) -> str:
+    return NONE if row.get(key) is None else form.format(factor * row[key])
+
+
 def write_markdown(
     path: str | os.PathLike,
     metrics: Mapping,
@@ -53,12 +91,13 @@ def write_markdown(
     facts: Mapping[str, str] | None = None,
     notes: Iterable[str] = (),
     first: str | None = None,
+    log: Sequence[dict] | None = None,
 ) -> Path:
     """Write the report as one Markdown file; equal input, equal bytes.
 
-    Parameters and errors are those of `alpha_sv.report.write_report`, less the training log, which
-    is all curves. Folded tables use ``<details>``, which GitHub and GitLab fold and others show as
-    they are.
+    Parameters and errors are those of `alpha_sv.report.write_report`; of the training log there is a
+    table instead of curves. Folded tables use ``<details>``, which GitHub and GitLab fold and others
+    show as they are.
     """
     check_metrics(metrics, "metrics")
     systems = metrics["systems"]
@@ -70,6 +109,8 @@ def write_markdown(
     sections = table_sections(systems, system)
     if metrics.get("comparison"):
         sections.insert(0, comparison_section(metrics["comparison"]))
+    if log:
+        sections.insert(-1 if sections[-1].heading == "Sources" else len(sections), training_section(log))
     parts += [_section(section) for section in sections]
     if facts:
         parts.append("## Facts\n\n" + "\n".join(f"* {_text(key)}: {_text(value)}" for key, value in facts.items()))

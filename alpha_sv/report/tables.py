@@ -117,8 +117,8 @@ def condition_table(system: Mapping, folded: bool = False) -> Table:
     return Table(header, rows, title=system["name"], folded=folded)
 
 
-def hardest_tables(system: Mapping, folded: bool = False) -> list[Table]:
-    """The lowest target and highest nontarget trials, and what the EER threshold makes of them."""
+def hardest_tables(system: Mapping) -> list[Table]:
+    """The lowest target and highest nontarget trials, folded, and what the EER threshold makes of them."""
     threshold, tables = system["eer"]["threshold"], []
     for key, error, what in (
         ("misses", "miss", "lowest target scores"),
@@ -130,7 +130,7 @@ def hardest_tables(system: Mapping, folded: bool = False) -> list[Table]:
             distance = number(abs(trial["score"] - threshold), 3)
             finding = f"{error} by {distance}" if wrong else f"right by {distance}"
             rows.append([trial["enroll"], trial["test"], (number(trial["score"], 4), finding)])
-        tables.append(Table(["enrolment", "test", "score"], rows, f"{system['name']}: {what}", words=2, folded=folded))
+        tables.append(Table(["enrolment", "test", "score"], rows, f"{system['name']}: {what}", words=2, folded=True))
     return tables
 
 
@@ -176,13 +176,13 @@ def comparison_section(comparison: Mapping) -> Section:
 
 
 def table_sections(systems: Sequence[Mapping], first: Mapping) -> list[Section]:
-    """All systems, conditions, hardest trials and sources; the tables of `first` are open.
+    """All systems, conditions, hardest trials and sources; the conditions of `first` are open.
 
     What there is nothing of is left out.
     """
     ordered = [first, *(system for system in systems if system is not first)]
     conditions = [condition_table(s, folded=s is not first) for s in ordered if s["conditions"]]
-    hardest = [table for s in ordered for table in hardest_tables(s, folded=s is not first) if table.rows]
+    hardest = [table for s in ordered for table in hardest_tables(s) if table.rows]
     files = [table for table in [source_table(systems)] if table.rows]
     parts = [
         Section("All systems", *_ERRORS, [error_table(systems)]),

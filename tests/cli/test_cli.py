@@ -195,7 +195,7 @@ def test_unlabelled_scores_take_their_labels_from_the_trials(chain, tmp_path, ca
             "strangers",
         ),
         (["report", "{c}/metrics.json", "--fact", "foo", "-o", "{t}/x"], "'foo'"),
-        (["report", "{c}/metrics.json", "--log", "{t}/nan.txt", "-o", "x.md"], "--log"),
+        (["report", "{c}/metrics.json", "--log", "{t}/nan.txt", "-o", "x.md"], "nan.txt"),
         (["evaluate", "{t}/odd_names.txt"], "--replicates 0"),
         (["evaluate", "{t}/odd_names.txt"], "--speakers"),
         (["evaluate", "{c}/scores.txt", "--speakers", "{t}/utt2spk"], "utt2spk does not say who speaks in 8"),

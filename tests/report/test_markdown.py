@@ -88,3 +88,17 @@ def test_comparison_in_markdown_has_a_sentence_and_a_table_for_each_pair(pair):
     assert header == ["metric", "cosine", "as-norm", "difference", "lower in", "finding"]
     assert eer == ["EER %", "10.00", "9.20", "−0.80 [−1.20, −0.30]", "97.5 %", "better"]
     assert dcf == ["minDCF 0.01", "0.1000", "0.1100", "+0.0100 [−0.0200, +0.0400]", "97.5 %", "cannot be told apart"]
+
+
+def test_a_training_log_becomes_a_table_from_its_beginning_to_its_end(tmp_path, pair):
+    log = [
+        {"kind": "train", "step": n, "loss": 5 / n, "lr": 0.1, "support": 9.0, "zero_loss": 0.25} for n in range(1, 60)
+    ]
+    log += [{"kind": "valid", "step": n, "eer": abs(n - 40) / 100} for n in range(2, 60, 2)]
+    text = write_markdown(tmp_path / "r.md", pair, log=log).read_text(encoding="utf-8")
+    part = text[text.index("## Training") :].split("\n## ")[0]
+    assert "The lowest is 0.00 %, at step 40 of 58." in part
+    rows = [line.split(" | ") for line in part.splitlines() if line.startswith("| ")][1:]
+    assert rows[0][0] == "| 2" and rows[-1][0] == "| 58" and len(rows) == 6
+    assert [rows[0][n] for n in (2, 5, 6)] == ["2.500", "9.0", "25"]
+    assert "## Training" not in write_markdown(tmp_path / "r.md", pair).read_text(encoding="utf-8")

@@ -68,7 +68,7 @@ def det_plot(systems: Sequence[dict]) -> str:
             # neighbours stand side by side: at one false-acceptance rate their bars would cover
             # each other
             shift = 0.06 * per_inch * (i - (len(systems) - 1) / 2)
-            _operating_points(ax, i, system, shift, bars=len(systems) <= MOST_BARS)
+            _operating_points(ax, i, system, shift, bars=len(systems) <= MOST_BARS and not again)
         _set_ticks(ax.xaxis, x_low, x_high, spacing=0.4 * per_inch)
         _set_ticks(ax.yaxis, y_low, y_high, spacing=0.2 * per_inch)
         ax.set(xlim=ndtri((x_low, x_high)), ylim=ndtri((y_low, y_high)))
