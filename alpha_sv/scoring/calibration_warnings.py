@@ -10,7 +10,7 @@ import numpy as np
 from alpha_sv.scoring.calibrator import Calibrator
 from alpha_sv.scoring.checks import speaker_codes
 from alpha_sv.scoring.llr_bounds import LEAST
-from alpha_sv.scoring.sentinels import repeated_score
+from alpha_sv.scoring.outliers import repeated_score
 
 FEW = 30  # independent trials of a class below which a warning says so
 

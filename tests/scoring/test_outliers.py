@@ -6,10 +6,10 @@ import logging
 
 import numpy as np
 import pytest
-from alpha_sv.scoring.sentinels import repeated_score
 from scipy.special import ndtri
 
 from alpha_sv.scoring import fit_calibration
+from alpha_sv.scoring.outliers import repeated_score
 
 
 def quantiles(count, mean, deviation):
