@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from alpha_sv.scoring.calibrator import Calibrator
 from alpha_sv.verify.decision import check_request, choose_point, listen, sounds
 from alpha_sv.verify.evidence import require_pairs
@@ -55,6 +53,7 @@ class Gallery:
     Example
     -------
     >>> import tempfile
+    >>> import numpy as np
     >>> from alpha_sv.embedding import SpeakerEmbedder
     >>> from alpha_sv.verify.model import load_model
     >>> folder = tempfile.mkdtemp()
@@ -133,11 +132,9 @@ class Gallery:
         """
         name = checked_name(name)
         model = self._model()
-        inputs = (
-            inputs if isinstance(inputs, (str, os.PathLike, np.ndarray)) or hasattr(inputs, "numpy") else list(inputs)
-        )
-        digests = [digest(item) for item in recordings(inputs, sample_rate, model.sample_rate)]
-        samples = listen(model, inputs, sample_rate)
+        items = recordings(inputs, sample_rate, model.sample_rate)
+        digests = [digest(item) for item in items]
+        samples = listen(model, items)
         refused = [text for sample in samples for text in sample.refusals]
         if refused and not allow_poor:
             raise GalleryError(f"nothing was enrolled, because of {'; '.join(refused)}")
