@@ -19,7 +19,7 @@ from tqdm import tqdm
 from alpha_sv.data.trials.files import ScoreTable, Trials
 from alpha_sv.files import InputError, atomic_write, input_key, read_npy
 from alpha_sv.scoring.cohort import cohort_statistics
-from alpha_sv.scoring.cosine import Store, named_rows
+from alpha_sv.scoring.store_rows import Store, named_rows
 
 _ROWS = 4096  # utterances in one block of the cache, gathered from the store at a time
 _FORMAT = "alpha_sv.cohort_statistics/1"

@@ -7,25 +7,15 @@ vectors is then exact to about 1e-16, and the score of a pair does not depend on
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 from tqdm import tqdm
 
 from alpha_sv.data.trials.files import ScoreTable, Trials
-from alpha_sv.data.trials.names import Names
 from alpha_sv.scoring.checks import as_numbers
+from alpha_sv.scoring.store_rows import Store, named_rows
 
 _BLOCK = 4096  # rows in float64 at a time: a few MB, whatever the number of pairs
-
-
-class Store(Protocol):
-    """What scoring needs of an embedding store."""
-
-    ids: list[str]
-    matrix: np.ndarray
-
-    def rows(self, ids: Sequence[str]) -> np.ndarray: ...
 
 
 def cosine_scores(enroll: np.ndarray, test: np.ndarray) -> np.ndarray:
@@ -109,30 +99,6 @@ def score_trials(trials: Trials, store: Store, chunk: int = 65536, progress: boo
             )
             bar.update(len(enroll[part]))
     return ScoreTable(*trials.sides, scores, trials.labels)
-
-
-def store_rows(store: Store, ids: Sequence[str]) -> np.ndarray:
-    """Row numbers of `ids` in the store, int64 [len(ids)]; a ValueError counts and shows those missing."""
-    known = set(store.ids)
-    missing = [utterance for utterance in dict.fromkeys(ids) if utterance not in known]
-    if missing:
-        raise ValueError(
-            f"{len(missing)} of the {len(set(ids))} utterances named are not among the {len(known)} of the "
-            f"embedding store (such as {', '.join(map(repr, missing[:3]))}; the store holds names like "
-            f"{', '.join(map(repr, list(store.ids)[:2]))}); "
-            "extract their embeddings, or check that the paths in the list start at the data root"
-        )
-    return np.asarray(store.rows(ids), dtype=np.int64)
-
-
-def named_rows(store: Store, *sides: Names) -> list[np.ndarray]:
-    """Row numbers of each side in the store, int64 [N]; every name is looked up once. Errors as `store_rows`."""
-    both = Names.of(*sides)
-    used = np.zeros(len(both.table), dtype=bool)
-    used[both.codes] = True
-    rows = np.empty(len(both.table), dtype=np.int64)
-    rows[used] = store_rows(store, [name for name, there in zip(both.table.to_pylist(), used, strict=True) if there])
-    return np.split(rows[both.codes], np.cumsum([len(side) for side in sides])[:-1])
 
 
 def unit_rows(matrix: np.ndarray, what: str, ids: Sequence[str] | None = None, first: int = 0) -> np.ndarray:

@@ -19,7 +19,7 @@ import numpy as np
 
 from alpha_sv.data.trials.files import ScoreTable, Trials
 from alpha_sv.scoring.cohort import speaker_means
-from alpha_sv.scoring.cosine import Store, store_rows
+from alpha_sv.scoring.store_rows import Store, store_rows
 
 Models = Mapping[str, Sequence[str]]
 

@@ -29,7 +29,8 @@ from alpha_sv.data.trials.files import ScoreTable, Trials
 from alpha_sv.scoring.checks import as_numbers, finite_column
 from alpha_sv.scoring.cohort import default_top_n
 from alpha_sv.scoring.cohort_cache import Stats, trial_statistics
-from alpha_sv.scoring.cosine import Store, score_trials
+from alpha_sv.scoring.cosine import score_trials
+from alpha_sv.scoring.store_rows import Store
 
 _CHECKED = 1000  # trials, evenly spaced: the scores of another model differ nearly everywhere
 _ROUNDING = 0.01  # scores of other toolkits may come from half precision, or be written with few digits
