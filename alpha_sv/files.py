@@ -156,9 +156,8 @@ def input_key(inputs: object) -> str:
     if not isinstance(inputs, Iterator):
         return hashlib.sha256(_canonical(inputs).encode()).hexdigest()
     digest = hashlib.sha256()
-    for (
-        part
-    ) in inputs:  # no two sequences of parts give the same bytes: JSON has no line break, a buffer has its length
+    # no two sequences of parts give the same bytes: JSON has no line break, a buffer has its length
+    for part in inputs:
         if isinstance(part, (bytes, memoryview)):
             digest.update(b"%d bytes\n" % memoryview(part).nbytes)
             digest.update(part)

@@ -152,11 +152,8 @@ def read_checkpoint(file: Path) -> dict[str, Tensor]:
     for wrap in ("state_dict", "model_state_dict", "model", "embedding_model"):
         if isinstance(content, dict) and isinstance(content.get(wrap), dict):
             content = content[wrap]
-    if (
-        not isinstance(content, dict)
-        or not content
-        or {(type(k), isinstance(content[k], Tensor)) for k in content} != {(str, True)}
-    ):
+    kinds = {(type(k), type(v)) for k, v in content.items()} if isinstance(content, dict) else set()
+    if not kinds or not all(key is str and issubclass(value, Tensor) for key, value in kinds):
         raise ValueError(f"{file} holds no dictionary of tensors")
     return {name.removeprefix("module."): tensor for name, tensor in content.items()}
 

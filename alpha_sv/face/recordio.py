@@ -93,9 +93,8 @@ class RecordFile:
             listed = np.flatnonzero(whole & (start["flag"] > 0) & (length >= _HEADER.size + 4))
             places = offsets[listed, None] + np.arange(8 + _HEADER.size, 12 + _HEADER.size)
             first_labels[listed] = starts[places].view("<f4")[:, 0]
-            for row in np.flatnonzero(
-                ~whole | (length < _HEADER.size + 4 * (start["flag"] > 0))
-            ):  # in pieces, or damaged
+            in_pieces_or_damaged = ~whole | (length < _HEADER.size + 4 * (start["flag"] > 0))
+            for row in np.flatnonzero(in_pieces_or_damaged):
                 found = self._unpacked(int(offsets[row]), f"{self.path}, record {self.keys[first + row]}")[0]
                 first_labels[row] = found[0]
             labels[rows] = first_labels

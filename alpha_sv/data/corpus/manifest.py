@@ -215,9 +215,8 @@ def _parse(row: list[str], width: int, where: list[int]) -> Utterance:
     if "\0" in utt_id or "\0" in path:
         raise ValueError("a NUL character in a name, which no file can have")
     numbers = (num_samples, rate, channels)
-    if not all(
-        n.isascii() and n.isdigit() and len(n) < 19 for n in numbers
-    ):  # int() knows 1_000 and other scripts' digits
+    # int() knows 1_000 and other scripts' digits
+    if not all(n.isascii() and n.isdigit() and len(n) < 19 for n in numbers):
         raise ValueError(f"one of {num_samples[:20]!r}, {rate[:20]!r} and {channels[:20]!r} is no whole number")
     if not duration.isascii() or "_" in duration:
         raise ValueError(f"{duration[:20]!r} is no number of seconds")
