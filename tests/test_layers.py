@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 PACKAGE = Path(__file__).parents[1] / "alpha_sv"
 ALLOWED = {
     "moved": set(),
@@ -131,7 +133,9 @@ def without(blocked, code):
     subprocess.run([sys.executable, "-c", f"import sys\n{blocks}{code}"], check=True)
 
 
+@pytest.mark.slow
 def test_losses_and_heads_work_without_speechbrain():
+    """As the libraries of their rooms say already."""
     without(["speechbrain", "torchaudio", "soundfile"], "import alpha_sv.losses, alpha_sv.heads")
 
 
