@@ -154,7 +154,8 @@ def rank_of(rank: int, classes: int, folder: str, queue) -> None:
 
 def in_processes(target, number: int, *arguments) -> Measured:
     """`target` of each rank, its arguments and a queue; what is put there."""
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["alpha_sv.heads"])
     queue = context.SimpleQueue()
     started = [context.Process(target=target, args=(*rank, *arguments, queue)) for rank in _ranks(number)]
     for process in started:

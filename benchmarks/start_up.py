@@ -31,7 +31,7 @@ class Size:
     links: int  # as often
 
 
-FULL, QUICK = Size(1_000, 1_000), Size(20, 5)
+FULL, QUICK = Size(1_000, 1_000), Size(20, 60)  # so that each of 8 processes has two batches
 
 
 @dataclass(frozen=True)

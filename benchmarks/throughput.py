@@ -54,11 +54,14 @@ class Measured:
 def measure(model: str, size: Size) -> Measured:
     from hyperpyyaml import load_hyperpyyaml
 
+    from alpha_sv.device import keep_memory
     from alpha_sv.heads import CosineHead
     from alpha_sv.sb.recipe_yaml import compose_recipe
 
     given = f"prepared: none\n{size.overrides}"
     hparams = load_hyperpyyaml(compose_recipe(HPARAMS / f"{model}_q_margin.yaml", given))
+    if size.device == "cpu":
+        keep_memory()  # as the recipes do
     embedder = hparams["embedder"].to(size.device).train()
     head = CosineHead(hparams["embedding_dim"], size.classes, loss=hparams["loss"]).to(size.device)
     optimizer = hparams["opt_class"]([*embedder.parameters(), *head.parameters()])

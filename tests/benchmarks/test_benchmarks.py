@@ -64,7 +64,7 @@ def test_what_is_sent_to_a_rank_is_what_the_model_says(document):
 
 
 def test_a_start_is_timed_at_three_places_of_an_epoch(document):
-    (section,) = re.findall(r"^## start_up: 100 files.*?(?=^## |\Z)", document, re.DOTALL | re.MULTILINE)
+    (section,) = re.findall(r"^## start_up: 1,200 files.*?(?=^## |\Z)", document, re.DOTALL | re.MULTILINE)
     seconds = {name.strip(): float(value) for name, value in re.findall(r"\| (.*?) \| ([\d.]+) s \|", section)}
     assert len(seconds) == 5 and sum("batch" in name for name in seconds) == 2
     assert "a worker of the loader" in section and all(value >= 0 for value in seconds.values())
