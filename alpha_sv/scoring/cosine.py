@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from alpha_sv.data.trials.files import ScoreTable, Trials
 from alpha_sv.data.trials.names import Names
+from alpha_sv.files import spelled
 from alpha_sv.scoring.checks import as_numbers
 
 _BLOCK = 4096  # rows in float64 at a time: a few MB, whatever the number of pairs
@@ -114,6 +115,7 @@ def score_trials(trials: Trials, store: Store, chunk: int = 65536, progress: boo
 def store_rows(store: Store, ids: Sequence[str]) -> np.ndarray:
     """Row numbers of `ids` in the store, int64 [len(ids)]; a ValueError counts and shows those missing."""
     known = set(store.ids)
+    ids = spelled(ids, known)
     missing = [utterance for utterance in dict.fromkeys(ids) if utterance not in known]
     if missing:
         raise ValueError(
