@@ -22,7 +22,7 @@ from alpha_sv.pipeline.provenance import save_scores, source
 from alpha_sv.pipeline.score import cohort_matrix, cohort_source, embedder_source, score_store, trial_speakers
 from alpha_sv.pipeline.speakers import sides_speakers
 from alpha_sv.report import load_log, to_text, write_report
-from alpha_sv.sb.experiment import run
+from alpha_sv.sb.experiment import hold, run
 
 LOSSES = {
     "q_margin": "!new:alpha_sv.losses.QMargin {alpha: 1.5, scale: 10.0}",
@@ -54,6 +54,7 @@ def run_demo(loss: str = "q_margin", output: str | os.PathLike | None = None, se
     logging.getLogger("speechbrain").setLevel(logging.WARNING)  # of the framework, only what matters here
     print(f"Demo ({loss}, a few minutes on two cores). Results: {folder / 'report.html'} and {folder / 'metrics.json'}")
 
+    hold(folder)  # until the end of the training
     print("1/5  Corpus: synthetic speakers over several sessions", flush=True)
     corpus = build_corpus(folder.parent / "demo_corpus", seed=seed)
 
@@ -71,7 +72,7 @@ def run_demo(loss: str = "q_margin", output: str | os.PathLike | None = None, se
         ]
     )
 
-    with folder_lock(folder):  # as the training did
+    with folder_lock(folder):
         report, metrics = _evaluate(corpus, folder, model, loss, seed)
     print(to_text(metrics))
     print(f"{time.monotonic() - started:.0f} s. Open {report}")
