@@ -91,8 +91,9 @@ def hold(folder: Path) -> None:
     """Lock the run's folder until `save_best` or the end of this process, which may hold it from an earlier try."""
     name = os.path.realpath(folder)
     if name not in _held:
-        _held[name] = contextlib.ExitStack()
-        _held[name].enter_context(folder_lock(folder))
+        stack = contextlib.ExitStack()
+        stack.enter_context(folder_lock(folder))
+        _held[name] = stack
 
 
 def _release(folder: Path) -> None:
