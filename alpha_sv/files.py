@@ -23,6 +23,7 @@ from alpha_sv.inputs import (  # noqa: F401  the door to files is here
     read_npy,
     read_text,
     reading,
+    spelled,
 )
 from alpha_sv.locks import FolderInUse, clear_parts, folder_lock, in_turn, new_part, whole_folder  # noqa: F401
 

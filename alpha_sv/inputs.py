@@ -14,7 +14,7 @@ import os
 import tokenize
 import unicodedata
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -220,3 +220,16 @@ def check_types(content: object, like: object, where: str = "") -> None:
 def nfc(name: str) -> str:
     """The form in which names are compared: an accent is one character, however it was typed or copied (NFC)."""
     return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def spelled(names: Iterable[str], known: Collection[str]) -> list[str]:
+    """Names as `known` has them: what differs in its Unicode form only is one name.
+
+    >>> spelled(["Jose\u0301", "Ann", "Bob"], {"Jos\u00e9", "Ann"}) == ["Jos\u00e9", "Ann", "Bob"]
+    True
+    """
+    names, known = list(names), known if isinstance(known, Set | Mapping) else set(known)
+    if all(name in known for name in names):
+        return names
+    forms = {nfc(name): name for name in known}
+    return [name if name in known else forms.get(nfc(name), name) for name in names]

@@ -27,7 +27,7 @@ from alpha_sv.pipeline.provenance import save_scores, source
 from alpha_sv.pipeline.score import cohort_matrix, cohort_source, embedder_source, score_store, trial_speakers
 from alpha_sv.pipeline.speakers import sides_speakers
 from alpha_sv.report import load_log, write_report
-from alpha_sv.sb.experiment import run
+from alpha_sv.sb.experiment import hold, run
 
 LOSSES = {
     "q_margin": "!new:alpha_sv.losses.QMargin {alpha: 1.5, scale: 10.0}",
@@ -60,6 +60,7 @@ def run_demo(loss: str = "q_margin", output: str | os.PathLike | None = None, se
     print(f"Demo: synthetic speech, a small network trained on it with {loss}, and what that is worth.")
     print("It takes some minutes on two cores; interrupt it as you like, the same command continues.")
 
+    hold(folder)  # until the end of the training
     print("1/5  Corpus: 80 synthetic speakers in four sessions each", flush=True)
     corpus = build_corpus(folder.parent / "demo_corpus", seed=seed, progress=sys.stderr.isatty())
 
@@ -79,7 +80,7 @@ def run_demo(loss: str = "q_margin", output: str | os.PathLike | None = None, se
             ]
         )
 
-    with folder_lock(folder):  # as the training did
+    with folder_lock(folder):
         report, metrics = _evaluate(corpus, folder, model, loss, seed)
     print(_closing(report, metrics, time.monotonic() - started))
     return report

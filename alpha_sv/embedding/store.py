@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alpha_sv.files import InputError, atomic_write, read_json, read_npy, read_text, reading
+from alpha_sv.files import InputError, atomic_write, read_json, read_npy, read_text, reading, spelled
 
 FORMAT = "alpha_sv.embeddings/1"
 
@@ -74,13 +74,14 @@ class EmbeddingStore:
     def rows(self, ids: Sequence[str]) -> np.ndarray:
         """Row numbers [len(ids)] int64; ValueError naming ids that are not in the store."""
         where = {utt_id: row for row, utt_id in enumerate(self.ids)}
-        missing = sorted({str(utt_id) for utt_id in ids} - where.keys())
+        ids = spelled(map(str, ids), where)
+        missing = sorted(set(ids) - where.keys())
         if missing:
             raise ValueError(
                 f"{len(missing)} utterances are not in the store {self.path}: {', '.join(missing[:5])}"
                 f"{', …' if len(missing) > 5 else ''}; extract them, or check that ids are relative to the same root"
             )
-        return np.fromiter((where[str(utt_id)] for utt_id in ids), dtype=np.int64, count=len(ids))
+        return np.fromiter((where[utt_id] for utt_id in ids), dtype=np.int64, count=len(ids))
 
     def split_rows(self, split: str) -> np.ndarray:
         """Row numbers of one split."""

@@ -18,7 +18,7 @@ from alpha_sv.face.ijb import TemplateProtocol
 from alpha_sv.face.images import align, read_image
 from alpha_sv.face.sources import FolderSource, PairSource
 from alpha_sv.face.templates import with_flip
-from alpha_sv.files import file_state, folder_lock, input_key
+from alpha_sv.files import file_state, folder_lock, input_key, spelled
 from alpha_sv.scoring import cosine_scores
 
 _READERS = 4
@@ -57,7 +57,8 @@ def score_images(
         trials, source = read_trials(pairs), FolderSource(images, check=False)
     row = {name: number for number, name in enumerate(source.names.tolist())}
     used = sorted({*trials.enroll.tolist(), *trials.test.tolist()})
-    if missing := [name for name in used if name not in row]:
+    row = dict(zip(used, map(row.get, spelled(used, row)), strict=True))
+    if missing := [name for name in used if row[name] is None]:
         raise ValueError(f"{len(missing)} of {len(used)} images are not in {source.path}: {', '.join(missing[:3])}")
     size = embedder.image_size
     parts = _embedded(embedder, lambda i: source.read(row[used[i]], size), range(len(used)), batch_size, progress)

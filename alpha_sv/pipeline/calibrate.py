@@ -12,6 +12,7 @@ import numpy as np
 from alpha_sv.data.corpus.manifest import read_manifest
 from alpha_sv.data.trials.names import Names
 from alpha_sv.data.trials.tables import ScoreTable
+from alpha_sv.files import spelled
 from alpha_sv.metrics import evaluate
 from alpha_sv.metrics.errors import MIN_FALSE_ACCEPTS
 from alpha_sv.scoring import Calibrator, duration_qualities, fit_calibration, with_points
@@ -165,7 +166,7 @@ def manifest_durations(table: ScoreTable, manifests: Sequence[str | os.PathLike]
     """`duration_qualities` of the trials; ValueError names utterances that no manifest has."""
     seconds = {u.utt_id: u.duration for manifest in manifests for u in read_manifest(manifest)}
     both = Names.of(*table.sides)
-    names = both.table.to_pylist()
+    names = spelled(both.table.to_pylist(), seconds)
     if missing := sorted({names[place] for place in np.unique(both.codes)} - seconds.keys()):
         raise ValueError(
             f"{', '.join(map(str, manifests))}: no duration of {len(missing)} utterances of the trials (such as "

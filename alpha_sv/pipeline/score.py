@@ -13,6 +13,7 @@ from alpha_sv.data.trials.files import ScoreTable, Trials
 from alpha_sv.embedding.store import EmbeddingStore
 from alpha_sv.pipeline.provenance import source
 from alpha_sv.scoring import average_scores, expand_trials, mean_models, normalize_table, score_trials, speaker_means
+from alpha_sv.scoring.models import of_trials
 
 Models = Mapping[str, Sequence[str]]
 
@@ -73,7 +74,7 @@ def trial_speakers(store: EmbeddingStore, trials: Trials | ScoreTable, models: M
     """The speakers on either side of a trial list, those of the utterances of its models."""
     enroll = set(trials.enroll.tolist())
     if models is not None:  # a model that is not listed is for scoring to complain about
-        enroll = {utterance for model in enroll for utterance in models.get(model, ())}
+        enroll = {utterance for members in of_trials(trials, models).values() for utterance in members}
     return {store.speakers[row] for row in store.rows(sorted(enroll.union(trials.test.tolist())))}
 
 

@@ -78,7 +78,7 @@ def read_arguments(argv: Sequence[str]) -> tuple[dict, dict]:
     folder = RunFolder(hparams["output_folder"])
     check_hparams(hparams, run_opts, begun=folder.has_checkpoints)
     if if_main_process():
-        _hold(folder.path)
+        hold(folder.path)
     folder.refuse_other_settings(resolve, run_opts)
     if run_opts.get("precision") == "bf16" and not has_fast_bfloat16(torch.device(device)):
         logger.warning("this device has no bfloat16 instructions: --precision=bf16 is far slower here than fp32")
@@ -92,12 +92,13 @@ def _whole(name: str, text: object) -> int:
         raise ValueError(f"--{name} must be a whole number, got {text!r}") from None
 
 
-def _hold(folder: Path) -> None:
+def hold(folder: Path) -> None:
     """Lock the run's folder until `save_best` or the end of this process, which may hold it from an earlier try."""
     name = os.path.realpath(folder)
     if name not in _held:
-        _held[name] = contextlib.ExitStack()
-        _held[name].enter_context(folder_lock(folder))
+        stack = contextlib.ExitStack()
+        stack.enter_context(folder_lock(folder))
+        _held[name] = stack
 
 
 def _release(folder: Path) -> None:
@@ -167,6 +168,10 @@ def build_brain(hparams: dict, run_opts: dict, manifest: Path | None = None) -> 
     kind, reason = choose_head(hparams, prototypes, folder.begun_head())
     head = head_of(hparams, kind, prototypes)
     state = state_of(hparams, data, valid_set, steps, folder, kind)
+    resumed = folder.has_checkpoints and SafeCheckpointer(folder.save).list_checkpoints()
+    if hparams.get("warm_start") and not resumed:
+        policy = hparams.get("warm_start_head") or "keep"
+        warm_start(hparams["warm_start"], policy, hparams["embedder"], head, rows)
     # every check is done: from here on the folder is this run's
     sb.create_experiment_directory(folder.path)  # every process: it waits for all of them
     if if_main_process():
@@ -178,9 +183,6 @@ def build_brain(hparams: dict, run_opts: dict, manifest: Path | None = None) -> 
     checkpointer.add_recoverables({**modules, "training_log": state["training_log"], "counter": counter})
     if "reinitialiser" in state:
         checkpointer.add_recoverable("reinitialiser", state["reinitialiser"])
-    if hparams.get("warm_start") and not checkpointer.list_checkpoints():
-        policy = hparams.get("warm_start_head") or "keep"
-        warm_start(hparams["warm_start"], policy, hparams["embedder"], head, rows)
     logger.info(
         "%d people to train on, %d classes, %d examples, %d steps per epoch; %d development trials",
         *(data.people, len(rows), len(data.train_set), steps, 0 if valid_set is None else len(valid_set.labels)),

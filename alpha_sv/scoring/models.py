@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from alpha_sv.data.trials.files import ScoreTable, Trials
+from alpha_sv.files import spelled
 from alpha_sv.scoring.cohort import speaker_means
 from alpha_sv.scoring.store_rows import Store, store_rows
 
@@ -111,6 +112,7 @@ def mean_models(trials: Trials, store: Store, models: Models) -> ArrayStore:
     >>> mean_models(Trials(["m"], ["c"]), store, {"m": ["a", "b"]}).matrix.round(4).tolist()
     [[0.7071, 0.7071], [1.0, 0.0]]
     """
+    models = of_trials(trials, models)
     used = _known(trials, models)
     if both := sorted(used & set(store.ids)):
         raise ValueError(
@@ -131,6 +133,7 @@ def expand_trials(trials: Trials, models: Models) -> Trials:
     >>> expand_trials(Trials(["m"], ["c"], [True]), {"m": ["a", "b"]}).enroll.tolist()
     ['a', 'b']
     """
+    models = of_trials(trials, models)
     _known(trials, models)
     enroll = [utterance for model in trials.enroll.tolist() for utterance in models[model]]
     counts = _counts(trials, models)
@@ -156,10 +159,16 @@ def average_scores(table: ScoreTable, trials: Trials, models: Models) -> ScoreTa
     expanded = expand_trials(trials, models)
     if not (np.array_equal(table.enroll, expanded.enroll) and np.array_equal(table.test, expanded.test)):
         raise ValueError("average_scores: the table is not expand_trials(trials, models), scored in this order")
-    counts = _counts(trials, models)
+    counts = _counts(trials, of_trials(trials, models))
     starts = np.cumsum(counts) - counts
     means = np.add.reduceat(table.scores, starts) / counts if len(trials) else np.empty(0)
     return ScoreTable(*trials.sides, means, trials.labels)
+
+
+def of_trials(trials: Trials, models: Models) -> Models:
+    """The models that the trials name, under the trials' own spelling."""
+    used = sorted(set(trials.enroll.tolist()))
+    return {name: models[known] for name, known in zip(used, spelled(used, models), strict=True) if known in models}
 
 
 def _known(trials: Trials, models: Models) -> set[str]:

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from alpha_sv.data.trials.names import Names
+from alpha_sv.files import spelled
 
 
 class Store(Protocol):
@@ -22,6 +23,7 @@ class Store(Protocol):
 def store_rows(store: Store, ids: Sequence[str]) -> np.ndarray:
     """Row numbers of `ids` in the store, int64 [len(ids)]; a ValueError counts and shows those missing."""
     known = set(store.ids)
+    ids = spelled(ids, known)
     missing = [utterance for utterance in dict.fromkeys(ids) if utterance not in known]
     if missing:
         raise ValueError(

@@ -11,6 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from alpha_sv.data.audio import AUDIO_EXTENSIONS
+from alpha_sv.data.corpus.name_form import as_word
 from alpha_sv.embedding.batches import embed_in_batches
 from alpha_sv.embedding.store import EmbeddingStore, StoreWriter
 from alpha_sv.files import file_state, folder_lock, input_key, read_text
@@ -36,7 +37,8 @@ def embed_files(
     model : SpeakerModel
     sources : sequence of paths
         Each an audio file, whose id is its path as given; a folder, searched for audio, with ids relative to it; or a
-        Kaldi wav.scp, with its own ids. Where an id has several parts, the first is taken for the speaker.
+        Kaldi wav.scp, with its own ids. A space in a path is %20 in its id, as in `alpha-sv prepare`. Where an id has
+        several parts, the first is taken for the speaker.
     store : path-like
         Folder of the store. One that is whole and was made from the same model and files is reused.
     finished : function, optional
@@ -102,11 +104,11 @@ def list_files(sources: Sequence[str | os.PathLike]) -> dict[str, str]:
             )
             if not inside:
                 raise ValueError(f"{source} has no audio in it ({' '.join(sorted(_EXTENSIONS))})")
-            pairs = [(file.relative_to(source).as_posix(), str(file)) for file in inside]
+            pairs = [(as_word(file.relative_to(source).as_posix()), str(file)) for file in inside]
         elif source.suffix == ".scp":
             pairs = _read_scp(source)
         else:
-            pairs = [(source.as_posix(), str(source))]
+            pairs = [(as_word(source.as_posix()), str(source))]
         for utterance, file in pairs:
             if found.setdefault(utterance, file) != file:
                 raise ValueError(f"{file} and {found[utterance]} would have one id, {utterance!r}; embed them apart")

@@ -20,7 +20,7 @@ from alpha_sv.demo import corpus_plan as synthetic_plan
 from alpha_sv.demo import espeak as synthetic_espeak
 from alpha_sv.demo.sentences import NUM_SENTENCES, sentence
 from alpha_sv.demo.voices import draw_voice
-from alpha_sv.files import sha256_file
+from alpha_sv.files import FolderInUse, folder_lock, sha256_file
 
 needs_espeak = pytest.mark.skipif(
     importlib.util.find_spec("espeakng_loader") is None,
@@ -274,6 +274,35 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
     with pytest.raises(ValueError, match="not empty and not a demo corpus"):
         synthetic.build_corpus(tmp_path, **SMALL, progress=False)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_folder_in_use_is_left_alone(tmp_path):
+    with folder_lock(tmp_path), pytest.raises(FolderInUse):
+        synthetic.build_corpus(tmp_path, **SMALL, progress=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+@needs_espeak
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="sessions of processes")
+def test_the_workers_of_a_killed_build_end_and_the_next_one_finishes(corpus, tmp_path):
+    code = (
+        f"from alpha_sv.demo.corpus import build_corpus; build_corpus({str(tmp_path / 'c')!r}, **{SMALL!r}, workers=2)"
+    )
+    build = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+    while not list(tmp_path.rglob("*.flac")):
+        time.sleep(0.01)
+    build.kill()
+    build.wait()
+    for _ in range(1000):
+        try:
+            os.killpg(build.pid, 0)
+        except ProcessLookupError:
+            break
+        time.sleep(0.01)
+    else:
+        pytest.fail("a worker lives on")
+    assert hashes(synthetic.build_corpus(tmp_path / "c", **SMALL, progress=False)) == hashes(corpus)
 
 
 def test_without_espeak_the_error_names_the_remedy(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from alpha_sv.demo.run import LOSSES, run_demo
+from alpha_sv.files import FolderInUse, folder_lock
 from alpha_sv.pipeline.provenance import scores_kind
 from alpha_sv.scoring import Calibrator
 
@@ -53,6 +54,15 @@ def test_the_other_losses_train_too(loss, tmp_path_factory, demo):
     report = run_demo(loss, output=demo.parent.parent / loss)
     metrics = json.loads((report.parent / "metrics.json").read_text())
     assert metrics["systems"][1]["eer"]["value"] < 0.2
+
+
+def test_a_folder_in_use_is_refused_before_anything_is_built(tmp_path):
+    folder = tmp_path / "demo"
+    with folder_lock(folder):
+        for _ in range(2):  # to have been refused once is no key
+            with pytest.raises(FolderInUse):
+                run_demo(output=folder)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_unknown_loss_is_refused(tmp_path):

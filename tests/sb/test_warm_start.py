@@ -213,6 +213,12 @@ def test_a_run_killed_in_its_first_checkpoint_starts_warm_again(tree, earlier, t
     assert begins_with_the_network_of(earlier, brain)
 
 
+def test_a_refused_warm_start_does_not_begin_the_run(tree, tmp_path):
+    with pytest.raises(ValueError, match="holds no trained run"):
+        begun(tree, tmp_path / "run", warm_start=tmp_path / "nothing", warm_start_head="keep")
+    assert not (tmp_path / "run" / "hyperparams.yaml").exists()
+
+
 def test_a_second_setting_of_the_prototypes_is_refused_rather_than_forgotten(tree, earlier, tmp_path):
     for i, overrides in enumerate([{"reinit_epoch": 2}, {"reinit_zero_target": 0.1}]):
         with pytest.raises(ValueError, match="warm_start_head: means already sets"):

@@ -116,3 +116,15 @@ def test_model_files(tmp_path):
     path.write_bytes(b"m1 \xff\n")
     with pytest.raises(ValueError, match="spk2utt: not UTF-8"):
         read_models(path)
+
+
+def test_names_in_another_unicode_form_are_the_same_names():
+    store = Store(["Jos\u00e9/a", "Jos\u00e9/b", "Zoe\u0308/a"], np.eye(3, 4, dtype=np.float32) + 0.5)
+    models = {"m\u00e9": ["Jose\u0301/a", "Jos\u00e9/b"]}
+    typed = Trials(["m\u00e9"], ["Zoe\u0308/a"], [False])
+    copied = Trials(["me\u0301"], ["Zo\u00eb/a"], [False])
+    for find in (
+        lambda trials: score_trials(trials, mean_models(trials, store, models), progress=False),
+        lambda trials: score_trials(expand_trials(trials, models), store, progress=False),
+    ):
+        assert find(typed).scores.tolist() == find(copied).scores.tolist()

@@ -36,11 +36,11 @@ def main(argv: list[str], folder: Path) -> int:
     parser.add_argument("--light", action="store_true", help="only verbs that need no torch")
     a = parser.parse_args(argv)
     warm_up(a.light)
-    lost = 0
+    lost, bench = 0, parts.Bench(_scratch(folder), a.light, a.limit)
+    bench.cases = [case for case in bench.cases if (a.cases or "") in case.name]
+    bench.cases = [case for case in bench.cases if not (a.without and a.without in case.name)]
     for name in a.parts or [name for name in PARTS if not (folder / f"{name}.json").exists()]:
-        bench = parts.Bench(_scratch(folder), a.light, a.limit)
-        bench.cases = [case for case in bench.cases if (a.cases or "") in case.name]
-        bench.cases = [case for case in bench.cases if not (a.without and a.without in case.name)]
+        bench.random.seed(name)  # the same moments whatever ran before
         started, trials = time.monotonic(), []
         for trial in PARTS[name](bench):
             trials.append(trial)

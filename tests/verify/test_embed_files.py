@@ -39,6 +39,13 @@ def test_a_folder_becomes_a_store_that_score_can_use(world, capsys):
     assert "missing.wav: no such file" in capsys.readouterr().err and not (world / "s2").exists()
 
 
+def test_a_file_has_the_id_by_which_a_list_can_name_it(tmp_path):
+    for name in ("Ann Lee/a 1.wav", "Jose\u0301/b.wav"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    assert list(list_files([tmp_path])) == ["Ann%20Lee/a%201.wav", "Jos\u00e9/b.wav"]  # as `prepare` has them
+
+
 def test_an_interrupted_call_continues(world):
     model = load_model(world / "model")
     with counted(StoreWriter, "write", kill_at=3), pytest.raises(KeyboardInterrupt):
