@@ -91,6 +91,8 @@ def onnx_loop(folder: Path, kaldi: bool) -> Callable:
     """What a user writes: read, features by kaldi-native-fbank where they are Kaldi's, run; one file after another."""
     import onnxruntime
 
+    if kaldi:
+        import kaldi_native_fbank as knf
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = len(os.sched_getaffinity(0))
     name = "features.onnx" if kaldi else "model.onnx"
@@ -100,8 +102,6 @@ def onnx_loop(folder: Path, kaldi: bool) -> Callable:
         wave, _ = soundfile.read(file, dtype="float32")
         if not kaldi:
             return session.run(None, {"waveform": wave[None]})[0][0]
-        import kaldi_native_fbank as knf
-
         settings = knf.FbankOptions()
         settings.frame_opts.dither, settings.frame_opts.samp_freq, settings.mel_opts.num_bins = 0, RATE, 80
         fbank = knf.OnlineFbank(settings)
