@@ -7,9 +7,11 @@ and those sentences joined to recordings of a minute. Networks: the published CA
 published size with random weights. `--work` keeps the exported networks for the next call.
 
 Every candidate is a process that has loaded its network. They take turns, each embedding one list of files from disk
-while the others wait; a first turn does not count. Peaks are of the processes. The error is 1 − cosine to our torch
-path, each file alone; of the batches of SpeechBrain, which pads them, it is also that of the padding. Resemblyzer has
-a network of its own and is here for scale: it is no peer of the same network.
+while the others wait; a first turn does not count. Where the machine has other work, `--processor` counts the seconds
+of the processor, which is the same on one core that is free. Peaks are of the processes. The error is 1 − cosine to
+our torch path, each file alone; of the batches of SpeechBrain, which pads them, it is also that of the padding.
+Resemblyzer has a network of its own and is here for scale: it is no peer of the same network. Its package, with librosa
+and webrtcvad-wheels, may be in an environment of its own, whose Python `--resemblyzer` names.
 """
 
 from __future__ import annotations
@@ -20,14 +22,13 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 import soundfile
+from extraction_candidates import RATE, child, prepare
 
-RATE, BATCH = 16000, 16
 CANDIDATES = {  # network → name of the candidate → whether it is ours
     "campplus": {"ours, torch": True, "ours, onnxruntime": True, "ours, int8": True, "onnxruntime loop": False},
     "ecapa": {
@@ -54,12 +55,16 @@ def main() -> None:
     parser.add_argument("--cores", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--networks", nargs="+", default=list(CANDIDATES), choices=list(CANDIDATES))
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--files", type=int, default=96, help="words; half as many sentences, three long ones")
+    parser.add_argument("--files", type=int, default=96, help="words; half as many sentences, a minute for 32")
+    parser.add_argument("--processor", action="store_true", help="seconds of the processor, on one core only")
+    parser.add_argument("--resemblyzer", default=sys.executable, help="a Python that has it")
     parser.add_argument("--child", nargs=2, metavar=("NETWORK", "CANDIDATE"), help=argparse.SUPPRESS)
     a = parser.parse_args()
     if a.child:
-        child(*a.child, a.work)
+        child(*a.child, a.work, time.process_time if a.processor else time.perf_counter)
         return
+    if a.processor and a.cores != [1]:
+        parser.error("--processor is for --cores 1: the seconds of two cores overlap")
     from common import table
     from hardware import describe
 
@@ -69,11 +74,14 @@ def main() -> None:
     seconds = {name: sum(soundfile.info(file).duration for file in files) for name, files in lists.items()}
     print(f"## extraction: files to embeddings\n\n{describe()}\n")
     sizes = "; ".join(f"{name}: {len(lists[name])} files of {seconds[name]:.0f} s in all" for name in lists)
-    print(f"Real-time factor · files a second. {sizes}. Peak in MB, error: the largest of all files.\n")
+    clock = "seconds of the processor" if a.processor else "time"
+    print(f"Real-time factor · files a second, by {clock}. {sizes}. Peak in MB, error: the largest of all files.\n")
     targets = []
     for cores in a.cores:
         for network in a.networks:
-            found = take_turns(network, a.work, cores, a.rounds, list(lists))
+            python = a.resemblyzer if network == "resemblyzer" else sys.executable
+            command = [python, __file__, "-", "--work", str(a.work), *["--processor"] * a.processor]
+            found = take_turns(network, command, cores, a.rounds, list(lists))
             head = [f"{TITLES[network]}, {cores} core{'s' * (cores > 1)}", *lists, "features", "peak", "error"]
             rows = []
             for name, one in found.items():
@@ -109,14 +117,13 @@ def compare(network: str, cores: int, found: dict, lists: dict) -> list:
     return targets
 
 
-def take_turns(network: str, work: Path, cores: int, rounds: int, lists: list[str]) -> dict:
+def take_turns(network: str, command: list[str], cores: int, rounds: int, lists: list[str]) -> dict:
     """What each candidate took for each list in each round, its peak, and the error of its embeddings."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(cores)}
     names = list(CANDIDATES[network])
-    command = [sys.executable, __file__, "-", "--work", str(work), "--child", network]
     pin = ["taskset", "-c", f"0-{cores - 1}"]
     pipe = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment}
-    processes = {name: subprocess.Popen([*pin, *command, name], **pipe) for name in names}
+    processes = {name: subprocess.Popen([*pin, *command, "--child", network, name], **pipe) for name in names}
     found = {name: {"seconds": {what: [] for what in lists}} for name in names}
     try:
         for process in processes.values():
@@ -152,132 +159,8 @@ def cosines(a: list, b: list) -> np.ndarray:
     return (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
 
 
-def child(network: str, candidate: str, work: Path) -> None:
-    """A candidate: lines with the name of a list → JSON lines."""
-    from hardware import peak_mb
-
-    answers, sys.stdout = sys.stdout, sys.stderr  # of whatever the packages print
-    lists, (embed, features) = json.loads((work / "lists.json").read_text()), load(network, candidate, work)
-    print("loaded", file=answers, flush=True)
-    share, kept = 0.0, {}
-    for line in sys.stdin:
-        how, _, what = line.strip().rpartition(" ")
-        files, start = lists[what], time.perf_counter()
-        if how == "alone":
-            kept[what] = [embed([file])[0] for file in files]
-        elif how != "show":
-            kept[what] = embed(files)
-        taken = time.perf_counter() - start
-        if features and what == "sentences" and not how:
-            share = features(files)
-        answer = {"seconds": taken, "peak": peak_mb(), "features": share}
-        if how:
-            answer["embeddings"] = np.asarray(kept[what], dtype=float).tolist()
-        print(json.dumps(answer), file=answers, flush=True)
-
-
-def load(network: str, candidate: str, work: Path) -> tuple[Callable, Callable | None]:
-    """A function that embeds files, and one that says how long the features alone take (ours in torch)."""
-    folder = work / network
-    if candidate.startswith("ours"):
-        from alpha_sv.verify.model import load_model
-
-        name = {"ours, torch": "model", "ours, int8": "onnx/features.int8.onnx"}.get(candidate, "onnx/features.onnx")
-        model = load_model(folder / name)
-        return lambda files: model.embed(files, batch_size=BATCH), features_of(model) if "torch" in candidate else None
-    if candidate == "onnxruntime loop":
-        return onnx_loop(folder, kaldi=network == "campplus"), None
-    if candidate == "Resemblyzer":
-        from resemblyzer import VoiceEncoder, preprocess_wav
-
-        encoder = VoiceEncoder("cpu", verbose=False)
-        return lambda files: [encoder.embed_utterance(preprocess_wav(file)) for file in files], None
-    import torch
-    from speechbrain.inference.speaker import SpeakerRecognition
-
-    stock = SpeakerRecognition.from_hparams(source=str(folder / "speechbrain"), savedir=str(work / "fetched"))
-    read = lambda file: torch.from_numpy(soundfile.read(file, dtype="float32")[0])  # noqa: E731
-    size = 1 if candidate.endswith("one by one") else BATCH
-
-    def encode(files: list[str]) -> np.ndarray:
-        found = []
-        for first in range(0, len(files), size):
-            waves = [read(file) for file in files[first : first + size]]
-            lengths = torch.tensor([len(wave) for wave in waves], dtype=torch.float32)
-            padded = torch.nn.utils.rnn.pad_sequence(waves, batch_first=True)
-            found.append(stock.encode_batch(padded, lengths / lengths.max())[:, 0].numpy())
-        return np.concatenate(found)
-
-    return encode, None
-
-
-def features_of(model) -> Callable:
-    import torch
-
-    def seconds(files: list[str]) -> float:
-        waves = [torch.from_numpy(soundfile.read(file, dtype="float32")[0])[None] for file in files]
-        start = time.perf_counter()
-        with torch.inference_mode():
-            for wave in waves:
-                model.embedder.features(wave)
-        return time.perf_counter() - start
-
-    return seconds
-
-
-def onnx_loop(folder: Path, kaldi: bool) -> Callable:
-    """What a user writes: read, features by kaldi-native-fbank where they are Kaldi's, run; one file after another."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = len(os.sched_getaffinity(0))
-    name = "features.onnx" if kaldi else "model.onnx"
-    session = onnxruntime.InferenceSession(folder / "onnx" / name, options, providers=["CPUExecutionProvider"])
-
-    def one(file: str) -> np.ndarray:
-        wave, _ = soundfile.read(file, dtype="float32")
-        if not kaldi:
-            return session.run(None, {"waveform": wave[None]})[0][0]
-        import kaldi_native_fbank as knf
-
-        settings = knf.FbankOptions()
-        settings.frame_opts.dither, settings.frame_opts.samp_freq, settings.mel_opts.num_bins = 0, RATE, 80
-        fbank = knf.OnlineFbank(settings)
-        fbank.accept_waveform(RATE, wave.tolist())
-        fbank.input_finished()
-        features = np.stack([fbank.get_frame(i) for i in range(fbank.num_frames_ready)])
-        return session.run(None, {"feats": (features - features.mean(axis=0))[None]})[0][0]
-
-    return lambda files: [one(file) for file in files]
-
-
-def prepare(work: Path, networks: list[str]) -> None:
-    """Each network as a model folder, in ONNX and, where it can, in SpeechBrain's layout."""
-    import torch
-
-    from alpha_sv import export, load_model
-    from alpha_sv.embedding import SpeakerEmbedder
-
-    for network in sorted({"campplus", "ecapa"} & set(networks)):
-        folder = work / network
-        if (folder / "done").exists():
-            continue
-        torch.manual_seed(0)
-        if network == "campplus":
-            embedder = load_model("campplus").embedder
-        else:
-            embedder = SpeakerEmbedder("ecapa_tdnn", 192, channels=[1024, 1024, 1024, 1024, 3072])
-            with torch.no_grad():
-                for _ in range(3):
-                    embedder(0.1 * torch.randn(8, RATE))  # batch statistics as of something heard
-            export(embedder.eval(), folder / "speechbrain", to="speechbrain")
-        embedder.save(folder / "model")
-        export(embedder, folder / "onnx", to="onnx", int8=True)
-        (folder / "done").touch()
-
-
 def file_lists(data: Path, work: Path, count: int) -> dict[str, list[str]]:
-    """Words, sentences, and sentences joined to a minute each."""
+    """Words, sentences, and for every 32 words a minute of sentences."""
     draw = np.random.default_rng(0)
     found = {}
     for name, corpus, number in (("words", "speech_commands", count), ("sentences", "speechocean762", count // 2)):
@@ -285,7 +168,7 @@ def file_lists(data: Path, work: Path, count: int) -> dict[str, list[str]]:
         found[name] = [files[i] for i in draw.choice(len(files), number, replace=False)]
     (work / "long").mkdir(parents=True, exist_ok=True)
     joined = np.concatenate([soundfile.read(file, dtype="float32")[0] for file in found["sentences"]])
-    found["long"] = [str(work / "long" / f"{i}.wav") for i in range(3)]
+    found["long"] = [str(work / "long" / f"{i}.wav") for i in range(max(count // 32, 1))]
     for i, file in enumerate(found["long"]):
         soundfile.write(file, np.roll(joined, i * 20 * RATE)[: 60 * RATE], RATE)
     return found

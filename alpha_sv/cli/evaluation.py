@@ -64,9 +64,11 @@ def _add_systems(sub: argparse.ArgumentParser, replicates: str, at_least) -> Non
     sub.add_argument(
         "--llr",
         action="append",
+        nargs="?",
+        const="all",
         default=[],
         metavar="NAME",
-        help="system whose scores are natural-log likelihood ratios, or all; may be repeated",
+        help="system whose scores are natural-log likelihood ratios, all if none is named; may be repeated",
     )
     sub.add_argument(
         "--speakers",

@@ -176,7 +176,7 @@ def _normalize(a: argparse.Namespace) -> None:
 
 def _calibrate(a: argparse.Namespace) -> None:
     from alpha_sv.data.trials.files import label_scores, read_scores, read_trials
-    from alpha_sv.pipeline.calibrate import errors_at_points, points_markdown, refuse_other_scores, warn_of_other_range
+    from alpha_sv.pipeline.calibrate import errors_at_points, points_text, refuse_other_scores, warn_of_other_range
     from alpha_sv.pipeline.provenance import read_sources, scores_kind, source
     from alpha_sv.scoring import Calibrator
 
@@ -199,13 +199,13 @@ def _calibrate(a: argparse.Namespace) -> None:
         _deliver_scores(a, llrs, {**sources, "calibrator": given}, commands, "llr")
         if llrs.labels is not None and calibrator.points and a.output != "-":
             points = errors_at_points(calibrator, llrs)
-            print(json.dumps(points) if a.json else points_markdown(points))
+            print(json.dumps(points) if a.json else points_text(points))
     else:
         _fit(a, table, {**sources, "scores": source(a.scores)}, commands)
 
 
 def _fit(a: argparse.Namespace, table, sources: dict, commands: list[str]) -> None:
-    from alpha_sv.pipeline.calibrate import calibration_markdown, fit_calibrator
+    from alpha_sv.pipeline.calibrate import calibration_text, fit_calibrator
     from alpha_sv.pipeline.provenance import scores_kind
     from alpha_sv.pipeline.speakers import numbered_speakers
 
@@ -226,7 +226,7 @@ def _fit(a: argparse.Namespace, table, sources: dict, commands: list[str]) -> No
     if a.json and a.output != "-":
         print(json.dumps(calibrator.provenance["cross_calibrated"]))
     elif a.output != "-":
-        print(calibration_markdown(calibrator, unheard))
+        print(calibration_text(calibrator, unheard))
 
 
 def _qualities(a: argparse.Namespace, table) -> dict:

@@ -15,6 +15,7 @@ from alpha_sv.data.trials.tables import ScoreTable
 from alpha_sv.files import spelled
 from alpha_sv.metrics import evaluate
 from alpha_sv.metrics.errors import MIN_FALSE_ACCEPTS
+from alpha_sv.report.terminal import aligned, wrapped
 from alpha_sv.scoring import Calibrator, duration_qualities, fit_calibration, with_points
 from alpha_sv.scoring.llr_bounds import LEAST, limit
 from alpha_sv.scoring.operating_point import OperatingPoint
@@ -22,7 +23,7 @@ from alpha_sv.scoring.speaker_folds import fold_llrs
 
 logger = logging.getLogger(__name__)
 
-_POINTS_HEAD = ("| accept at | LLR threshold (nats) | false accepts | misses |", "|:--|--:|--:|--:|")
+_POINTS_HEAD = ("accept at", "LLR threshold (nats)", "false accepts", "misses")
 
 
 def fit_calibrator(
@@ -176,41 +177,37 @@ def manifest_durations(table: ScoreTable, manifests: Sequence[str | os.PathLike]
     return duration_qualities(*np.split(found, 2))
 
 
-def calibration_markdown(calibrator: Calibrator, unheard: Mapping) -> str:
-    """The cross-calibrated numbers and the thresholds of a calibrator as Markdown.
+def calibration_text(calibrator: Calibrator, unheard: Mapping) -> str:
+    """The cross-calibrated numbers and the thresholds of a calibrator, on a terminal.
 
-    >>> calibrator = Calibrator(weight=1.0, offset=0.0)
+    >>> calibrator = Calibrator(weight=1.0, offset=0.0, points=(OperatingPoint("eer", 0.5, 3, 2),))
     >>> dcf = [{"p_target": 0.01, "value": 0.25}]
-    >>> print(calibration_markdown(calibrator, {"cllr": 0.2, "min_cllr": 0.19, "act_dcf": dcf, "min_dcf": dcf}))
+    >>> print(calibration_text(calibrator, {"cllr": 0.2, "min_cllr": 0.19, "act_dcf": dcf, "min_dcf": dcf}))
     Of speakers that the calibrator did not hear (cross-calibrated), Cllr in bits:
     <BLANKLINE>
-    | Cllr | minCllr | actDCF 0.01 | minDCF 0.01 |
-    |--:|--:|--:|--:|
-    | 0.2000 | 0.1900 | 0.2500 | 0.2500 |
+      Cllr  minCllr  actDCF 0.01  minDCF 0.01
+    0.2000   0.1900       0.2500       0.2500
     <BLANKLINE>
-    | accept at | LLR threshold (nats) | false accepts | misses |
-    |:--|--:|--:|--:|
+    accept at  LLR threshold (nats)  false accepts  misses
+    eer                      0.5000              3       2
     """
     columns = {"Cllr": unheard["cllr"], "minCllr": unheard["min_cllr"]}
     for act, least in zip(unheard["act_dcf"], unheard["min_dcf"], strict=True):
         columns |= {f"actDCF {act['p_target']:g}": act["value"], f"minDCF {act['p_target']:g}": least["value"]}
-    lines = [
-        "Of speakers that the calibrator did not hear (cross-calibrated), Cllr in bits:",
-        "",
-        f"| {' | '.join(columns)} |",
-        "|" + "--:|" * len(columns),
-        f"| {' | '.join(f'{value:.4f}' for value in columns.values())} |",
-        "",
-        *_POINTS_HEAD,
-    ]
+    head = [name.rjust(6) for name in columns]
+    rows = []
     for point in calibrator.points:
         counts = ["" if count is None else f"{count:,}" for count in (point.false_accepts, point.misses)]
-        counts[1] += "" if point.supported else " (not supported)"
-        lines.append(f"| {point.name} | {point.threshold:.4f} | {' | '.join(counts)} |")
+        rows.append([point.name, f"{point.threshold:.4f}", *counts, "" if point.supported else "not supported"])
+    parts = [
+        "Of speakers that the calibrator did not hear (cross-calibrated), Cllr in bits:",
+        aligned(head, [[f"{value:.4f}" for value in columns.values()]]),
+        aligned([*_POINTS_HEAD, ""], rows),
+    ]
     if calibrator.bounds is not None:
         low, high = calibrator.bounds
-        lines += ["", f"These trials support LLRs from {low:.2f} to {high:.2f} nats; LLRs are held there."]
-    return "\n".join([*lines, *(f"Warning: {text}." for text in calibrator.warnings)])
+        parts.append(f"These trials support LLRs from {low:.2f} to {high:.2f} nats; LLRs are held there.")
+    return "\n\n".join([*parts, *(wrapped(f"Warning: {text}.") for text in calibrator.warnings)])
 
 
 def _counted(calibrator: Calibrator, llrs: np.ndarray, labels: np.ndarray) -> Iterator[OperatingPoint]:
@@ -249,15 +246,15 @@ def errors_at_points(calibrator: Calibrator, table: ScoreTable) -> list[dict]:
     ]
 
 
-def points_markdown(points: Sequence[Mapping]) -> str:
-    """`errors_at_points` as Markdown; a rate that rests on fewer than 10 errors is not stated, only counted."""
+def points_text(points: Sequence[Mapping]) -> str:
+    """`errors_at_points` on a terminal; a rate that rests on fewer than 10 errors is not stated, only counted."""
 
     def rate(count: int, total: int) -> str:
-        stated = f"{100 * count / total:.2f} %" if count >= MIN_FALSE_ACCEPTS else "n/a"
-        return f"{stated} ({count:,} of {total:,})"
+        return f"{100 * count / total:.2f} % ({count:,})" if count >= MIN_FALSE_ACCEPTS else f"n/a ({count})"
 
-    lines = [*_POINTS_HEAD]
-    for point in points:
-        false_accepts, misses = rate(point["false_accepts"], point["nontarget"]), rate(point["misses"], point["target"])
-        lines.append(f"| {point['name']} | {point['threshold']:.4f} | {false_accepts} | {misses} |")
-    return "\n".join(lines)
+    def row(point: Mapping) -> list[str]:
+        errors = rate(point["false_accepts"], point["nontarget"]), rate(point["misses"], point["target"])
+        return [point["name"], f"{point['threshold']:.4f}", *errors]
+
+    first = f"{points[0]['target']:,} target and {points[0]['nontarget']:,} nontarget trials."
+    return f"{first}\n\n{aligned(_POINTS_HEAD, list(map(row, points)))}"

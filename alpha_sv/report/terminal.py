@@ -34,24 +34,39 @@ def to_text(metrics: Mapping) -> str:
     FNR % @ FPR 1e-2     n/a (9 false accepts)
     """
     systems, comparison = metrics["systems"], metrics["comparison"]
-    parts = list(dict.fromkeys(_wrapped(basis(system)) for system in systems))
+    parts = list(dict.fromkeys(wrapped(basis(system)) for system in systems))
     parts += _blocks(summary_table(systems))
     if any(system["intervals"] for system in systems):
-        parts.append(_wrapped("In square brackets the interval, in round ones the false accepts behind a rate."))
+        parts.append(wrapped("In square brackets the interval, in round ones the false accepts behind a rate."))
     if comparison:
-        parts += [_wrapped(sentence(comparison["baseline"], pair)) for pair in comparison["pairs"]]
-    parts += [_wrapped(hint) for system in systems for hint in hints(system)]
+        parts += [wrapped(sentence(comparison["baseline"], pair)) for pair in comparison["pairs"]]
+    parts += [wrapped(hint) for system in systems for hint in hints(system)]
     return "\n\n".join(parts)
 
 
 def comparison_text(comparison: Mapping) -> str:
     """What `alpha-sv compare` prints: for each pair of systems a sentence and the differences."""
-    parts = [_wrapped(comparison_basis(comparison))]
+    parts = [wrapped(comparison_basis(comparison))]
     for table in comparison_tables(comparison):
         columns = [[name, *(row[place] for row in table.rows)] for place, name in enumerate(table.header[:4])]
         cells = [_column(column, most=14 if 0 < place < 3 else WIDTH) for place, column in enumerate(columns)]
-        parts += [_wrapped(table.title), _side_by_side(cells)]
+        parts += [wrapped(table.title), _side_by_side(cells)]
     return "\n\n".join(parts)
+
+
+def aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of a few columns, the first at the left, the others at the right.
+
+    >>> print(aligned(["accept at", "misses"], [["eer", "7"], ["fpr 1e-2", "12"]]))
+    accept at  misses
+    eer             7
+    fpr 1e-2       12
+    """
+    columns = list(zip(header, *rows, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    padded = [[cell.rjust(width) for cell in column] for column, width in zip(columns, widths, strict=True)]
+    padded[0] = [cell.ljust(widths[0]) for cell in columns[0]]
+    return _side_by_side(padded)
 
 
 def _blocks(table: Table) -> list[str]:
@@ -87,5 +102,5 @@ def _side_by_side(columns: Sequence[Sequence[str]]) -> str:
     return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))
 
 
-def _wrapped(text: str) -> str:
+def wrapped(text: str) -> str:
     return textwrap.fill(one_line(text), WIDTH)

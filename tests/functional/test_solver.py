@@ -53,7 +53,7 @@ def test_rounding_the_exponent_up_lowers_the_root(alpha):
 
 @pytest.mark.parametrize("with_q", [False, True])
 @pytest.mark.parametrize("alpha", [1.02, 1.05, 1.25, 1.5, 1.75, 2.0])
-def test_newton_on_the_norm_climbs_and_never_overshoots(alpha, with_q, monkeypatch):
+def test_newton_on_the_norm_climbs_and_never_overshoots(alpha, with_q, monkeypatch, device):
     steps, honest = [], solver.climb
 
     def watched(z, a, t, beta, per_entry, sums, done=None):
@@ -65,7 +65,7 @@ def test_newton_on_the_norm_climbs_and_never_overshoots(alpha, with_q, monkeypat
     log_q = random_logits(40, 200, 1) if with_q else None
     alpha_softargmax(logits, alpha, None if log_q is None else log_q.exp())
     root = root_of(logits, alpha, log_q).squeeze(1)
-    assert 1 < len(steps) <= 9
+    assert 1 < len(steps) <= (9 if device == "cpu" else 2 * solver._BETWEEN_LOOKS)  # a GPU is asked seldom
     for before, after in zip(steps, steps[1:], strict=False):
         assert (after >= before - 1e-12).all() and (after <= root + 1e-12).all()
     assert ((root - steps[-1]).abs() < 1e-9).all() and (root - steps[0] > 1e-6).any()

@@ -8,10 +8,11 @@ import pytest
 from alpha_sv.data.corpus.manifest import read_manifest
 from alpha_sv.data.trials.tables import ScoreTable
 from alpha_sv.pipeline.calibrate import (
-    calibration_markdown,
+    calibration_text,
     errors_at_points,
     fit_calibrator,
     manifest_durations,
+    points_text,
     refuse_other_scores,
     warn_of_other_range,
 )
@@ -74,8 +75,11 @@ def test_points_have_counts_that_are_true():
     again = {point["name"]: point for point in errors_at_points(calibrator, calibrator.apply(table))}
     assert abs(again["fpr 1e-2"]["false_accepts"] - 60) <= 6
     assert not calibrator.supports("fpr 1e-4")
-    text = calibration_markdown(calibrator, {"cllr": 0, "min_cllr": 0, "act_dcf": [], "min_dcf": []})
-    assert "(not supported)" in text.split("| fpr 1e-4 |")[1].splitlines()[0]
+    text = calibration_text(calibrator, {"cllr": 0, "min_cllr": 0, "act_dcf": [], "min_dcf": []})
+    assert text.split("fpr 1e-4 ")[1].splitlines()[0].endswith("not supported")
+    assert (
+        max(map(len, text.splitlines())) <= 80 and max(map(len, points_text(list(again.values())).splitlines())) <= 80
+    )
     assert calibrator.llr(float(table.scores[7])) == calibrator.llrs(table.scores)[7]
 
 
