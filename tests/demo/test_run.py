@@ -1,10 +1,12 @@
 """The demo as a newcomer runs it. Minutes: `make test-all`."""
 
 import json
+import logging
+import sys
 
 import pytest
 
-from alpha_sv.demo.run import LOSSES, run_demo
+from alpha_sv.demo.run import LOSSES, _quiet, run_demo
 from alpha_sv.pipeline.provenance import scores_kind
 from alpha_sv.scoring import Calibrator
 
@@ -38,9 +40,11 @@ def test_same_seed_same_metrics(demo):
 
 
 @pytest.mark.slow
-def test_second_start_finds_everything_done(demo):
+def test_second_start_finds_everything_done_and_says_what_to_look_at(demo, capsys):
     before = (demo.parent / "metrics.json").read_bytes(), (demo.parent / "train_log.jsonl").read_bytes()
     run_demo(output=demo.parent)
+    said = capsys.readouterr().out
+    assert len(said.splitlines()) < 20 and "report.html" in said and "Next" in said
     assert before == (
         (demo.parent / "metrics.json").read_bytes(),
         (demo.parent / "train_log.jsonl").read_bytes(),
@@ -53,6 +57,20 @@ def test_the_other_losses_train_too(loss, tmp_path_factory, demo):
     report = run_demo(loss, output=demo.parent.parent / loss)
     metrics = json.loads((report.parent / "metrics.json").read_text())
     assert metrics["systems"][1]["eer"]["value"] < 0.2
+
+
+def test_of_a_training_warnings_and_every_fifth_epoch_reach_the_terminal(capsys):
+    logger, level = logging.getLogger("alpha_sv.sb.brain"), logging.getLogger().level
+    logger.setLevel(logging.INFO)
+    with _quiet():
+        print("a bar", file=sys.stderr)
+        logging.getLogger().setLevel(logging.DEBUG)
+        for epoch in range(1, 8):
+            logger.info("epoch %d, step %d: train loss 0.1, development EER %.2f %%, ...", epoch, 10 * epoch, 3.0)
+        logger.warning("look out")
+    logger.setLevel(logging.NOTSET)
+    assert capsys.readouterr() == ("     epoch 5: EER 3.00 % on the development trials\n     look out\n", "")
+    assert logging.getLogger().level == level
 
 
 def test_unknown_loss_is_refused(tmp_path):
