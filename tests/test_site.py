@@ -56,6 +56,7 @@ def test_tutorials_print_what_they_say(page, tmp_path):
 def test_outputs_agree_in_words_and_where_it_is_asked_for_in_numbers():
     assert tutorials.agree("EER 3.1 %\n…\nend\n", "EER 3.1 %\na\nb\nend\n")
     assert not tutorials.agree("EER 3.1 %\n", "EER 3.2 %\n")
+    assert tutorials.agree("EER 12.25 %, 1,234\n", "EER  12.26 %, 1,235\n")
     assert tutorials.agree("EER  3.1 %\n", "EER 12.25 %\n", numbers=False)
     assert not tutorials.agree("EER 3.1 %\n", "EER n/a\n", numbers=False)
 
