@@ -2,7 +2,9 @@
 
 import json
 import logging
+import re
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +32,16 @@ def test_leaves_a_report_and_an_error_that_shows_something(demo):
     assert Calibrator.load(demo.parent / "calibrator.json").kind == "as-norm top 30"
     html = demo.read_text()
     assert html.count("<svg") == 6 and "http" not in html.replace("http://www.w3.org", "")
+
+
+@pytest.mark.slow
+def test_the_picture_of_the_readme_is_of_this_demo(demo):
+    """Another machine rounds otherwise, and a training drifts; two points of EER are allowed for that."""
+    metrics = json.loads((demo.parent / "metrics.json").read_text())
+    picture = (Path(__file__).parents[2] / "docs/demo.svg").read_text(encoding="utf-8")
+    for system in metrics["systems"][:3]:
+        shown = re.search(rf"{system['name']}: EER ([\d.]+) %", picture)
+        assert abs(float(shown[1]) - 100 * system["eer"]["value"]) < 2
 
 
 @pytest.mark.slow
