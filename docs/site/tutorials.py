@@ -4,8 +4,8 @@
     python docs/site/tutorials.py --write PAGE.md …        # put what was printed into the pages
 
 Blocks of ``bash`` and ``python`` run in their order. A block with a title is written to that file first. A block of
-``text`` right below is what the one above prints; a line "…" stands for any lines. Numbers must agree too, unless the
-page says "numbers of your machine may differ": then the words must.
+``text`` right below is what the one above prints; a line "…" stands for any lines. Numbers must agree to 1 %, unless
+the page says "numbers of your machine may differ": then the words must, and there must be as many numbers.
 """
 
 from __future__ import annotations
@@ -45,13 +45,21 @@ def printed(page: Path, folder: Path) -> Iterator[tuple[str, str | None, str]]:
 
 
 def agree(expected: str, found: str, numbers: bool = True) -> bool:
-    """Whether an output is the one that a page shows."""
-    if not numbers:
-        expected, found = (re.sub(r" +", " ", NUMBER.sub("0", text)) for text in (expected, found))
+    """Whether an output is the one that a page shows: its words, and its numbers to a hundredth of each."""
+    expected, found = (re.sub(" +", " ", text.rstrip("\n")) for text in (expected, found))
     pattern = "".join(
-        r"(?:.*\n)*" if line.strip() == "…" else re.escape(line) + r"\n" for line in expected.splitlines()
+        r"(?:.*\n)*" if line.strip() == "…" else f"({NUMBER.pattern})".join(map(re.escape, NUMBER.split(line))) + r"\n"
+        for line in expected.splitlines()
     )
-    return re.fullmatch(pattern, found if found.endswith("\n") else found + "\n") is not None
+    if (match := re.fullmatch(pattern, found + "\n")) is None:
+        return False
+    shown = NUMBER.findall(expected.replace("…", ""))
+    pairs = ((_value(a), _value(b)) for a, b in zip(shown, match.groups(), strict=True))
+    return not numbers or all(abs(a - b) <= 0.01 * max(abs(a), 0.1) for a, b in pairs)
+
+
+def _value(number: str) -> float:
+    return float(number.replace(",", "").replace("−", "-"))
 
 
 def rewritten(page: Path, folder: Path) -> str:

@@ -1,10 +1,14 @@
 """The demo as a newcomer runs it. Minutes: `make test-all`."""
 
 import json
+import logging
+import re
+import sys
+from pathlib import Path
 
 import pytest
 
-from alpha_sv.demo.run import LOSSES, run_demo
+from alpha_sv.demo.run import LOSSES, _quiet, run_demo
 from alpha_sv.files import FolderInUse, folder_lock
 from alpha_sv.pipeline.provenance import scores_kind
 from alpha_sv.scoring import Calibrator
@@ -32,6 +36,16 @@ def test_leaves_a_report_and_an_error_that_shows_something(demo):
 
 
 @pytest.mark.slow
+def test_the_picture_of_the_readme_is_of_this_demo(demo):
+    """Another machine rounds otherwise, and a training drifts; two points of EER are allowed for that."""
+    metrics = json.loads((demo.parent / "metrics.json").read_text())
+    picture = (Path(__file__).parents[2] / "docs/demo.svg").read_text(encoding="utf-8")
+    for system in metrics["systems"][:3]:
+        shown = re.search(rf"{system['name']}: EER ([\d.]+) %", picture)
+        assert abs(float(shown[1]) - 100 * system["eer"]["value"]) < 2
+
+
+@pytest.mark.slow
 def test_same_seed_same_metrics(demo):
     again = run_demo(output=demo.parent.parent / "second")
     for name in ("metrics.json", "scores.txt", "train_log.jsonl", "model/embedder.safetensors"):
@@ -39,9 +53,11 @@ def test_same_seed_same_metrics(demo):
 
 
 @pytest.mark.slow
-def test_second_start_finds_everything_done(demo):
+def test_second_start_finds_everything_done_and_says_what_to_look_at(demo, capsys):
     before = (demo.parent / "metrics.json").read_bytes(), (demo.parent / "train_log.jsonl").read_bytes()
     run_demo(output=demo.parent)
+    said = capsys.readouterr().out
+    assert len(said.splitlines()) < 20 and "report.html" in said and "Next" in said
     assert before == (
         (demo.parent / "metrics.json").read_bytes(),
         (demo.parent / "train_log.jsonl").read_bytes(),
@@ -63,6 +79,20 @@ def test_a_folder_in_use_is_refused_before_anything_is_built(tmp_path):
             with pytest.raises(FolderInUse):
                 run_demo(output=folder)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_of_a_training_warnings_and_every_fifth_epoch_reach_the_terminal(capsys):
+    logger, level = logging.getLogger("alpha_sv.sb.brain"), logging.getLogger().level
+    logger.setLevel(logging.INFO)
+    with _quiet():
+        print("a bar", file=sys.stderr)
+        logging.getLogger().setLevel(logging.DEBUG)
+        for epoch in range(1, 8):
+            logger.info("epoch %d, step %d: train loss 0.1, development EER %.2f %%, ...", epoch, 10 * epoch, 3.0)
+        logger.warning("look out")
+    logger.setLevel(logging.NOTSET)
+    assert capsys.readouterr() == ("     epoch 5: EER 3.00 % on the development trials\n     look out\n", "")
+    assert logging.getLogger().level == level
 
 
 def test_unknown_loss_is_refused(tmp_path):
