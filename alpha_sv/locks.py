@@ -72,7 +72,7 @@ def folder_lock(folder: str | os.PathLike, wait: bool = False) -> Iterator[None]
                 raise
             continue  # its last holder removed the folder just now
         try:
-            locked = _lock(file, wait)
+            locked = flock(file, wait)
             file.seek(0)
             holder = _holder(file.read())
             if locked is False or (locked is None and holder and _runs(holder)):
@@ -118,7 +118,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_leave_locks)
 
 
-def _lock(file: IO | int, wait: bool = False) -> bool | None:
+def flock(file: IO | int, wait: bool = False) -> bool | None:
     """Whether the system's lock is ours now; None where there are no locks."""
     try:
         import fcntl
@@ -152,24 +152,6 @@ def _runs(holder: dict) -> bool:
 
 
 @contextlib.contextmanager
-def in_turn(folder: str | os.PathLike) -> Iterator[None]:
-    """Wait until no other process is within for this folder: two files that belong together come from one of them."""
-    made = not os.path.exists(folder)
-    os.makedirs(folder, exist_ok=True)
-    with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):  # where a folder cannot be opened, as on Windows
-            handle = os.open(folder, os.O_RDONLY)
-            stack.callback(os.close, handle)
-            _lock(handle, wait=True)
-        try:
-            yield
-        finally:
-            if made:  # what was refused leaves nothing
-                with contextlib.suppress(OSError):
-                    os.rmdir(folder)
-
-
-@contextlib.contextmanager
 def new_part(path: Path) -> Iterator[tuple[int, str]]:
     """A new file, open for writing, that is to become `path`, and its name; nobody takes it for dead within the block.
 
@@ -178,7 +160,7 @@ def new_part(path: Path) -> Iterator[tuple[int, str]]:
     _sweep(path.parent)
     while True:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        _lock(handle, wait=True)
+        flock(handle, wait=True)
         if os.path.exists(name):
             break
         os.close(handle)  # somebody swept it before it was locked
@@ -220,7 +202,7 @@ def whole_folder(path: str | os.PathLike) -> Iterator[Path]:
     try:
         with contextlib.suppress(OSError):  # where a folder cannot be opened, as on Windows
             handle = os.open(part, os.O_RDONLY)
-            _lock(handle, wait=True)
+            flock(handle, wait=True)
         yield part
         part.chmod(0o755)
         try:
@@ -254,7 +236,7 @@ def _remove_dead(path: str, older_than: float = 0.0) -> bool:
         if time.time() - os.lstat(path).st_mtime < older_than:
             return False
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
-        mine = _lock(handle)
+        mine = flock(handle)
         if mine is False or (mine is None and time.time() - os.lstat(path).st_mtime < _LONG):
             return False
         if os.path.isdir(path):
