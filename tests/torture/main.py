@@ -6,6 +6,7 @@ import argparse
 import collections
 import json
 import os
+import re
 import time
 from pathlib import Path
 
@@ -31,14 +32,14 @@ def main(argv: list[str], folder: Path) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
     parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; those not done yet if none is named")
     parser.add_argument("--limit", type=int, default=5, help="changes of one command that are disturbed")
-    parser.add_argument("--cases", help="only the cases with this in their names")
-    parser.add_argument("--without", help="leave out the cases with this in their names")
+    parser.add_argument("--cases", help="only the cases in whose names this pattern is found")
+    parser.add_argument("--without", help="leave out the cases in whose names this pattern is found")
     parser.add_argument("--light", action="store_true", help="only verbs that need no torch")
     a = parser.parse_args(argv)
     warm_up(a.light)
     lost, bench = 0, parts.Bench(_scratch(folder), a.light, a.limit)
-    bench.cases = [case for case in bench.cases if (a.cases or "") in case.name]
-    bench.cases = [case for case in bench.cases if not (a.without and a.without in case.name)]
+    bench.cases = [case for case in bench.cases if re.search(a.cases or "", case.name)]
+    bench.cases = [case for case in bench.cases if not (a.without and re.search(a.without, case.name))]
     for name in a.parts or [name for name in PARTS if not (folder / f"{name}.json").exists()]:
         bench.random.seed(name)  # the same moments whatever ran before
         started, trials = time.monotonic(), []
