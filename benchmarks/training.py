@@ -158,7 +158,11 @@ def targets(results: dict[str, Results]) -> list[Target]:
     rates = {name: rate(found) for group in results.values() for name, (found, _) in group.items()}
 
     def target(what: str, limit: float, **pairs: tuple[str, str]) -> Target:
-        measured = {name.replace("_", " "): rates[above] / rates[below] for name, (above, below) in pairs.items()}
+        measured = {
+            name.replace("_", " "): rates[above] / rates[below]
+            for name, (above, below) in pairs.items()
+            if {above, below} <= rates.keys()
+        }
         return Target(f"speed of ours / {what}", limit, measured, at_most=False)
 
     ours_bf16, (copies,), (every, our_every, some, some_bf16) = f"{OURS}, {BF16}", COPIES, AUGMENTED
@@ -178,8 +182,8 @@ def targets(results: dict[str, Results]) -> list[Target]:
 def section(results: dict[str, Results], size: Size) -> str:
     plain = {name: rate(found) for name, (found, _) in results["plain"].items()}
     limits = {name: plain[PRODUCTS] / plain[name] for name in (THEIRS, BARE)}
-    rows, rounds = [], "/".join(str(len(next(iter(results[group].values()))[0])) for group in GROUPS)
-    for group in GROUPS:
+    rows, rounds = [], "/".join(str(len(next(iter(results[group].values()))[0])) for group in results)
+    for group in results:
         for name, (steps, peak) in results[group].items():
             cpu = sorted(step.cpu for step in steps)
             cells = [
@@ -206,12 +210,13 @@ def section(results: dict[str, Results], size: Size) -> str:
         "## training: whole steps of ours and of SpeechBrain's VoxCeleb recipe",
         f"ECAPA-TDNN of {list(size.channels)} channels, {size.batch} utterances a step, chunks of {size.seconds:g} s "
         f"of real files, {CLASSES:,} classes, Adam, float32 unless said. One thread, no workers, so that all is "
-        f"counted: reading, augmentation, network, loss, optimizer, log. {rounds} rounds (plain/augmented/copies), the "
+        f"counted: reading, augmentation, network, loss, optimizer, log. {rounds} rounds ({'/'.join(results)}), the "
         "contenders taking turns, after two that do not count. *SpeechBrain's recipe*: a driver of its classes as its "
         "script puts them together; augmented it makes five chunks of each utterance, the clean one and a copy with "
         "noise, reverberation, dropped frequencies and dropped pieces, all of which count. *All on every chunk*: the "
         "four one after the other on each chunk, in both. *As many multiplications*: those of the network as products "
-        "of matrices of 1024 × 1024. Loss: of the last step; ours is Q-Margin, theirs ArcFace.",
+        "of matrices of 1024 × 1024. Loss: of the last step; ours is Q-Margin, theirs ArcFace. Where other processes "
+        "share the cores, only the seconds of the processor mean anything.",
         describe(),
         table(["what", "target", "measured", ""], [target.row() for target in targets(results)]),
         table(head, rows),
