@@ -9,7 +9,7 @@ from alpha_sv.embedding.embedder import SpeakerEmbedder
 from alpha_sv.exchange.hub import write_hub
 from alpha_sv.exchange.load import load_embedder
 from alpha_sv.exchange.speechbrain import write_pretrained
-from alpha_sv.files import whole_folder
+from alpha_sv.files import read_text, whole_folder
 
 LAYOUTS = ("speechbrain", "onnx", "huggingface")
 
@@ -36,7 +36,8 @@ def export(
     int8 : bool
         Of "onnx": weights of 8 bits too.
     metrics, trained_on, licence
-        Of "huggingface": what the model card says, see `write_hub`.
+        Of "huggingface": what the model card says, see `write_hub`; by default what SOURCE.txt beside the model says,
+        which goes along into every layout.
 
     Raises
     ------
@@ -53,14 +54,19 @@ def export(
     """
     if to not in LAYOUTS:
         raise ValueError(f"to must be one of {', '.join(LAYOUTS)}, got {to!r}")
-    folder, calibrator = Path(folder), None
+    folder, calibrator, weights = Path(folder), None, getattr(model, "weights", None)
     embedder = getattr(model, "embedder", model)
     if isinstance(model, (str, os.PathLike)):
         loaded = load_embedder(model)
-        embedder, calibrator = loaded.embedder, loaded.calibrator
+        embedder, calibrator, weights = loaded.embedder, loaded.calibrator, loaded.weights
     if not isinstance(embedder, SpeakerEmbedder):
         raise ValueError(f"{model!r} cannot be exported: it is not one of our networks, or is in ONNX already")
+    source = weights and Path(weights).with_name("SOURCE.txt")
+    text = read_text(source) if source and source.is_file() else ""
+    said = {key: value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
     with whole_folder(folder) as part:
+        if text:
+            (part / source.name).write_text(text, encoding="utf-8")
         if to == "speechbrain":
             write_pretrained(embedder, part)
         elif to == "onnx":
@@ -68,6 +74,6 @@ def export(
 
             write_onnx(embedder, part, int8)
         else:
-            card = {"metrics": metrics, "trained_on": trained_on, "licence": licence, "calibrator": calibrator}
-            write_hub(embedder, part, name=folder.resolve().name, **card)
+            card = {"trained_on": trained_on or said.get("trained on"), "licence": licence or said.get("licence")}
+            write_hub(embedder, part, name=folder.resolve().name, metrics=metrics, calibrator=calibrator, **card)
     return folder

@@ -189,6 +189,19 @@ def test_the_hubs_layout_loads_back_and_says_what_is_known(tmp_path):
         alpha_sv.export(embedder, tmp_path / "x", to="huggingface", metrics=metrics)
 
 
+def test_origin_and_licence_go_along_with_a_model(tmp_path):
+    small_embedder("ecapa_tdnn").save(tmp_path / "model")
+    origin = "small: a network\ntrained on: their corpus\nlicence:    Apache-2.0 (https://www.apache.org)\n"
+    (tmp_path / "model" / "SOURCE.txt").write_text(origin)
+    for to in ("huggingface", "speechbrain"):
+        model = alpha_sv.load_model(tmp_path / "model") if to == "speechbrain" else tmp_path / "model"
+        assert (alpha_sv.export(model, tmp_path / to, to=to) / "SOURCE.txt").read_text() == origin
+    card = (tmp_path / "huggingface" / "README.md").read_text()
+    assert 'license: "Apache-2.0 (https://www.apache.org)"' in card and "their corpus" in card
+    own = alpha_sv.export(tmp_path / "model", tmp_path / "own", to="huggingface", licence="CC0-1.0")
+    assert 'license: "CC0-1.0"' in (own / "README.md").read_text()
+
+
 def test_an_export_never_writes_over_anything(tmp_path):
     (tmp_path / "mine").write_text("x")
     for target in (tmp_path, tmp_path / "mine"):
