@@ -77,7 +77,9 @@ def working_dtype(dtype: torch.dtype, alpha: float) -> torch.dtype:
 
 
 def check_logits(logits: Tensor) -> None:
-    """Refuse logits without a class axis or of an integer type, which would round the posterior to zero."""
+    """Refuse what is no tensor, has no class axis, or is of an integer type, which would round the posterior to zero."""
+    if not isinstance(logits, Tensor):
+        raise ValueError(f"logits must be a tensor, got {type(logits).__name__}: torch.as_tensor makes one")
     if logits.ndim == 0 or logits.shape[-1] == 0:
         raise ValueError(f"logits need at least one class on the last axis, got shape {tuple(logits.shape)}")
     if not logits.is_floating_point():

@@ -62,7 +62,7 @@ class CosineHead(nn.Module):
 
         bfloat16 cosines would carry 0.12 of rounding in a logit at s = 30.
         """
-        embeddings = embeddings.squeeze(1) if embeddings.ndim == 3 else embeddings
+        embeddings = embeddings.squeeze(1) if getattr(embeddings, "ndim", 0) == 3 else embeddings
         check_width(embeddings, self.weight)
         dtype = working_dtype(self.weight)
         with torch.autocast(embeddings.device.type, enabled=False):
@@ -133,7 +133,9 @@ def built(loss: MarginLoss | None) -> MarginLoss:
 
 
 def check_width(embeddings: Tensor, weight: Tensor) -> None:
-    """Refuse embeddings of another dimension than the prototypes'."""
+    """Refuse embeddings that are no tensor, or of another dimension than the prototypes'."""
+    if not isinstance(embeddings, Tensor):
+        raise ValueError(f"embeddings must be a tensor, got {type(embeddings).__name__}: torch.as_tensor makes one")
     if embeddings.ndim != 2 or embeddings.shape[1] != weight.shape[1]:
         raise ValueError(
             f"expected embeddings [N, {weight.shape[1]}] or [N, 1, {weight.shape[1]}], as the prototypes of this head "

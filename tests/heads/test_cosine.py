@@ -1,9 +1,11 @@
 import functools
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+from alpha_sv.functional import alpha_softargmax, fenchel_young_loss
 from alpha_sv.heads import CosineHead, SparseHead, SubCenterHead
 from alpha_sv.losses import AAMSoftmax, QMargin
 from tests.fixtures.devices import LABELS, needs_a_real_gpu, needs_the_cpu
@@ -132,3 +134,20 @@ def test_a_head_without_all_cosines_refuses_the_penalty_that_needs_them():
     head = SparseHead(8, 5, QMargin(inter_top_k=2))
     with pytest.raises(ValueError, match="inter-top-K.*CosineHead"):
         head(torch.randn(2, 8), torch.tensor([0, 1]))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: alpha_softargmax(x, 1.5),
+        lambda x: fenchel_young_loss(x, torch.tensor([0, 1]), 1.5),
+        lambda x: QMargin()(x, torch.tensor([0, 1])),
+        lambda x: CosineHead(3, 3)(x, torch.tensor([0, 1])),
+        lambda x: SparseHead(3, 3)(x, torch.tensor([0, 1])),
+    ],
+    ids=["alpha_softargmax", "fenchel_young_loss", "QMargin", "CosineHead", "SparseHead"],
+)
+@pytest.mark.parametrize("kind", [lambda rows: rows, np.array], ids=["list", "array"])
+def test_what_is_no_tensor_is_refused_by_its_type(call, kind):
+    with pytest.raises(ValueError, match="got (list|ndarray).*torch.as_tensor"):
+        call(kind([[0.1, 0.2, 0.3], [0.3, 0.2, 0.1]]))
