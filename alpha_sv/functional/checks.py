@@ -77,7 +77,7 @@ def working_dtype(dtype: torch.dtype, alpha: float) -> torch.dtype:
 
 
 def check_logits(logits: Tensor) -> None:
-    """Refuse what is no tensor, has no class axis, or is of an integer type, which would round the posterior to zero."""
+    """Refuse what is no tensor, has no class axis, or is of an integer type, which would round p to zero."""
     if not isinstance(logits, Tensor):
         raise ValueError(f"logits must be a tensor, got {type(logits).__name__}: torch.as_tensor makes one")
     if logits.ndim == 0 or logits.shape[-1] == 0:
