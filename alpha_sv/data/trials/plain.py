@@ -70,8 +70,8 @@ class TextTable:
                     raise InputError(f"{path}:{first[0]}: '{short(' '.join(first[1]))}' is a comment; remove the line")
                 raise InputError(
                     f"{path}:{number}: {len(fields)} columns where line {first[0]} has {len(columns)} "
-                    f"(line: '{short(' '.join(fields), 200)}'); every line needs the same columns, no identifier may "
-                    "have a space"
+                    f"(line: '{short(' '.join(fields), 200)}'); every line needs the same columns, and a "
+                    "space in a name is %20, as `alpha-sv prepare` writes it"
                 )
             if len(line) > LONGEST_NAME and (long := next((f for f in fields if len(f) > LONGEST_NAME), None)):
                 raise InputError(
@@ -136,7 +136,7 @@ class TextTable:
             self.fail(
                 0,
                 f"{len(self.columns)} columns fit no layout ({known}); {otherwise}; further columns need a header "
-                f"line, such as 'label enroll test gender'{advice(0)}",
+                f"line, such as 'label enroll test gender', and a space in a name is %20{advice(0)}",
             )
         found, _ = fitting(self.columns, layouts)
         if not found:
