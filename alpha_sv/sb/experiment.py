@@ -169,9 +169,9 @@ def build_brain(hparams: dict, run_opts: dict, manifest: Path | None = None) -> 
     head = head_of(hparams, kind, prototypes)
     state = state_of(hparams, data, valid_set, steps, folder, kind)
     resumed = folder.has_checkpoints and SafeCheckpointer(folder.save).list_checkpoints()
-    if hparams.get("warm_start") and not resumed:
-        policy = hparams.get("warm_start_head") or "keep"
-        warm_start(hparams["warm_start"], policy, hparams["embedder"], head, rows)
+    start, policy = None if resumed else hparams.get("warm_start"), hparams.get("warm_start_head") or "keep"
+    if start:
+        warm_start(start, policy, hparams["embedder"], head, rows)
     # every check is done: from here on the folder is this run's
     sb.create_experiment_directory(folder.path)  # every process: it waits for all of them
     if if_main_process():
@@ -188,6 +188,8 @@ def build_brain(hparams: dict, run_opts: dict, manifest: Path | None = None) -> 
         *(data.people, len(rows), len(data.train_set), steps, 0 if valid_set is None else len(valid_set.labels)),
     )
     logger.info("head: %s, %s", kind, reason)
+    if start:
+        logger.info("begins with the embedder of %s, prototypes: %s", start, policy)
     state = {**hparams, **state, "epoch_counter": counter}
     return SpeakerBrain(modules, hparams["opt_class"], state, run_opts, checkpointer)
 

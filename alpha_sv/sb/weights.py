@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from speechbrain.utils.checkpoints import average_checkpoints, ckpt_recency
-from speechbrain.utils.distributed import if_main_process, run_on_main
+from speechbrain.utils.distributed import run_on_main
 from torch import Tensor
 
 from alpha_sv.embedding import SpeakerEmbedder
@@ -150,8 +150,6 @@ def warm_start(folder: str | Path, policy: str, embedder: SpeakerEmbedder, head,
             own = {row: row for row in classes}
         with torch.no_grad():
             head.weight[list(own)] = weight[list(own.values())].to(head.weight)
-    if if_main_process():
-        logger.info("begins with the embedder of %s, prototypes: %s", folder, policy)
 
 
 def prototypes_of(folder: Path) -> tuple[Tensor, dict[str, int]]:

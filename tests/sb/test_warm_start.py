@@ -95,6 +95,7 @@ def test_means_sets_the_prototype_of_each_speed_of_each_speaker(tree, earlier, t
     """The speed 1.1 is new to the earlier run. All else stands still at this learning rate."""
     keys = {"speeds": "[1.0, 0.9, 1.1]", "number_of_epochs": 1, "lr": 1e-12}
     run(arguments(tree, tmp_path, warm_start=earlier, warm_start_head="means", **keys))
+    assert f"begins with the embedder of {earlier}, prototypes: means" in (tmp_path / "log.txt").read_text()
     weight, rows = prototypes_of(tmp_path)
     means = class_means_by_hand(tree, SpeakerEmbedder.load(earlier / "model"), rows)
     assert len(rows) == len(weight) == 18
