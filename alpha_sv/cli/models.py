@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
-from typing import TYPE_CHECKING
 
 from alpha_sv.cli.verbs import positive, typed, verb
 from alpha_sv.device import HELP
-
-if TYPE_CHECKING:
-    from alpha_sv.embedding.store import EmbeddingStore
 
 
 def add_verbs(verbs: argparse._SubParsersAction) -> None:
@@ -149,15 +145,11 @@ def _eer(model: str, trials: str, data: str) -> float:
 
 
 def _embed(a: argparse.Namespace) -> None:
-    from alpha_sv.pipeline.provenance import source, write_sources
+    from alpha_sv.pipeline.provenance import source, store_note
     from alpha_sv.verify.embed_files import embed_files
     from alpha_sv.verify.model import load_model
 
     model = load_model(a.model, a.device)
     made_of = {"model": source(model.weights, f"{model.name}/{os.path.basename(model.weights)}")}
-
-    def note(store: EmbeddingStore) -> None:
-        write_sources(store.path / "embeddings.npy", made_of, [typed(a)])
-
-    store = embed_files(model, a.sources, a.output, a.batch_size, finished=note)
+    store = embed_files(model, a.sources, a.output, a.batch_size, finished=store_note(made_of, [typed(a)]))
     print(store.path)

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from alpha_sv.cli.verbs import positive, typed, verb
 from alpha_sv.device import HELP
-
-if TYPE_CHECKING:
-    from alpha_sv.embedding.store import EmbeddingStore
 
 
 def add_chain(verbs: argparse._SubParsersAction) -> None:
@@ -127,15 +122,11 @@ def _extract(a: argparse.Namespace) -> None:
     from alpha_sv.device import device_for
     from alpha_sv.embedding.extract import extract
     from alpha_sv.exchange.load import load_embedder
-    from alpha_sv.pipeline.provenance import source, write_sources
+    from alpha_sv.pipeline.provenance import source, store_note
 
     utterances, model = read_manifest(a.manifest, split=a.split), load_embedder(a.model)
     made_of = {"model": source(model.weights, f"{model.name}/{model.weights.name}")}
-
-    def note(store: EmbeddingStore) -> None:
-        write_sources(Path(store.path, "embeddings.npy"), made_of, [typed(a)])
-
-    device = device_for(model.embedder, a.device)
+    device, note = device_for(model.embedder, a.device), store_note(made_of, [typed(a)])
     store = extract(model.embedder, utterances, a.output, a.batch_size, device, finished=note)
     print(store.path)
 

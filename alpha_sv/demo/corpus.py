@@ -43,17 +43,18 @@ from alpha_sv.demo import espeak as espeak
 from alpha_sv.demo.corpus_plan import Parameters
 from alpha_sv.files import InputError, atomic_write, folder_lock, read_json
 
+_DEFAULT = Parameters()
 _FORMAT = "alpha_sv.synthetic/1"  # raise the number whenever the same parameters would give other files
 
 
 def build_corpus(
     folder: str | os.PathLike,
-    num_train_speakers: int = 60,
-    num_test_speakers: int = 20,
-    utterances_per_speaker: int = 20,
-    sessions_per_speaker: int = 4,
-    seed: int = 1234,
-    sample_rate: int = 16000,
+    num_train_speakers: int = _DEFAULT.num_train_speakers,
+    num_test_speakers: int = _DEFAULT.num_test_speakers,
+    utterances_per_speaker: int = _DEFAULT.utterances_per_speaker,
+    sessions_per_speaker: int = _DEFAULT.sessions_per_speaker,
+    seed: int = _DEFAULT.seed,
+    sample_rate: int = _DEFAULT.sample_rate,
     workers: int | None = None,
     progress: bool = True,
 ) -> Path:

@@ -25,12 +25,12 @@ _NONTARGETS_PER_TARGET = 10
 class Parameters:
     """What decides the bytes of the corpus, checked: the arguments of `build_corpus`."""
 
-    num_train_speakers: int
-    num_test_speakers: int
-    utterances_per_speaker: int
-    sessions_per_speaker: int
-    seed: int
-    sample_rate: int
+    num_train_speakers: int = 60
+    num_test_speakers: int = 20
+    utterances_per_speaker: int = 20
+    sessions_per_speaker: int = 4
+    seed: int = 1234
+    sample_rate: int = 16000
 
     def __post_init__(self) -> None:
         lowest = {"num_train_speakers": 1, "num_test_speakers": 2, "sessions_per_speaker": 2, "seed": 0}

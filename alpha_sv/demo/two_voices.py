@@ -14,7 +14,7 @@ from alpha_sv.demo.corpus_plan import Parameters, jobs
 from alpha_sv.exchange.pretrained import is_here
 from alpha_sv.verify.model import load_model
 
-CORPUS = Parameters(60, 20, 20, 4, seed=1234, sample_rate=16000)  # that of `make demo`
+CORPUS = Parameters()  # that of `make demo`
 RECORDINGS = {
     "ann1": "spk061/s1/u05",
     "ann2": "spk061/s2/u10",

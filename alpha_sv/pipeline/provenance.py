@@ -12,11 +12,15 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from alpha_sv.data.trials.files import ScoreTable, write_scores
 from alpha_sv.files import InputError, atomic_write, in_turn, read_json, sha256_file
+
+if TYPE_CHECKING:
+    from alpha_sv.embedding.store import EmbeddingStore
 
 FORMAT = "alpha_sv.sources/1"
 logger = logging.getLogger(__name__)
@@ -83,6 +87,11 @@ def scores_kind(path: str | os.PathLike) -> str | None:
     True
     """
     return _read(path)[2]
+
+
+def store_note(sources: Mapping[str, object], commands: Sequence[str]) -> Callable[[EmbeddingStore], None]:
+    """What `extract` and `embed_files` call with a `finished` store: it writes the note of its embeddings."""
+    return lambda store: write_sources(store.path / "embeddings.npy", sources, commands)
 
 
 def save_scores(

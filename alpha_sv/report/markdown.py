@@ -9,7 +9,7 @@ from pathlib import Path
 
 from alpha_sv.files import atomic_write
 from alpha_sv.metrics.schema import check_metrics
-from alpha_sv.report.glossary import glossary
+from alpha_sv.report.glossary import CAPTIONS, glossary
 from alpha_sv.report.tables import (
     NONE,
     Cell,
@@ -56,7 +56,7 @@ def training_section(log: Sequence[dict]) -> Section:
         near = min((r for r in log if r["kind"] == "train"), key=lambda r: abs(r["step"] - row["step"]), default={})
         cells = [f"{row['step']:,}", percent(row["eer"], 2), *(_logged(near, *field) for field in _LOGGED)]
         rows.append(cells)
-    about, found = "The EER on held-out speakers should fall.", []
+    about, found = CAPTIONS["training"][0], []
     if valid:
         best = min(valid, key=lambda row: row["eer"])
         about += f" The lowest is {percent(best['eer'], 2)} %, at step {best['step']:,} of {valid[-1]['step']:,}."

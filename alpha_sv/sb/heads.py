@@ -104,15 +104,19 @@ def _unfit(hparams: Mapping, num_classes: int, processes: int) -> str:
 
 def _needs_all_cosines(hparams: Mapping) -> str:
     """What in the recipe only a dense head has; "" if nothing."""
-    if (centers := hparams.get("sub_centers") or 1) > 1:
+    if (centers := _sub_centers(hparams)) > 1:
         return f"sub_centers: {centers} takes the nearest of several prototypes of every speaker"
     return "the loss has an inter-top-K penalty" if hparams["loss"].inter_top_k else ""
+
+
+def _sub_centers(hparams: Mapping) -> int:
+    return hparams.get("sub_centers") or 1
 
 
 def head_of(hparams: Mapping, kind: str, num_classes: int) -> CosineHead | SparseHead | ShardedHead:
     """Prototypes and loss of the chosen kind."""
     build = {"dense": CosineHead, "sparse": SparseHead, "sharded": ShardedHead}[kind]
-    if (centers := hparams.get("sub_centers") or 1) > 1:
+    if (centers := _sub_centers(hparams)) > 1:
         build = functools.partial(SubCenterHead, sub_centers=centers)
     return build(
         embedding_dim=hparams.get("embedding_dim") or hparams["embedder"].embedding_dim,

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from alpha_sv.embedding import SpeakerEmbedder
 from alpha_sv.files import atomic_write, read_json
+from alpha_sv.heads import SubCenterHead
 from alpha_sv.heads.checkpoint import read_shards, shards_shape
 from alpha_sv.sb.checkpointer import ends_an_epoch
 from alpha_sv.sb.run_folder import RunFolder
@@ -139,15 +140,15 @@ def warm_start(folder: str | Path, policy: str, embedder: SpeakerEmbedder, head,
                 f"warm_start: {folder} has no prototype of {len(lacking)} of the {len(labels)} classes "
                 f"({', '.join(lacking[:3])}); use warm_start_head: means (of their embeddings) or new"
             )
-        if getattr(head, "sub_centers", 1) > 1 and (len(weight) != len(head.weight) or rows != labels):
+        several = isinstance(head, SubCenterHead)
+        if several and (len(weight) != len(head.weight) or rows != labels):
             raise ValueError(
                 f"warm_start: {folder} has {len(weight)} prototypes of {len(rows)} classes, and several sub-centers "
                 "are only kept from a run of the same classes and sub_centers; use warm_start_head: means or new"
             )
         classes = getattr(head, "classes", range(len(head.weight)))
-        own = {row - classes.start: rows[name] for name, row in labels.items() if row in classes}
-        if getattr(head, "sub_centers", 1) > 1:
-            own = {row: row for row in classes}
+        named = {row - classes.start: rows[name] for name, row in labels.items() if row in classes}
+        own = {row: row for row in classes} if several else named
         with torch.no_grad():
             head.weight[list(own)] = weight[list(own.values())].to(head.weight)
 

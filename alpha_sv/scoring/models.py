@@ -133,12 +133,17 @@ def expand_trials(trials: Trials, models: Models) -> Trials:
     >>> expand_trials(Trials(["m"], ["c"], [True]), {"m": ["a", "b"]}).enroll.tolist()
     ['a', 'b']
     """
+    return _expanded(trials, models)[0]
+
+
+def _expanded(trials: Trials, models: Models) -> tuple[Trials, np.ndarray]:
+    """The expanded trials, and how many of them each trial became."""
     models = of_trials(trials, models)
     _known(trials, models)
-    enroll = [utterance for model in trials.enroll.tolist() for utterance in models[model]]
-    counts = _counts(trials, models)
+    members = [models[model] for model in trials.enroll.tolist()]
+    counts = np.array([len(some) for some in members], dtype=np.int64)
     labels = None if trials.labels is None else np.repeat(trials.labels, counts)
-    return Trials(enroll, np.repeat(trials.test, counts), labels)
+    return Trials([utterance for some in members for utterance in some], np.repeat(trials.test, counts), labels), counts
 
 
 def average_scores(table: ScoreTable, trials: Trials, models: Models) -> ScoreTable:
@@ -156,10 +161,9 @@ def average_scores(table: ScoreTable, trials: Trials, models: Models) -> ScoreTa
     >>> average_scores(ScoreTable(["a", "b"], ["c", "c"], [0.5, 0.7]), trials, models).scores.tolist()
     [0.6]
     """
-    expanded = expand_trials(trials, models)
+    expanded, counts = _expanded(trials, models)
     if not (np.array_equal(table.enroll, expanded.enroll) and np.array_equal(table.test, expanded.test)):
         raise ValueError("average_scores: the table is not expand_trials(trials, models), scored in this order")
-    counts = _counts(trials, of_trials(trials, models))
     starts = np.cumsum(counts) - counts
     means = np.add.reduceat(table.scores, starts) / counts if len(trials) else np.empty(0)
     return ScoreTable(*trials.sides, means, trials.labels)
@@ -181,10 +185,6 @@ def _known(trials: Trials, models: Models) -> set[str]:
     if empty := sorted(name for name in used if not len(models[name])):
         raise ValueError(f"{len(empty)} models have no utterance ({_some(empty)}); list at least one for each")
     return used
-
-
-def _counts(trials: Trials, models: Models) -> np.ndarray:
-    return np.array([len(models[model]) for model in trials.enroll.tolist()], dtype=np.int64)
 
 
 def _some(names: Sequence[str]) -> str:
