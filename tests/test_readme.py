@@ -97,6 +97,31 @@ def test_results_of_the_readme_are_those_of_the_generated_tables():
         part = generated.split(f"**{name}, cosine**")[1]
         row = next(line for line in part.splitlines() if line.startswith("| Q-Margin 1.5"))
         assert wanted in row.split("|")[3], row
+    adapted = difference("finetuning", FURTHER.format("cosine"), "Q-Margin 1.5, further")
+    assert list(interval.values())[-1] == adapted[0]
+
+
+def difference(study, after, row):
+    """EER, and misses at 1 % and 0.1 % FPR, of the first line of that name after those words; no spread of seeds."""
+    text = (ROOT / f"docs/results_{study}.md").read_text(encoding="utf-8").split(after)[1]
+    line = next(line for line in text.splitlines() if line.startswith(f"| {row} |"))
+    return [cell.split(" ±")[0].strip() for cell in line.split("|")[3:-1]]
+
+
+FURTHER = "| difference to CosFace, further, {} |"
+
+
+def test_the_verdict_has_the_numbers_of_the_generated_tables():
+    text = (ROOT / "docs/results.md").read_text(encoding="utf-8").replace("−", "-")
+    table = text.split("| Q-Margin 1.5 against CosFace |")[1].split("\n\n")[0]
+    assert [[cell.strip() for cell in line.split("|")[2:-1]] for line in table.splitlines()[2:]] == [
+        difference("from_scratch", "<!-- seeds verdict -->\n**ecapa, cosine**", "Q-Margin 1.5"),
+        difference("from_scratch", "**resnet, cosine**", "Q-Margin 1.5, m 0.1"),
+        difference("from_scratch", "<!-- scales verdict -->\n**ecapa, cosine**", "Q-Margin 1.5"),
+        difference("finetuning", "| difference to CosFace, cosine |", "Q-Margin 1.5"),
+        difference("finetuning", FURTHER.format("cosine"), "Q-Margin 1.5, further"),
+        difference("finetuning", FURTHER.format("as-norm"), "Q-Margin 1.5, further"),
+    ]
 
 
 def test_the_version_is_the_same_everywhere():

@@ -10,6 +10,7 @@ import pytest
 from scipy.optimize import brentq
 from scipy.stats import binom, norm
 
+from alpha_sv import scoring
 from alpha_sv.data.corpus.manifest import read_manifest
 from alpha_sv.data.trials.files import read_trials
 from alpha_sv.metrics import eer, speaker_bootstrap
@@ -130,8 +131,11 @@ def simulated(rng, speakers, shift, as_norm=False):
     if as_norm:
         others = rng.normal(0, SPEAKER, (2, 1, COHORT)) + rng.normal(0, TRIAL, (2, speakers, COHORT))
         cohort = (np.stack(own)[..., None] + others) * scale[:, None, None] + offset[:, None, None]
-        mean, std = cohort.mean(2), cohort.std(2)
-        scores = ((scores - mean[:, a]) / std[:, a] + (scores - mean[:, b]) / std[:, b]) / 2
+        sides = [
+            [(mean[side], std[side]) for side in (a, b)]
+            for mean, std in zip(cohort.mean(2), cohort.std(2), strict=True)
+        ]
+        scores = np.stack([scoring.as_norm(of, *stats) for of, stats in zip(scores, sides, strict=True)])
     return scores, [f"{s}" for s in a], [f"{s}" for s in b], a == b
 
 
