@@ -18,8 +18,8 @@ from hardware import describe, peak_mb
 
 from alpha_sv.data.trials.files import ScoreTable, read_scores, write_scores
 from alpha_sv.data.trials.layouts import SCORE_LAYOUTS
-from alpha_sv.data.trials.names import Names
-from alpha_sv.data.trials.plain import TextTable
+from alpha_sv.data.trials.line_reader import TextTable
+from alpha_sv.data.trials.name_column import Names
 from alpha_sv.embedding.store import StoreWriter
 
 UTTERANCES, SPEAKERS, COHORT = 138_000, 1_190, 5_994  # of VoxCeleb1-H; speakers of VoxCeleb2 dev

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from alpha_sv import __version__
-from alpha_sv.cli import diagnose, evaluation, face, models, recipes, scoring, training, verify
+from alpha_sv.cli import diagnose, evaluation, exchange, face, recipes, scoring, training, verify
 from alpha_sv.cli.guard import guarded, refuse_overwriting
 from alpha_sv.cli.streams import standard_input
 
@@ -70,7 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
     recipes.add_verbs(verbs)
     scoring.add_verbs(verbs)
     evaluation.add_verbs(verbs)
-    models.add_verbs(verbs)
+    exchange.add_verbs(verbs)
     verify.add_verbs(verbs)
     face.add_verbs(verbs)
     training.add_demo(verbs)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from alpha_sv.functional.checks import check_alpha, check_logits, log_measure, use_plain, working_dtype
-from alpha_sv.functional.climb import row_sums
+from alpha_sv.functional.newton import row_sums
 from alpha_sv.functional.plain import log_slope, plain_softargmax
 from alpha_sv.functional.solver import Active, find_active
 

@@ -1,6 +1,6 @@
 """The fast solver: the classes with p > 0, found exactly and without a solve over all of them.
 
-`alpha_sv.functional.climb` has the notation (z, t, a, β, d) and the facts 1 to 3 that the steps below rest on:
+`alpha_sv.functional.newton` has the notation (z, t, a, β, d) and the facts 1 to 3 that the steps below rest on:
 
 * the maxima of groups of 64 columns give a lower bound of the root t, in one pass over the logits;
 * the classes above it are the candidates, 1.0 to 1.5 times the active ones;
@@ -25,7 +25,7 @@ from torch import Tensor
 
 from alpha_sv.functional.candidates import GROUP, GROUP_BITS, group_maxima, survivors
 from alpha_sv.functional.checks import asynchronous
-from alpha_sv.functional.climb import Candidates, Convergence, climb, lower_bound, rounded_down, row_offsets, row_sums
+from alpha_sv.functional.newton import Candidates, Convergence, climb, lower_bound, rounded_down, row_offsets, row_sums
 from alpha_sv.functional.plain import NEAR_ONE, Solution, solve
 
 logger = logging.getLogger(__name__)

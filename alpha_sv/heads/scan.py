@@ -21,7 +21,7 @@ from torch import Tensor
 
 from alpha_sv.functional.candidates import GROUP, group_maxima, survivors
 from alpha_sv.functional.checks import asynchronous
-from alpha_sv.functional.climb import Candidates, lower_bound, raise_bound, rounded_down, row_offsets
+from alpha_sv.functional.newton import Candidates, lower_bound, raise_bound, rounded_down, row_offsets
 from alpha_sv.functional.solver import COUNTS, Active, fell_back, find_active, finish
 from alpha_sv.heads.cosine import TINY, unit
 from alpha_sv.losses import MarginLoss

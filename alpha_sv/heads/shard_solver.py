@@ -9,8 +9,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from alpha_sv.functional.climb import Convergence, climb, row_offsets, row_sums
 from alpha_sv.functional.margins import target_cosine
+from alpha_sv.functional.newton import Convergence, climb, row_offsets, row_sums
 from alpha_sv.heads.cosine import unit
 from alpha_sv.heads.scan import scan
 

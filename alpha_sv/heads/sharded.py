@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from alpha_sv.functional.checks import check_batch, check_labels, check_third
-from alpha_sv.functional.climb import row_sums
 from alpha_sv.functional.fenchel_young import closed_form
 from alpha_sv.functional.margins import target_slope
+from alpha_sv.functional.newton import row_sums
 from alpha_sv.functional.plain import NEAR_ONE
 from alpha_sv.heads.cosine import built, check_width, initial_prototypes, unit, working_dtype
 from alpha_sv.heads.optim import announce_sparse_gradient

@@ -23,7 +23,7 @@ _BLOCK = 8192  # (sample, speaker) pairs, or prototypes, gathered at a time
 class SparseHead(CosineHead):
     """As `CosineHead`, value and gradients, without ever holding the cosines of all speakers.
 
-    The prototypes are scanned in chunks, each class is kept only while it may be active (`alpha_sv.functional.climb`
+    The prototypes are scanned in chunks, each class is kept only while it may be active (`alpha_sv.functional.newton`
     has the proof), and the gradient of the prototypes is a sparse tensor with the rows of the speakers that were active
     for some sample: train them with `alpha_sv.heads.PrototypeSGD`. With α = 1 (and below 1.02), where every speaker is
     active, it is the dense head, cosines, memory and gradient included.

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from alpha_sv.data.corpus.manifest import read_manifest
-from alpha_sv.data.trials.names import Names
+from alpha_sv.data.trials.name_column import Names
 from alpha_sv.data.trials.tables import ScoreTable
 from alpha_sv.files import spelled
 from alpha_sv.metrics import evaluate

@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from alpha_sv.data.trials.files import count_duplicates, label_scores, read_scores, read_trials
-from alpha_sv.data.trials.names import Names
+from alpha_sv.data.trials.name_column import Names
 from alpha_sv.data.trials.tables import ScoreTable, Trials
 from alpha_sv.files import atomic_write
 from alpha_sv.metrics import (

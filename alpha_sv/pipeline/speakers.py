@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from alpha_sv.data.trials.layouts import short
-from alpha_sv.data.trials.names import Names
+from alpha_sv.data.trials.name_column import Names
 from alpha_sv.data.trials.tables import ScoreTable, Trials
 from alpha_sv.data.trials.text import Text
 from alpha_sv.files import InputError, nfc, reading

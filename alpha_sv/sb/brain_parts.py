@@ -11,7 +11,7 @@ from speechbrain.utils.distributed import if_main_process
 
 from alpha_sv.data.audio.speed import class_names
 from alpha_sv.data.corpus.manifest import Utterance, manifest_hash, read_manifest
-from alpha_sv.data.training import TrainingData
+from alpha_sv.data.training_data import TrainingData
 from alpha_sv.data.trials.files import read_trials
 from alpha_sv.files import read_json, sha256_file
 from alpha_sv.heads import PrototypeSGD

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import torch
 
 from alpha_sv.losses import MarginLoss
-from alpha_sv.sb.adapted import check_front
 from alpha_sv.sb.distributed import local_batch_size, world_size
+from alpha_sv.sb.fine_tuning import check_front
 from alpha_sv.sb.heads import HEADS, choose_head
 from alpha_sv.sb.weights import HEAD_POLICIES
 

@@ -26,7 +26,6 @@ from alpha_sv.data.corpus.prepare import prepare_tree
 from alpha_sv.device import keep_memory, pick_device
 from alpha_sv.files import folder_lock
 from alpha_sv.heads.scan import has_fast_bfloat16
-from alpha_sv.sb.adapted import with_front
 from alpha_sv.sb.arguments import read_command
 from alpha_sv.sb.brain import SpeakerBrain
 from alpha_sv.sb.brain_parts import development_of, loader_options, speech_data, state_of, steps_per_epoch
@@ -34,6 +33,7 @@ from alpha_sv.sb.check_hparams import check_hparams
 from alpha_sv.sb.checkpointer import SafeCheckpointer
 from alpha_sv.sb.chunks import EpochSampler
 from alpha_sv.sb.distributed import local_batch_size, main_first, rank, world_size
+from alpha_sv.sb.fine_tuning import with_front
 from alpha_sv.sb.heads import choose_head, head_of
 from alpha_sv.sb.recipe_yaml import build_recipe, compose_recipe
 from alpha_sv.sb.run_folder import RunFolder
@@ -154,7 +154,7 @@ def prepare(hparams: dict) -> Path:
 def build_brain(hparams: dict, run_opts: dict, manifest: Path | None = None) -> SpeakerBrain:
     """Label the training speakers, build the head for them, put all that must survive a kill in checkpoints.
 
-    Without a manifest the examples are those of the recipe's `corpus` (`alpha_sv.face.corpus.FaceCorpus`).
+    Without a manifest the examples are those of the recipe's `corpus` (`alpha_sv.face.training_data.FaceCorpus`).
     """
     folder: RunFolder = hparams["run_folder"]
     data = hparams["corpus"].read(hparams["seed"]) if manifest is None else speech_data(hparams, manifest)

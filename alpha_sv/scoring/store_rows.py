@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from alpha_sv.data.trials.names import Names
+from alpha_sv.data.trials.name_column import Names
 from alpha_sv.files import spelled
 
 

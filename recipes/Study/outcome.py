@@ -21,7 +21,7 @@ from alpha_sv.exchange.load import load_embedder
 from alpha_sv.files import atomic_write, input_key
 from alpha_sv.pipeline.score import cohort_matrix, score_store, trial_speakers
 from alpha_sv.report import load_log
-from alpha_sv.sb.adapted import WholeFrames
+from alpha_sv.sb.fine_tuning import WholeFrames
 
 KINDS = ("cosine", "as-norm")
 

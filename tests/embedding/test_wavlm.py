@@ -67,7 +67,7 @@ def test_only_wavlm_takes_the_waveform(architecture, features):
 
 def test_layers_are_those_of_transformers(tmp_path, device):
     needs_a_real_gpu(device)  # safetensors writes from the memory of a tensor
-    from alpha_sv.exchange.wavlm import PretrainedWavLM
+    from alpha_sv.exchange.wavlm_weights import PretrainedWavLM
 
     reference = save_small_wavlm(tmp_path)
     embedder = PretrainedWavLM(tmp_path, 6, heads=2, compression=4).eval()

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from alpha_sv.functional import alpha_softargmax, climb, fenchel_young_loss, solver
+from alpha_sv.functional import alpha_softargmax, fenchel_young_loss, newton, solver
 from alpha_sv.functional.plain import plain_softargmax, solve
 from tests.batteries.losses import random_cosines
 from tests.batteries.solvers import ORDERS, assert_solved, counting, random_logits, targets_everywhere
@@ -33,10 +33,10 @@ def test_root_of_a_subset_and_its_bound_are_lower_bounds(alpha, dtype):
         part = root_of(subset, alpha, log_q[:, chosen]) + (alpha - 1) * subset.double().amax(1, keepdim=True)
         assert (part <= whole + 1e-9).all()
         for a in (weights, *[None] * (1 - seed % 2)):
-            shift, bound = climb.lower_bound(subset, a, alpha - 1, alpha)
+            shift, bound = newton.lower_bound(subset, a, alpha - 1, alpha)
             assert (shift.double() * (alpha - 1) + bound.double() <= part).all()
             alone = (alpha - 1) * (subset - shift) - weights.reciprocal()
-            slack = 2 * climb.SLACK / weights.amax(1, keepdim=True)
+            slack = 2 * newton.SLACK / weights.amax(1, keepdim=True)
             assert (bound >= alone.amax(1, keepdim=True) - slack).all()
 
 

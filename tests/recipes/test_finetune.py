@@ -9,8 +9,8 @@ import torch
 
 from alpha_sv.cli import main
 from alpha_sv.embedding.embedder import SpeakerEmbedder
-from alpha_sv.sb.adapted import Adapted
 from alpha_sv.sb.experiment import build_brain, prepare, read_arguments, run
+from alpha_sv.sb.fine_tuning import Adapted
 from alpha_sv.sb.weights import prototypes_of
 from tests.fixtures.speech_tree import make_tree
 from tests.fixtures.training_runs import OFTEN, SMALL, log_of, run_killed

@@ -13,7 +13,7 @@ from tests.fixtures.wavlm import save_small_wavlm
 
 
 def command(tree, wavlm, output):
-    embedder = f"!new:alpha_sv.exchange.wavlm.PretrainedWavLM {{folder: {wavlm}, embedding_dim: 16, heads: 2, "
+    embedder = f"!new:alpha_sv.exchange.wavlm_weights.PretrainedWavLM {{folder: {wavlm}, embedding_dim: 16, heads: 2, "
     options = {
         "embedder": embedder + "compression: 4}",
         "rate_factors": "{backbone.wavlm: 0.08}",

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from alpha_sv.data.trials.columns import Unreadable, read_columns
+from alpha_sv.data.trials.arrow_reader import Unreadable, read_columns
 from alpha_sv.data.trials.joins import check_alike, count_duplicates, label_scores
 from alpha_sv.data.trials.layouts import (
     SCORE_LAYOUTS,
@@ -25,8 +25,8 @@ from alpha_sv.data.trials.layouts import (
     separator,
     short,
 )
-from alpha_sv.data.trials.names import Names
-from alpha_sv.data.trials.plain import TextTable
+from alpha_sv.data.trials.line_reader import TextTable
+from alpha_sv.data.trials.name_column import Names
 from alpha_sv.data.trials.tables import ScoreTable, Trials
 from alpha_sv.data.trials.text import Text
 from alpha_sv.files import InputError, atomic_write

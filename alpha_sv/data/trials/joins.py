@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from alpha_sv.data.trials.names import same_numbers
+from alpha_sv.data.trials.name_column import same_numbers
 from alpha_sv.data.trials.tables import ScoreTable, Trials
 
 Table = Trials | ScoreTable

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from alpha_sv.data.trials.names import Names
+from alpha_sv.data.trials.name_column import Names
 
 Column = Sequence[str] | np.ndarray | Names
 

@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.csv as csv
 
 from alpha_sv.data.trials.layouts import Layouts, Roles, fitting, is_number, label_values, look_like_labels
-from alpha_sv.data.trials.names import Names
-from alpha_sv.data.trials.plain import TextTable
+from alpha_sv.data.trials.line_reader import TextTable
+from alpha_sv.data.trials.name_column import Names
 from alpha_sv.data.trials.text import BLOCK, Text
 from alpha_sv.files import InputError
 

@@ -1,7 +1,7 @@
 """The readable reader: a list as columns of Python strings, line by line, and what is wrong with which line.
 
-It is the reference of `alpha_sv.data.trials.columns`, which reads the same files by the block, and it finds the line
-where that one gives up.
+It is the reference of `alpha_sv.data.trials.arrow_reader`, which reads the same files by the block, and it finds the
+line where that one gives up.
 """
 
 from __future__ import annotations

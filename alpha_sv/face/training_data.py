@@ -11,7 +11,7 @@ import torch
 
 from alpha_sv.data.corpus.development_trials import draw_speakers, validation_trials
 from alpha_sv.data.corpus.manifest import Utterance
-from alpha_sv.data.training import TrainingData
+from alpha_sv.data.training_data import TrainingData
 from alpha_sv.data.trials import read_trials
 from alpha_sv.face.sources import FolderSource, ImageSource, PairSource, open_source
 from alpha_sv.files import input_key

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from alpha_sv.data.audio.recordings import Recordings
-from alpha_sv.data.training import TrainingData
+from alpha_sv.data.training_data import TrainingData
 from alpha_sv.embedding.embedder import SpeakerEmbedder
 from alpha_sv.embedding.features import length_batches
 from alpha_sv.embedding.frozen_front import Front, FrontCache, chunk_frames, read_frames

@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
-from alpha_sv.face.corpus import FaceCorpus
+from alpha_sv.face.training_data import FaceCorpus
 from tests.fixtures.faces import encoded, face, insightface_records, make_folder, write_records
 
 

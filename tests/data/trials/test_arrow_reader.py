@@ -7,11 +7,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from alpha_sv.data.trials.columns import Unreadable, read_columns
+from alpha_sv.data.trials.arrow_reader import Unreadable, read_columns
 from alpha_sv.data.trials.files import read_scores, read_trials
 from alpha_sv.data.trials.layouts import SCORE_LAYOUTS, TRIAL_LAYOUTS
-from alpha_sv.data.trials.names import Names
-from alpha_sv.data.trials.plain import TextTable
+from alpha_sv.data.trials.line_reader import TextTable
+from alpha_sv.data.trials.name_column import Names
 from alpha_sv.data.trials.text import Text
 from alpha_sv.files import InputError
 

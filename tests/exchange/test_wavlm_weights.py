@@ -8,7 +8,7 @@ import pytest
 from alpha_sv.embedding.embedder import SpeakerEmbedder
 from alpha_sv.exchange.export import export
 from alpha_sv.exchange.load import load_embedder
-from alpha_sv.exchange.wavlm import PretrainedWavLM
+from alpha_sv.exchange.wavlm_weights import PretrainedWavLM
 from tests.fixtures.wavlm import SIZES, save_small_wavlm
 
 
