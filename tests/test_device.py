@@ -11,7 +11,7 @@ from unittest.mock import patch
 import pytest
 import torch
 
-from alpha_sv.cli import build_parser
+from alpha_sv.cli.parser import build_parser
 from alpha_sv.device import HELP, device_for, pick_device
 from alpha_sv.functional import alpha_softargmax
 from alpha_sv.heads import CosineHead, PrototypeSGD, SparseHead

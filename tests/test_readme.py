@@ -57,7 +57,7 @@ def test_links_lead_somewhere(document):
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_alpha_sv_commands_parse(document):
-    from alpha_sv.cli import EXAMPLES, build_parser
+    from alpha_sv.cli.parser import EXAMPLES, build_parser
 
     text = document.read_text(encoding="utf-8") + (EXAMPLES if document.name == "README.md" else "")
     text = text.replace("\\\n", " ")

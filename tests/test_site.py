@@ -61,7 +61,7 @@ def test_outputs_agree_in_words_and_where_it_is_asked_for_in_numbers():
 
 
 def test_every_tutorial_shows_outputs_and_uses_verbs_that_there_are():
-    from alpha_sv.cli import build_parser
+    from alpha_sv.cli.parser import build_parser
 
     verbs = next(action.choices for action in build_parser()._actions if action.dest == "verb")
     assert len(tutorials.PAGES) == 4
@@ -72,7 +72,7 @@ def test_every_tutorial_shows_outputs_and_uses_verbs_that_there_are():
 
 
 def test_the_cheat_sheet_has_every_verb():
-    from alpha_sv.cli import build_parser
+    from alpha_sv.cli.parser import build_parser
 
     verbs = next(action.choices for action in build_parser()._actions if action.dest == "verb")
     used = re.findall(r"alpha-sv ([a-z]+)", (ROOT / "docs/cheat_sheet.md").read_text(encoding="utf-8"))

@@ -83,6 +83,7 @@ class SafeCheckpointer(Checkpointer):
                 (path / METAFNAME).unlink()  # first: what a kill leaves of it is no checkpoint
                 shutil.rmtree(path)
                 logger.log(verbosity, "deleted checkpoint %s", path)
+            self._remove_debris()
         ddp_barrier()
 
     def load_checkpoint(self, checkpoint):

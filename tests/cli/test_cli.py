@@ -13,7 +13,8 @@ import sys
 import numpy as np
 import pytest
 
-from alpha_sv.cli import build_parser, main
+from alpha_sv.cli import main
+from alpha_sv.cli.parser import build_parser
 from alpha_sv.data.trials.files import read_scores
 from alpha_sv.embedding import SpeakerEmbedder
 from tests.fixtures.speech_tree import make_tree
@@ -232,7 +233,7 @@ def test_wrong_use_is_one_line_that_names_the_culprit(command, message, chain, t
 
 def test_help_teaches_and_does_not_import_what_takes_time():
     code = (
-        "import sys; from alpha_sv.cli import build_parser as b; b().format_help()\n"
+        "import sys; from alpha_sv.cli.parser import build_parser as b; b().format_help()\n"
         "assert not {'torch', 'numpy', 'scipy', 'matplotlib'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

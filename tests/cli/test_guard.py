@@ -11,8 +11,9 @@ import time
 import numpy as np
 import pytest
 
-from alpha_sv.cli import build_parser, main
+from alpha_sv.cli import main
 from alpha_sv.cli.guard import guarded
+from alpha_sv.cli.parser import build_parser
 
 SCORES = "a/1 a/2 0.9 target\na/1 b/1 0.1 nontarget\n"
 
@@ -72,6 +73,26 @@ def test_no_verb_overwrites_its_input(folder, capsys, command, name, how):
     assert main(command.format(name, other).split()) == 2
     assert "would be lost" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("program", "status", "said"),
+    [
+        ("import alpha_sv.cli as c\nwith c._no_traceback(): os.kill(os.getpid(), 2)", -2, ""),
+        (
+            "import alpha_sv.cli\nimport alpha_sv.cli.parser as p\np.build_parser = lambda: os.kill(os.getpid(), 2)\n"
+            "sys.exit(alpha_sv.cli.main(['evaluate']))",
+            130,
+            "alpha-sv: interrupted; run the same command again to continue\n",
+        ),
+    ],
+    ids=["first imports", "parsing"],
+)
+def test_an_interrupt_before_the_verb_begins_is_no_traceback(program, status, said):
+    hearing = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}  # some runners ignore it
+    command = [sys.executable, "-c", f"import os, sys\n{program}"]
+    done = subprocess.run(command, capture_output=True, text=True, **hearing)
+    assert (done.returncode, done.stderr) == (status, said)
 
 
 def test_standard_streams_are_files_too(folder):

@@ -1,6 +1,8 @@
 """What a run keeps and saves: the best epoch on the development trials, or the mean of the last ones."""
 
 import json
+import re
+import shutil
 
 import pytest
 import safetensors.torch
@@ -57,6 +59,20 @@ def test_a_finished_run_started_again_leaves_everything_as_it_is(tree, tmp_path)
     before = [file.read_bytes() for file in files]
     run(argv)
     assert [file.read_bytes() for file in files] == before
+
+
+def test_what_a_kill_left_of_old_checkpoints_goes_although_the_run_is_done(tree, tmp_path):
+    """Killed after the last checkpoint was written, before or within the deletion of the one it replaces."""
+    argv = arguments(tree, tmp_path, average=2, number_of_epochs=2)
+    run(argv)
+    kept = [checkpoint.path for checkpoint in checkpoints(tmp_path)]
+    for name, lacking in (("CKPT+2020-01-01+00-00-00+00", ""), ("CKPT+2020-01-01+00-00-01+00", "CKPT.yaml")):
+        old = shutil.copytree(kept[0], kept[0].with_name(name))
+        meta = (old / "CKPT.yaml").read_text()
+        (old / "CKPT.yaml").write_text(re.sub("unixtime: [0-9.]+", "unixtime: 1.0", meta))
+        (old / lacking).unlink() if lacking else None
+    run(argv)
+    assert sorted(kept[0].parent.glob("*CKPT*")) == sorted(kept)
 
 
 def test_the_saved_prototypes_are_those_of_the_saved_embedder(tree, tmp_path):

@@ -203,6 +203,8 @@ def _split(command: str) -> list[str]:
 def _badly_ended(outcome: Outcome, number: int) -> str:
     if outcome.traceback:
         return f"traceback: {outcome.err[-400:]}"
+    if outcome.clean_refusal and "died" in outcome.err:  # a worker had the signal, and the command says so
+        return ""
     # Python ends by the signal itself, which is 130 in a shell too, if it came while a module was imported
     if outcome.status not in (128 + number, -signal.SIGINT) or INTERRUPTED not in outcome.err:
         return f"status {outcome.status}: {outcome.err[-200:]}"
@@ -240,8 +242,8 @@ def _on_small_disk(bench: Bench, case: Case, spare: int) -> str:
     try:
         shutil.copytree(bench.world, bench.box, symlinks=True, dirs_exist_ok=True)
         outcome = bench.run(case, Trap())
+        subprocess.run(["mount", "-o", "remount,size=64m", bench.box], check=True)  # to look at a gallery, too
         lost = "" if outcome.status in case.statuses else _not_refused(outcome, "space") or _harm(bench)
-        subprocess.run(["mount", "-o", "remount,size=64m", bench.box], check=True)
         return lost or bench.repeated(case)
     finally:
         subprocess.run(["umount", "-l", bench.box], check=True)

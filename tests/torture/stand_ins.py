@@ -47,9 +47,15 @@ def small_demo() -> None:
 def corpus_alone() -> None:
     """The demo ends when it has its corpus."""
     from alpha_sv.demo import run
+    from alpha_sv.sb import experiment
+
+    def end(argv: list[str]) -> None:
+        while experiment._held:  # as the end of a process would; a forked one has no such end
+            experiment._held.popitem()[1].close()
+        sys.exit(0)
 
     small_demo()
-    run.run = lambda argv: sys.exit(0)
+    run.run = end
 
 
 def visitor() -> None:
