@@ -27,9 +27,9 @@ from alpha_sv.sb.recipe_references import MAX_DEPTH, MAX_NODES, MAX_SCALAR, reso
 CONSTRUCTIBLE = {
     "alpha_sv": {
         "embedding.embedder.SpeakerEmbedder",
-        "exchange.wavlm.PretrainedWavLM",
+        "exchange.wavlm_weights.PretrainedWavLM",
         "data.audio.augment.Augmenter",
-        "face.corpus.FaceCorpus",
+        "face.training_data.FaceCorpus",
         "face.embedder.FaceEmbedder",
         "heads.PrototypeSGD",
         "losses.NormSoftmax",
@@ -45,7 +45,7 @@ CONSTRUCTIBLE = {
         "schedule.ExponentialRate",
         "schedule.PolynomialRate",
         "schedule.TriangularRate",
-        "sb.adapted.Adapted",
+        "sb.fine_tuning.Adapted",
         "sb.checkpointer.SafeCheckpointer",
     },
     "speechbrain": {

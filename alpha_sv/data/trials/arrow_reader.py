@@ -1,7 +1,7 @@
 """The fast reader: a list by blocks, as columns of Arrow.
 
-It knows the beginning of the file from the plain reader and reads the rest on the promise that it goes on like that.
-Where it does not, `Unreadable` hands the file over to the plain reader, which has the last word: the fast reader must
+It knows the beginning of the file from the line reader and reads the rest on the promise that it goes on like that.
+Where it does not, `Unreadable` hands the file over to the line reader, which has the last word: the fast reader must
 never accept what that one refuses, nor give another value.
 """
 
@@ -117,7 +117,7 @@ def _read(blocks: Iterable[bytes], begun: TextTable, roles: Roles, sure: bool | 
                     if role == "label" and any(len(chunk.dictionary) > 8 for chunk in column.chunks):
                         raise Unreadable
         except pa.ArrowMemoryError:
-            raise  # the plain reader would need more
+            raise  # the line reader would need more
         except pa.ArrowException:
             raise Unreadable from None
     if not chunks["enroll"]:
