@@ -5,6 +5,7 @@ import pickle
 import shutil
 import threading
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -155,6 +156,13 @@ def test_the_list_names_licence_source_and_place(published, capsys):
     assert main(["models"]) == 0 and str(model_folder("tiny")) in capsys.readouterr().out
     assert main(["models", "get"]) == 2 and "which model?" in capsys.readouterr().err
     assert main(["models", "list", "tiny"]) == 2
+
+
+def test_the_page_shows_what_the_verb_prints(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("ALPHA_SV_CACHE", str(tmp_path))
+    assert main(["models"]) == 0
+    page = Path(__file__).parents[2] / "docs/models.md"
+    assert f"```text\n{capsys.readouterr().out.strip()}\n```" in page.read_text(encoding="utf-8")
 
 
 def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
