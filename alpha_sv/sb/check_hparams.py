@@ -11,6 +11,7 @@ from alpha_sv.losses import MarginLoss
 from alpha_sv.sb.distributed import local_batch_size, world_size
 from alpha_sv.sb.fine_tuning import check_front
 from alpha_sv.sb.heads import HEADS, choose_head
+from alpha_sv.sb.recipe_objects import which_are_texts
 from alpha_sv.sb.weights import HEAD_POLICIES
 
 
@@ -119,7 +120,9 @@ def _check_kinds(hparams: Mapping) -> None:
             try:
                 build()
             except (TypeError, ValueError) as error:
-                raise ValueError(f"{key} cannot be built: {error}; mend its arguments") from error
+                given = getattr(hparams[key], "keywords", {})
+                why = f"{error}{which_are_texts(error, given)}"
+                raise ValueError(f"{key} cannot be built: {why}; mend its arguments") from error
 
 
 def _check_chunk(embedder: torch.nn.Module, seconds: float, rate: int) -> None:

@@ -9,7 +9,7 @@ import contextlib
 import functools
 import pydoc
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import ruamel.yaml
 import torch
@@ -95,6 +95,18 @@ def one_line(error: Exception) -> str:
     return (f"line {mark.line + 1}: " if mark else "") + " ".join(text.split())[:500].strip()
 
 
+def which_are_texts(error: Exception, arguments: Mapping[str, object]) -> str:
+    """To be put behind an error: Python's own says that a text was compared with a number, and not which.
+
+    >>> which_are_texts(TypeError("'<=' not supported"), {"lr": "x", "momentum": 0.9})
+    "; this is a text: lr = 'x'"
+    """
+    texts = [f"{name} = {value!r:.60}" for name, value in arguments.items() if isinstance(value, str)]
+    if not texts or not isinstance(error, TypeError):
+        return ""
+    return f"; {'these are texts' if len(texts) > 1 else 'this is a text'}: {', '.join(texts)}"
+
+
 @contextlib.contextmanager
 def valid_yaml(name):
     """Any error inside becomes a ValueError of one line that names the file."""
@@ -143,7 +155,7 @@ class _Loader(ruamel.yaml.SafeLoader):
                 return functools.partial(found, *args, **kwargs) if args or kwargs else found
             made = found(*args, **kwargs)
         except Exception as error:
-            raise ValueError(f"{tag}: {one_line(error)}") from error
+            raise ValueError(f"{tag}: {one_line(error)}{which_are_texts(error, kwargs)}") from error
         if isinstance(made, torch.nn.Module):
             self.weights += sum(parameter.numel() for parameter in made.parameters())
         if self.weights > MAX_WEIGHTS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from pathlib import Path
@@ -71,6 +72,21 @@ class TrainingLog:
                 row = parse_json(line, f"{self.path}:{number}", like={"kind": str, "step": int}, finite=False)
                 self._add_event(row)
         self._trimmed = True
+
+    def lowest(self, name: str) -> float:
+        """The lowest value of a figure so far; inf if there is none.
+
+        >>> import tempfile
+        >>> log = TrainingLog(os.path.join(tempfile.mkdtemp(), "train_log.jsonl"))
+        >>> [log.append({"kind": "valid", "step": step, "eer": eer}) for step, eer in ((1, 0.2), (2, 0.3))] and None
+        >>> log.lowest("eer")
+        0.2
+        """
+        kept = self.path.read_bytes().splitlines()[: self.lines] if self.path.exists() else []
+        rows = (
+            parse_json(line, f"{self.path}:{n}", like={"kind": str}, finite=False) for n, line in enumerate(kept, 1)
+        )
+        return min((row[name] for row in rows if name in row), default=math.inf)
 
     @mark_as_saver
     def _save(self, path):

@@ -22,6 +22,7 @@ from alpha_sv.heads import SubCenterHead
 from alpha_sv.heads.checkpoint import read_shards, shards_shape
 from alpha_sv.sb.checkpointer import ends_an_epoch
 from alpha_sv.sb.run_folder import RunFolder
+from alpha_sv.sb.training_log import TrainingLog
 
 HEAD_POLICIES = ("keep", "means", "new")
 _BLOCK = 1 << 16
@@ -47,7 +48,7 @@ def save_trained(brain, folder: RunFolder, average: int = 0) -> Path:
     ValueError
         No epoch has been scored on development trials, and none is to be averaged.
     """
-    checkpointer = brain.checkpointer
+    checkpointer, eer = brain.checkpointer, None
     if average:
         checkpoints = checkpointer.find_checkpoints(
             importance_key=ckpt_recency, max_num_checkpoints=average, ckpt_predicate=ends_an_epoch
@@ -58,17 +59,25 @@ def save_trained(brain, folder: RunFolder, average: int = 0) -> Path:
         best = checkpointer.find_checkpoint(min_key="eer")
         if best is None:
             raise ValueError(f"{folder.path}: no epoch was scored on development trials; set average instead")
-        checkpoints = [best]
-        logger.info("development EER %.2f %%, the lowest of all epochs", 100 * best.meta["eer"])
+        checkpoints, eer = [best], best.meta["eer"]
+        logger.info("development EER %.2f %%, the lowest of all epochs", 100 * eer)
     paths = [checkpoint.path for checkpoint in checkpoints]
     if getattr(brain, "saved_from", None) != paths:  # after the last epoch they may be those of that epoch
-        run_on_main(_write, args=[folder, checkpoints, brain.embedder])
+        run_on_main(_write, args=[folder, checkpoints, brain.embedder, brain.hparams.training_log, eer])
         brain.saved_from = paths
     return folder.model
 
 
-def _write(folder: RunFolder, checkpoints: list, embedder: SpeakerEmbedder) -> None:
-    """The mean of the checkpoints' weights, in the form of `embedder`."""
+def _write(
+    folder: RunFolder, checkpoints: list, embedder: SpeakerEmbedder, log: TrainingLog, eer: float | None
+) -> None:
+    """The mean of the checkpoints' weights, in the form of `embedder`, unless better ones are there.
+
+    These are those of a better epoch, whose checkpoint was damaged since.
+    """
+    if eer is not None and log.lowest("eer") < eer and folder.model.is_dir():
+        logger.warning("an epoch of %.2f %% has lost its checkpoint: %s stays", 100 * log.lowest("eer"), folder.model)
+        return
     load = functools.partial(torch.load, weights_only=True, map_location="cpu")
     embedder = copy.deepcopy(embedder).cpu()
     embedder.load_state_dict(average_checkpoints(checkpoints, "embedder", parameter_loader=load))

@@ -75,6 +75,18 @@ def test_what_a_kill_left_of_old_checkpoints_goes_although_the_run_is_done(tree,
     assert sorted(kept[0].parent.glob("*CKPT*")) == sorted(kept)
 
 
+def test_a_finished_run_whose_best_checkpoint_is_damaged_keeps_its_model(tree, tmp_path, caplog):
+    argv = arguments(tree, tmp_path, number_of_epochs=3)
+    files = [run(argv) / "embedder.safetensors", tmp_path / "prototypes.safetensors"]
+    before, kept = [file.read_bytes() for file in files], checkpoints(tmp_path)
+    best = min(kept, key=lambda c: (c.meta["eer"], -c.meta["unixtime"]))
+    assert best.meta["unixtime"] < max(c.meta["unixtime"] for c in kept), "this run got worse in the end"
+    best.paramfiles["embedder"].write_bytes(b"")
+    run(argv)
+    assert [file.read_bytes() for file in files] == before
+    assert "has lost its checkpoint" in caplog.text or "has lost its checkpoint" in (tmp_path / "log.txt").read_text()
+
+
 def test_the_saved_prototypes_are_those_of_the_saved_embedder(tree, tmp_path):
     run(arguments(tree, tmp_path, average=2, speeds="[1.0, 1.1]"))
     weight = safetensors.torch.load_file(tmp_path / "prototypes.safetensors")["weight"]

@@ -151,7 +151,7 @@ def test_starved_training_is_warned_about_once(tree, tmp_path, monkeypatch):
         ({"lr_schedule": 3}, "lr_schedule is 3, which cannot be called"),
         ({"augment": 3}, "augment is 3, which cannot be called"),
         ({"opt_class": 3}, "opt_class is 3, which cannot be called"),
-        ({"opt_class": "!name:torch.optim.SGD {lr: x}"}, "opt_class cannot be built"),
+        ({"opt_class": "!name:torch.optim.SGD {lr: x}"}, "opt_class cannot be built: .*this is a text: lr = 'x'"),
         ({"opt_class": "!name:torch.optim.SGD {foo: 1}"}, "opt_class cannot be built: .*'foo'"),
         (
             {"lr_schedule": "!name:speechbrain.nnet.schedulers.WarmCoolDecayLRSchedule {foo: 1}"},

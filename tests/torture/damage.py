@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+import yaml
 
 from tests.fixtures.speech_tree import RATE, voice
 from tests.torture.cases import CASES
@@ -132,7 +133,8 @@ CHANGES = {
 
 
 def _newest(box: Path) -> Path:
-    return max((meta.parent for meta in (box / "new/save").glob("CKPT+*/CKPT.yaml")), key=lambda path: path.name)
+    saved = (box / "new/save").glob("CKPT+*/CKPT.yaml")  # within a second a name may be given a second time
+    return max(saved, key=lambda meta: yaml.safe_load(meta.read_text())["unixtime"]).parent
 
 
 def _without_aside(box: Path) -> dict[str, str]:
