@@ -22,6 +22,7 @@ import os
 import shlex
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 from across import across_folds
@@ -162,6 +163,7 @@ def _train(run: Run, folder: Path) -> None:
     log = os.open(folder / "stdout.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
+    tqdm.set_lock(threading.RLock())  # its own is shared by all copies, and one that is killed may hold it for ever
     os.chdir(run.recipe_folder)
     sys.exit(guarded(lambda: print(train(run.command(folder)))))
 

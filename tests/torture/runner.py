@@ -20,6 +20,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -149,6 +150,8 @@ def fork(argv: Sequence[str], folder: Path, streams: Path, trap: Trap | None = N
             handle = os.open(streams / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(handle, number)
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has background jobs ignore it
+        if "tqdm" in sys.modules:  # whose lock is shared by processes: one that is killed may hold it for ever
+            sys.modules["tqdm"].tqdm.set_lock(threading.RLock())
         os.chdir(folder)
         os.environ["PWD"] = os.fspath(folder)
         if prepare:
