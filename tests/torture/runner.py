@@ -168,6 +168,9 @@ def fork(argv: Sequence[str], folder: Path, streams: Path, trap: Trap | None = N
         if trap is not None:
             seen = shim.disturb_seen()
             shim.disturb_arm(b"/nowhere", ctypes.c_long(0), COUNT, ctypes.c_long(0))
+            if (experiment := sys.modules.get("alpha_sv.sb.experiment")) is not None:
+                while experiment._held:  # as the end of a process would; a copy of one has no such end
+                    experiment._held.popitem()[1].close()
             (streams / "count").write_text(str(seen))
             (streams / "modules").write_text("\n".join(sys.modules))
     except BaseException:

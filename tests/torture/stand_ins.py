@@ -47,13 +47,10 @@ def small_demo() -> None:
 def corpus_alone() -> None:
     """The demo ends when it has its corpus."""
     from alpha_sv.demo import run
-    from alpha_sv.sb import experiment
 
     def end(argv: list[str]) -> None:
         output = next(word for word in argv if word.startswith("--output_folder=")).partition("=")[2]
         (Path(output) / "trained").touch()
-        while experiment._held:  # as the end of a process would; a forked one has no such end
-            experiment._held.popitem()[1].close()
         sys.exit(0)
 
     small_demo()
