@@ -41,6 +41,7 @@ def common(monkeypatch):
     return common
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SECTIONS)
 def test_what_is_timed_computes_the_right_thing(document, name):
     (section,) = re.findall(rf"^## {name}: .*?(?=^## |\Z)", document, re.DOTALL | re.MULTILINE)
@@ -56,6 +57,7 @@ def test_what_is_timed_computes_the_right_thing(document, name):
         assert errors and max(errors) < 1e-4
 
 
+@pytest.mark.slow
 def test_what_is_sent_to_a_rank_is_what_the_model_says(document):
     """Of docs/heads.md: the bytes that collectives deliver, counted."""
     (row,) = re.findall(r"^\| ShardedHead, 4 gloo processes \|.*", document, re.MULTILINE)
@@ -63,6 +65,7 @@ def test_what_is_sent_to_a_rank_is_what_the_model_says(document):
     assert counted == pytest.approx(model, rel=0.01)
 
 
+@pytest.mark.slow
 def test_a_start_is_timed_at_three_places_of_an_epoch(document):
     (section,) = re.findall(r"^## start_up: 1,200 files.*?(?=^## |\Z)", document, re.DOTALL | re.MULTILINE)
     seconds = {name.strip(): float(value) for name, value in re.findall(r"\| (.*?) \| ([\d.]+) s \|", section)}
@@ -71,6 +74,7 @@ def test_a_start_is_timed_at_three_places_of_an_epoch(document):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("entmax") is None, reason="entmax is not installed")
+@pytest.mark.slow
 def test_the_entmax_package_is_held_against_the_same_posterior(document):
     """Its rows have errors against our oracle, so a wrong convention of logits would show there."""
     for theirs in ("entmax_bisect_loss α = 1.25", "entmax15_loss (sorts) α = 1.5", "sparsemax_loss (sorts) α = 2"):

@@ -32,7 +32,8 @@ def assert_same_run(one, other, tolerance=1e-3):
             assert (a["lr"], a["margin"]) == (b["lr"], b["margin"])
 
 
-@pytest.mark.parametrize("model", ["ecapa", pytest.param("resnet", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["ecapa", "resnet"])
 def test_two_processes_take_the_steps_of_one(model, tree, tmp_path):
     same = {"model": model, "wav_augment": DROPS, "reinit_epoch": 2, "speeds": "[1.0, 0.9]", "prototype_opt_class": SGD}
     # a bias before a batch normalisation has no gradient; Adam would make whole steps of its rounding

@@ -217,6 +217,7 @@ def test_alpha_is_a_function_of_the_epoch_also_of_a_resumed_run_and_auto_keeps_k
     assert log_of(tmp_path / "killed") == log_of(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_with_batch_augmentation_and_speeds_the_log_depends_on_neither_workers_nor_a_kill(tree, tmp_path):
     same = {"speeds": "[1.0, 0.9]", "number_of_epochs": 1}
     run(augmented(arguments(tree, tmp_path / "whole", num_workers=2, **same)))

@@ -19,6 +19,7 @@ from alpha_sv.sb.checkpointer import SafeCheckpointer
 from alpha_sv.sb.experiment import build_brain, prepare, read_arguments, run
 from alpha_sv.sb.reinit import Reinitialiser
 from alpha_sv.sb.run_folder import RunFolder
+from alpha_sv.sb.training_log import TrainingLog
 from alpha_sv.sb.weights import prototypes_of, save_trained
 from tests.fixtures.replaced import counted
 from tests.fixtures.speech_tree import make_tree
@@ -237,7 +238,9 @@ def test_reinitialisation_needs_no_development_trials(tree, tmp_path):
 def test_the_best_model_is_written_once(tmp_path):
     embedder, head = SpeakerEmbedder("mean_fbank", 8, n_mels=8), CosineHead(8, 3, QMargin())
     checkpointer = SafeCheckpointer(tmp_path / "save", {"embedder": embedder, "head": head})
-    brain, folder = SimpleNamespace(checkpointer=checkpointer, embedder=embedder, head=head), RunFolder(tmp_path)
+    folder = RunFolder(tmp_path)
+    hparams = SimpleNamespace(training_log=TrainingLog(folder.log))
+    brain = SimpleNamespace(checkpointer=checkpointer, embedder=embedder, head=head, hparams=hparams)
     written = []
     for eer in (0.2, 0.1, 0.3):  # the last is not better
         checkpointer.save_checkpoint(meta={"eer": eer})
