@@ -204,20 +204,23 @@ class SpeakerBrain(sb.Brain):
         if self.checkpointer is not None:
             self.checkpointer.save_checkpoint(meta=meta, verbosity=logging.DEBUG)
             newest = self.checkpointer.find_checkpoint()  # only the process that saved was told which it is
-            average = getattr(self.hparams, "average", 0) or 0
             self.keep_checkpoints()
-            best = None if average else self.checkpointer.find_checkpoint(min_key="eer")
-            if looks and (average or (best is not None and best.path == newest.path)):
-                save_trained(self, self.hparams.run_folder, average)
+            best = None if self.average else self.checkpointer.find_checkpoint(min_key="eer")
+            if looks and (self.average or (best is not None and best.path == newest.path)):
+                save_trained(self, self.hparams.run_folder, self.average)
+
+    @property
+    def average(self) -> int:
+        """How many of the last epochs' weights are averaged; 0: those of the best epoch are taken."""
+        return getattr(self.hparams, "average", 0) or 0
 
     def keep_checkpoints(self):
-        """Delete the checkpoints that nothing needs any more; also what a kill left of such a deletion."""
-        average = getattr(self.hparams, "average", 0) or 0
+        """Delete the checkpoints that nothing needs any more."""
         self.checkpointer.delete_checkpoints(
             num_to_keep=0, ckpt_predicate=lambda c: not ends_an_epoch(c), verbosity=logging.DEBUG
         )
         self.checkpointer.delete_checkpoints(  # the one before the newest is there in case that is damaged
-            num_to_keep=max(average, 2), verbosity=logging.DEBUG, min_keys=None if average else ["eer"]
+            num_to_keep=max(self.average, 2), verbosity=logging.DEBUG, min_keys=None if self.average else ["eer"]
         )
 
     def on_stage_end(self, stage, stage_loss, epoch):

@@ -83,7 +83,6 @@ class SafeCheckpointer(Checkpointer):
                 (path / METAFNAME).unlink()  # first: what a kill leaves of it is no checkpoint
                 shutil.rmtree(path)
                 logger.log(verbosity, "deleted checkpoint %s", path)
-            self._remove_debris()
         ddp_barrier()
 
     def load_checkpoint(self, checkpoint):
@@ -117,6 +116,7 @@ class SafeCheckpointer(Checkpointer):
             for folder in self._folders():
                 if (folder / METAFNAME).is_file() and _read(folder) is None:
                     self._set_aside(folder, METAFNAME)
+            self._remove_debris()  # of a kill within a save or a deletion; a run that is done saves no more
         ddp_barrier()
         aside = sorted(Path(self.checkpoints_dir).glob("damaged-*"))
         if aside and not self.list_checkpoints():

@@ -234,7 +234,7 @@ def save_best(brain: SpeakerBrain) -> Path:
     """
     hparams = brain.hparams
     brain.keep_checkpoints()  # a run that was killed after its last epoch may have left one too many
-    folder = save_trained(brain, hparams.run_folder, getattr(hparams, "average", 0) or 0)
+    folder = save_trained(brain, hparams.run_folder, brain.average)
     if getattr(hparams, "corpus", None) is not None:
         logger.info("embedder saved to %s. Next: alpha-sv face pairs %s PAIRS -o scores.txt", folder, folder)
     else:

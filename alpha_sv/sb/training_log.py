@@ -6,6 +6,7 @@ import json
 import math
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from speechbrain.utils.checkpoints import mark_as_loader, mark_as_saver, register_checkpoint_hooks
@@ -60,7 +61,7 @@ class TrainingLog:
 
     def _trim(self) -> None:
         """Forget what a run that was killed wrote after its last checkpoint; the events are those of the lines left."""
-        kept = self.path.read_bytes().splitlines(keepends=True)[: self.lines] if self.path.exists() else []
+        kept = self._kept()
         with atomic_write(self.path, "wb") as file:
             file.write(b"".join(kept))
         if self._events is not None:
@@ -68,10 +69,17 @@ class TrainingLog:
 
             shutil.rmtree(self._events, ignore_errors=True)
             self._writer = SummaryWriter(self._events, purge_step=0)  # a TensorBoard that is open forgets the old ones
-            for number, line in enumerate(kept, 1):
-                row = parse_json(line, f"{self.path}:{number}", like={"kind": str, "step": int}, finite=False)
+            for row in self._rows(kept):
                 self._add_event(row)
         self._trimmed = True
+
+    def _kept(self) -> list[bytes]:
+        """The lines up to the last checkpoint, and those that were added since."""
+        return self.path.read_bytes().splitlines(keepends=True)[: self.lines] if self.path.exists() else []
+
+    def _rows(self, lines: list[bytes]) -> Iterator[dict]:
+        for number, line in enumerate(lines, 1):
+            yield parse_json(line, f"{self.path}:{number}", like={"kind": str, "step": int}, finite=False)
 
     def lowest(self, name: str) -> float:
         """The lowest value of a figure so far; inf if there is none.
@@ -82,11 +90,7 @@ class TrainingLog:
         >>> log.lowest("eer")
         0.2
         """
-        kept = self.path.read_bytes().splitlines()[: self.lines] if self.path.exists() else []
-        rows = (
-            parse_json(line, f"{self.path}:{n}", like={"kind": str}, finite=False) for n, line in enumerate(kept, 1)
-        )
-        return min((row[name] for row in rows if name in row), default=math.inf)
+        return min((row[name] for row in self._rows(self._kept()) if name in row), default=math.inf)
 
     @mark_as_saver
     def _save(self, path):

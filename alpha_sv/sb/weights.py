@@ -75,8 +75,8 @@ def _write(
 
     These are those of a better epoch, whose checkpoint was damaged since.
     """
-    if eer is not None and log.lowest("eer") < eer and folder.model.is_dir():
-        logger.warning("an epoch of %.2f %% has lost its checkpoint: %s stays", 100 * log.lowest("eer"), folder.model)
+    if eer is not None and (lowest := log.lowest("eer")) < eer and folder.model.is_dir():
+        logger.warning("an epoch of %.2f %% has lost its checkpoint: %s stays", 100 * lowest, folder.model)
         return
     load = functools.partial(torch.load, weights_only=True, map_location="cpu")
     embedder = copy.deepcopy(embedder).cpu()

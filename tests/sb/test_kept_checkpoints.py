@@ -10,6 +10,7 @@ import torch
 
 from alpha_sv.embedding import SpeakerEmbedder
 from alpha_sv.sb.checkpointer import SafeCheckpointer
+from alpha_sv.sb.datasets import DevelopmentSet
 from alpha_sv.sb.experiment import run
 from tests.fixtures.replaced import counted
 from tests.fixtures.training_runs import OFTEN, arguments, checkpoints, column, stored
@@ -75,12 +76,14 @@ def test_what_a_kill_left_of_old_checkpoints_goes_although_the_run_is_done(tree,
     assert sorted(kept[0].parent.glob("*CKPT*")) == sorted(kept)
 
 
-def test_a_finished_run_whose_best_checkpoint_is_damaged_keeps_its_model(tree, tmp_path, caplog):
-    argv = arguments(tree, tmp_path, number_of_epochs=3)
+def test_a_finished_run_whose_best_checkpoint_is_damaged_keeps_its_model(tree, tmp_path, caplog, monkeypatch):
+    argv, eers = arguments(tree, tmp_path, number_of_epochs=3), iter((0.3, 0.1, 0.2))
+    result = {"min_dcf": 1.0, "fnr_at_fpr_1e-2": 1.0}
+    monkeypatch.setattr(DevelopmentSet, "evaluate", lambda *_: {"eer": next(eers), **result})
     files = [run(argv) / "embedder.safetensors", tmp_path / "prototypes.safetensors"]
     before, kept = [file.read_bytes() for file in files], checkpoints(tmp_path)
     best = min(kept, key=lambda c: (c.meta["eer"], -c.meta["unixtime"]))
-    assert best.meta["unixtime"] < max(c.meta["unixtime"] for c in kept), "this run got worse in the end"
+    assert best.meta["unixtime"] < max(c.meta["unixtime"] for c in kept), "the run got worse in the end"
     best.paramfiles["embedder"].write_bytes(b"")
     run(argv)
     assert [file.read_bytes() for file in files] == before

@@ -108,8 +108,7 @@ def kills(bench: Bench) -> Iterator[Trial]:
             outcome = bench.run(case, Trap(KILL, at))
             if outcome.status in case.statuses:  # with threads the number of changes varies
                 continue
-            worker = outcome.clean_refusal and "died" in outcome.err  # it was killed, and the command says so
-            assert worker or outcome.status == -signal.SIGKILL, f"{case.name} {at}: {outcome}"
+            assert outcome.worker_died or outcome.status == -signal.SIGKILL, f"{case.name} {at}: {outcome}"
             yield Trial("SIGKILL before a change of a file", f"{case.name} {at}", bench.repeated(case))
         for kind, start, rounds in (("a forked", fork, bench.limit // 3), ("a fresh", fresh, bench.limit // 5)):
             if bench.limit < FULL or case.name in SLOW_VERBS or start is fresh and case.prepare:
@@ -214,7 +213,7 @@ def _split(command: str) -> list[str]:
 def _badly_ended(outcome: Outcome, number: int) -> str:
     if outcome.traceback:
         return f"traceback: {outcome.err[-400:]}"
-    if outcome.clean_refusal and "died" in outcome.err:  # a worker had the signal, and the command says so
+    if outcome.worker_died:
         return ""
     # Python ends by the signal itself, which is 130 in a shell too, if it came while a module was imported
     if outcome.status not in (128 + number, -signal.SIGINT) or INTERRUPTED not in outcome.err:

@@ -60,6 +60,11 @@ class Outcome:
         return "Traceback (most recent call last)" in self.out + self.err or self.status == 70
 
     @property
+    def worker_died(self) -> bool:
+        """It was not the command but a worker of it that was disturbed, and the command says so."""
+        return self.clean_refusal and "died" in self.err
+
+    @property
     def clean_refusal(self) -> bool:
         """One line that says what is wrong, and the status for it."""
         return self.status == 2 and "alpha-sv: error: " in self.err and not self.traceback
