@@ -166,6 +166,7 @@ def test_signals_end_with_a_message(name):
 import os, signal, sys, time
 from alpha_sv.cli.guard import guarded
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what runs behind it without
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and nohup what it runs
 def run():
     try:
         os.kill(os.getpid(), signal.{name})
