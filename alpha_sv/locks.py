@@ -76,10 +76,8 @@ def folder_lock(folder: str | os.PathLike, wait: bool = False) -> Iterator[None]
             file.seek(0)
             holder = _holder(file.read())
             if locked is False or (locked is None and holder and _runs(holder)):
-                raise FolderInUse(
-                    f"{folder} is in use by process {holder.get('pid')} on {holder.get('host')} since "
-                    f"{holder.get('start')}; wait for it, or give another folder"
-                )
+                who = "process {pid} on {host} since {start}".format(**holder) if holder else "a process just begun"
+                raise FolderInUse(f"{folder} is in use by {who}; wait for it, or give another folder")
             if path.exists() and os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
                 break  # otherwise its last holder deleted the file just now: try again with the new one
         except BaseException:

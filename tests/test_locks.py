@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from alpha_sv.files import FolderInUse, clear_parts, folder_lock, whole_folder
+from alpha_sv.locks import flock
 
 WRITES = """
 import sys, time
@@ -124,6 +125,13 @@ def test_a_lock_file_without_a_holder_is_no_obstacle(tmp_path, left):
     (tmp_path / ".lock").write_text(left)
     with folder_lock(tmp_path):
         assert json.loads((tmp_path / ".lock").read_text())["pid"] == os.getpid()
+
+
+def test_a_holder_that_has_not_said_who_it_is_yet_is_called_so(tmp_path):
+    with open(tmp_path / ".lock", "w") as file:
+        flock(file)
+        with pytest.raises(FolderInUse, match="in use by a process just begun; wait"), folder_lock(tmp_path):
+            pass
 
 
 def test_it_is_free_after_an_error(tmp_path):

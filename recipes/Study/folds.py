@@ -40,7 +40,7 @@ def make_folds(grid: Mapping, data: Path) -> None:
     """Deal the speakers, unless they are dealt."""
     folder, key, settings = _folder(grid, data)
     folder.mkdir(parents=True, exist_ok=True)
-    with folder_lock(folder):
+    with folder_lock(folder, wait=True):  # the jobs of a cluster begin together
         if not is_fresh(folder / "done.json", key):
             _make(folder, settings, grid["corpora"], data)
             made = [str(f.relative_to(folder)) for f in sorted(folder.glob("*/*")) if f.suffix in (".csv", ".txt")]

@@ -2,6 +2,7 @@
 
 import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -67,6 +68,12 @@ def test_target_pairs_cross_sessions_where_there_are_several(study, dealt):
     trials = read_trials(study.folds.fold_folder(*dealt, 1) / "trials_one.txt")
     pairs = [(a, b) for a, b, same in zip(trials.enroll, trials.test, trials.labels, strict=True) if same]
     assert pairs and all(a.split("/")[1] != b.split("/")[1] for a, b in pairs)
+
+
+def test_jobs_that_begin_together_wait_for_the_one_that_deals(study, dealt):
+    with ThreadPoolExecutor(4) as jobs:
+        [done.result() for done in [jobs.submit(study.folds.make_folds, *dealt) for _ in range(4)]]
+    assert len(read_manifest(study.folds.fold_folder(*dealt, 3) / "manifest.csv")) == 60
 
 
 def test_folds_are_the_same_on_another_day(study, dealt):
