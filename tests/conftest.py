@@ -1,3 +1,4 @@
+import os
 import sys
 
 import pytest
@@ -7,6 +8,16 @@ from tests.fixtures.devices import working_on
 from tests.fixtures.small_evaluation import run, world
 
 __all__ = ["run", "world"]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_fsync():
+    """It is for power cuts, which no test can make: what a killed process has written stays without it. A training of
+    half a second calls it thirty times, each as slow as the disk; processes of their own still do.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda file: None)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -163,7 +163,8 @@ print(kept, faults[-1] < 2_000)
 
 @pytest.mark.skipif(sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "mallopt"), reason="glibc")
 @pytest.mark.parametrize(
-    ("setting", "said"), [({}, "True True"), ({"MALLOC_TRIM_THRESHOLD_": "131072"}, "False False")]
+    ("setting", "said"),
+    [({}, "True True"), pytest.param({"MALLOC_TRIM_THRESHOLD_": "131072"}, "False False", marks=pytest.mark.slow)],
 )
 def test_freed_memory_is_used_again_without_page_faults_unless_the_user_says_otherwise(setting, said):
     """240 MB again and again: 60,000 pages each time, or none once the heap has grown."""

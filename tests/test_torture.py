@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(
 
 def test_a_verb_survives(tmp_path):
     environment = {"PYTHONPATH": str(ROOT), "TORTURE": str(tmp_path), "TORTURE_SCRATCH": str(tmp_path / "scratch")}
-    options = ["--light", "--limit", "4", "--cases", "evaluate"]
+    options = ["--light", "--limit", "2", "--cases", "evaluate"]
     command = [sys.executable, "-m", "tests.torture", "kills", "signals", "disk", "read-only", "two", *options]
     done = subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import ruamel.yaml
 import torch
+from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
 from torch import Tensor
 
 from alpha_sv.embedding.embedder import SpeakerEmbedder
@@ -26,6 +27,7 @@ _PLAIN = {"deltas": False, "context": False, "requires_grad": False, "f_min": 0,
 _PLAIN |= {"win_length": 25, "hop_length": 10}
 _WITHOUT_CONTEXT = {"left_frames", "right_frames", "param_change_factor", "param_rand_factor"}  # then of no meaning
 _LARGEST_YAML = 200_000  # bytes; the published ones have 2,000
+_DEEPEST = 20  # levels; the published ones have 3
 
 
 def is_pretrained_folder(folder: str | os.PathLike) -> bool:
@@ -171,6 +173,11 @@ def _read_yaml(file: Path) -> dict:
         raise ValueError(f"{file}: no such file")
     text = read_text(file, _LARGEST_YAML)
     try:
+        depth = 0
+        for event in ruamel.yaml.YAML(typ="safe", pure=True).parse(text):
+            depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+            if depth > _DEEPEST:  # the loader below would count to Python's limit, for seconds
+                raise ValueError(f"line {event.start_mark.line + 1}: more than {_DEEPEST} levels")
         keys = ruamel.yaml.YAML().load(text)
     except Exception as error:  # of whatever kind: the parser's constructors raise their own
         raise InputError(f"{file} is not YAML: {str(error)[:300]}") from error

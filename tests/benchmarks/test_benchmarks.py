@@ -109,6 +109,7 @@ def test_cosine_of_a_target(common, kind, cosine):
     assert abs(own.mean() - cosine) < 0.03 and own.std() < 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc and its page faults")
 def test_rounds_do_not_count_while_the_process_grows(common):
     """The fault: a heap that still grew took page faults in the timed rounds, and dense heads looked slow."""

@@ -223,6 +223,7 @@ def test_utterances_of_a_session_share_its_channel(engine):
 # Building again
 
 
+@pytest.mark.slow
 @needs_espeak
 def test_an_interrupted_build_goes_on_where_it_stopped(corpus, tmp_path, monkeypatch):
     class Interrupted(synthetic.tqdm):

@@ -50,9 +50,9 @@ def test_two_processes_take_the_steps_of_one(model, tree, tmp_path):
 
 
 def test_a_run_on_two_processes_continues_on_one(tree, tmp_path):
-    same = {"ckpt_interval_steps": 1, "number_of_epochs": 3}
+    same = {"ckpt_interval_steps": 1, "number_of_epochs": 2}
     start(tree, tmp_path / "whole", 1, **same).finish()
-    start(tree, tmp_path / "killed", 2, **same).kill_at(5, tmp_path / "killed" / "train_log.jsonl")
+    start(tree, tmp_path / "killed", 2, **same).kill_at(4, tmp_path / "killed" / "train_log.jsonl")
     assert "Loading a checkpoint" in start(tree, tmp_path / "killed", 1, **same).finish()
     assert_same_run(log_of(tmp_path / "whole"), log_of(tmp_path / "killed"))
 

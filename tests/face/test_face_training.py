@@ -75,7 +75,9 @@ def test_a_training_learns_and_leaves_a_model(model):
 
 
 @pytest.mark.parametrize(
-    "overrides", [{"head": "sparse"}, {"loss": "!new:alpha_sv.losses.AAMSoftmax"}], ids=["sparse Q-Margin", "ArcFace"]
+    "overrides",
+    [{"head": "sparse"}, pytest.param({"loss": "!new:alpha_sv.losses.AAMSoftmax"}, marks=pytest.mark.slow)],
+    ids=["sparse Q-Margin", "ArcFace"],
 )
 def test_a_killed_training_takes_the_same_steps(overrides, folder, tmp_path):
     often = {"ckpt_interval_steps": 3, "ckpt_interval_minutes": 0}

@@ -156,6 +156,7 @@ def test_study_runs_what_is_left_and_tells_a_better_row(study, data, tmp_path, m
     assert len(done) == 12
 
 
+@pytest.mark.slow
 def test_no_shard_begins_the_reported_runs_before_all_have_tuned(study, data, tmp_path, monkeypatch):
     """What the settings of one half would choose need not be what all of them do."""
     done = []

@@ -198,6 +198,7 @@ def test_second_run_computes_nothing_and_writes_the_same(verify, command, tmp_pa
     assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow
 def test_interrupted_extraction_of_the_cohort_continues(verify, command, tmp_path, forwards, monkeypatch):
     every = 4 * len(TRAIN) + 3 * len(VALID + TEST + DEV)
     forward = SpeakerEmbedder.forward

@@ -228,7 +228,8 @@ sys.exit(os.wait()[1])
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="smaps_rollup is Linux's")
-@pytest.mark.parametrize("size", [30_000, pytest.param(300_000, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [30_000, 300_000])
 def test_a_worker_copies_little_of_the_corpus(size):
     """Objects are copied page by page when they are looked at: a list took 275 bytes per utterance and worker here."""
     run = subprocess.run([sys.executable, "-c", GROWTH, str(size)], capture_output=True, text=True, check=True)

@@ -55,6 +55,7 @@ def test_what_cannot_be_split_is_dense_by_default_and_refused_if_asked_for(monke
         heads.choose_head({"head": "sharded", "loss": QMargin(), **more}, MANY)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_begun_dense_by_an_older_version_goes_on_dense(tree, tmp_path, monkeypatch):
     """Its recipe says `head: dense`, and nothing else does; the default was that, and is auto now."""
     monkeypatch.chdir(RECIPE)

@@ -62,6 +62,7 @@ def test_a_finished_run_started_again_leaves_everything_as_it_is(tree, tmp_path)
     assert [file.read_bytes() for file in files] == before
 
 
+@pytest.mark.slow
 def test_what_a_kill_left_of_old_checkpoints_goes_although_the_run_is_done(tree, tmp_path):
     """Killed after the last checkpoint was written, before or within the deletion of the one it replaces."""
     argv = arguments(tree, tmp_path, average=2, number_of_epochs=2)

@@ -67,6 +67,7 @@ def test_it_waits_for_reinit_epoch_and_looks_at_the_epoch_just_before(untouched,
         assert fired(folder) == [max(earliest, 2)], "no epoch comes before the first"
 
 
+@pytest.mark.slow
 def test_a_fraction_that_no_epoch_exceeds_changes_nothing(untouched, tree, tmp_path):
     run(arguments(tree, tmp_path, reinit_zero_target=0.9999, reinit_epoch=2, **STARVING))
     assert fired(tmp_path) == [] and log_of(tmp_path) == untouched
@@ -96,6 +97,7 @@ def test_killed_and_resumed_it_takes_the_same_steps(step, never_killed, tree, tm
     assert set(fired(tmp_path)) == {3}
 
 
+@pytest.mark.slow
 def test_resumed_inside_an_epoch_it_waits_for_the_next(untouched, tree, tmp_path):
     """The first batches of an epoch may be above the fraction where no whole epoch is."""
     zero = np.reshape([row["zero_target"] for row in untouched if row["kind"] == "train"], (-1, STEPS))
@@ -120,6 +122,7 @@ def test_the_optimiser_forgets_what_it_knew_of_the_prototypes(tree, tmp_path, mo
     assert states == [False, False, True]
 
 
+@pytest.mark.slow
 def test_with_speeds_every_class_moves(tree, tmp_path):
     """To unit length, which random prototypes do not have."""
     run(arguments(tree, tmp_path, number_of_epochs=2, reinit_epoch=2, speeds="[1.0, 0.9, 1.1]", lr=1e-12))

@@ -27,6 +27,7 @@ def lines(folder):
     return numbers
 
 
+@pytest.mark.slow
 def test_tensorboard_shows_the_log_also_after_kills(tree, tmp_path):
     """Killed after the last training step of an epoch and before its development trials, then resumed: both end on the
     same step, and neither is lost.

@@ -203,6 +203,7 @@ def test_learning_rate_of_every_step_is_that_function_of_the_epoch(name, schedul
     assert column(tmp_path, "lr") == pytest.approx([schedule(step / 6) for step in range(12)], abs=1e-15)
 
 
+@pytest.mark.slow
 def test_alpha_is_a_function_of_the_epoch_also_of_a_resumed_run_and_auto_keeps_kappa(tree, tmp_path):
     anneal = "!new:alpha_sv.schedule.AlphaSchedule {initial_alpha: 1.25, final_alpha: 2, fix_start_epoch: 1.5}"
     loss = "!new:alpha_sv.losses.QMargin {scale: auto}"
@@ -272,6 +273,7 @@ def test_a_finished_run_can_be_prolonged_and_its_schedules_follow(tree, tmp_path
         run(arguments(tree, tmp_path / "one", number_of_epochs=5, batch_size=4))
 
 
+@pytest.mark.slow
 def test_options_that_change_the_steps_are_part_of_the_run_given_or_dropped(tree, tmp_path):
     options = {"max_grad_norm": 0.1, "grad_accumulation_factor": 2, "precision": "bf16"}
     run_killed(arguments(tree, tmp_path / "plain", **OFTEN), 1)

@@ -104,6 +104,7 @@ def test_means_sets_the_prototype_of_each_speed_of_each_speaker(tree, earlier, t
         torch.testing.assert_close(weight[rows[name]], mean, rtol=0, atol=1e-4, msg=name)
 
 
+@pytest.mark.slow
 def test_several_prototypes_of_a_speaker_are_kept_all_or_not_at_all(tree, tmp_path):
     run(arguments(tree, tmp_path / "earlier", sub_centers=2, number_of_epochs=1))
     brain, rows = begun(tree, tmp_path / "same", warm_start=tmp_path / "earlier", sub_centers=2)
