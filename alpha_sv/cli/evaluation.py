@@ -17,8 +17,8 @@ def add_verbs(verbs: argparse._SubParsersAction) -> None:
         _evaluate,
         "compute EER, minDCF, FNR at low FPR, Cllr and their intervals of scores files",
         "alpha-sv evaluate cosine=exp/scores.txt as-norm=exp/scores_as_norm.txt -o exp/metrics.json",
-        "Several systems are aligned by their trials and compared. Reads SpeechBrain, WeSpeaker, Kaldi and VoxSRC\n"
-        "layouts.",
+        "Several systems are aligned by their trials and compared. Reads the layouts of SpeechBrain,\n"
+        "WeSpeaker, Kaldi, VoxSRC and NIST.",
         reads=("scores", "trials", "speakers"),
         words=("layout", "llr", "baseline"),
     )

@@ -22,7 +22,7 @@ USE, INTERNAL = 2, 70  # exit statuses: wrong use or input; EX_SOFTWARE of sysex
 PARTS = ("embeddings.npy", "index.csv", "meta.json", "embedder.safetensors", "config.json")  # of folders we read
 NOTE = ".sources.json"
 # what `pip install --no-deps` leaves out (README); extras say themselves how to get them
-WHOLE = {"torch", "torchaudio", "speechbrain", "hyperpyyaml", "ruamel", "soundfile", "safetensors"}
+WHOLE = {"torch", "torchaudio", "speechbrain", "hyperpyyaml", "ruamel", "soundfile", "safetensors", "tqdm"}
 _LOST = re.compile(r"[Cc]onnection (closed by peer|reset by peer)|ncclRemoteError|NCCL communicator was aborted")
 
 

@@ -13,7 +13,7 @@ from alpha_sv.cli.streams import standard_input
 EXAMPLES = """\
 the whole chain:
   alpha-sv prepare wav/ --trials trials.txt --num-valid-speakers 20 -o exp/
-  alpha-sv train recipes/SpeakerTree/hparams/ecapa.yaml --data_folder=wav/ --trials=trials.txt --output_folder=exp/
+  alpha-sv train ecapa --data_folder=wav/ --trials=trials.txt --output_folder=exp/
   alpha-sv extract exp/model exp/manifest.csv -o exp/embeddings
   alpha-sv score exp/embeddings trials.txt -o exp/scores.txt
   alpha-sv normalize exp/scores.txt --embeddings exp/embeddings -o exp/scores_as_norm.txt
@@ -25,7 +25,7 @@ calibrated scores (natural-log likelihood ratios):
   alpha-sv calibrate exp/scores.txt --calibrator calibrator.json -o exp/llrs.txt
   alpha-sv evaluate exp/scores.txt exp/llrs.txt --llr llrs
 
-only scores files (SpeechBrain, WeSpeaker, Kaldi and VoxSRC layouts are told apart by themselves):
+only scores files (layouts of SpeechBrain, WeSpeaker, Kaldi, VoxSRC and NIST are told apart by themselves):
   alpha-sv evaluate scores.txt --trials trials.txt
   alpha-sv compare cosface.txt q_margin.txt
 
@@ -49,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of every verb; importing torch waits until a verb runs, so `--help` answers at once."""
     parser = argparse.ArgumentParser(
         prog="alpha-sv",
-        description="Speaker verification with α-divergence losses. Each verb reads one file and writes one.",
+        description="Speaker verification with α-divergence losses. The verbs are the steps between the files.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

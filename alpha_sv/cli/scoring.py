@@ -95,7 +95,7 @@ def add_verbs(verbs: argparse._SubParsersAction) -> None:
     )
     sub.add_argument("--any-scores", action="store_true", help="apply to scores of another kind or model")
     sub.add_argument("--allow-inverted", action="store_true", help="fit scores that are lower for the same speaker")
-    sub.add_argument("--json", action="store_true", help="print the numbers of a fit as JSON instead of Markdown")
+    sub.add_argument("--json", action="store_true", help="print the numbers of a fit as JSON instead of a table")
     _add_cohort(sub)
 
 

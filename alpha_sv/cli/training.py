@@ -16,7 +16,7 @@ def add_chain(verbs: argparse._SubParsersAction) -> None:
         _prepare,
         "scan and check trees of speech, write a manifest",
         "alpha-sv prepare wav/ --trials trials.txt --num-valid-speakers 20 -o exp/",
-        "A tree is <folder>/<speaker>/<session>/<utterance>.wav (or flac, ogg, opus). Speakers of the\n"
+        "A tree is <folder>/<speaker>/<session>/<utterance>.wav (or flac, ogg, opus, mp3). Speakers of the\n"
         "trials never enter training. Damaged files are listed in audit.csv and left out.",
         words=("data_folder",),  # the manifest may lie in the tree itself
         makes=("manifest.csv", "audit.csv", "valid_trials.txt"),
@@ -46,7 +46,10 @@ def add_chain(verbs: argparse._SubParsersAction) -> None:
         lambda arguments: None,  # `main` calls `train`, because every key of the recipe is an option
         "train an embedder from a recipe",
         "alpha-sv train ecapa --data_folder=wav/ --trials=trials.txt --output_folder=exp/",
-        "Every key of the YAML is an option: --key=value.",
+        "Every key of the YAML is an option, --key=value; `alpha-sv recipes` says where the files lie. Run it again\n"
+        "after an interruption: it continues. The model is in <output_folder>/model, by default\n"
+        "results/<recipe>_<loss>/<seed>/model. It computes on the first GPU if there is one; --device=cpu or cuda:1\n"
+        "chooses, --precision=bf16 saves time on a GPU.",
     )
     sub.add_argument("recipe", help="a name that `alpha-sv recipes` lists, or a HyperPyYAML file")
     sub.add_argument("--trust_yaml", action="store_true", help="let the YAML build classes that are not on our list")

@@ -89,7 +89,10 @@ def add_verbs(verbs: argparse._SubParsersAction) -> None:
     sub.add_argument("gallery", nargs="?", help="SQLite file; without one, verification only")
     sub.add_argument("--host", default="127.0.0.1", help="address to listen on")
     sub.add_argument("--port", type=int, default=8765, help="0 takes a free one")
-    sub.add_argument("--token", default=os.environ.get("ALPHA_SV_TOKEN") or None, help="secret that clients must know")
+    sub.add_argument(
+        "--token",
+        help="secret that clients must know, 16 characters or more; better in the environment: ALPHA_SV_TOKEN",
+    )
     sub.add_argument("--allow-host", action="append", default=[], metavar="NAME", help="by which clients may call it")
     sub.add_argument("--max-mb", type=positive, default=20, help="size of an upload, megabytes")
     sub.add_argument("--max-seconds", type=positive, default=120, help="length of a recording")
@@ -197,7 +200,8 @@ def _serve(a: argparse.Namespace) -> None:
 
         gallery, model = None, load_model(a.model or MODEL, a.device)
     limits = Limits(megabytes=a.max_mb, seconds=a.max_seconds)
-    run(model, gallery, a.host, a.port, token=a.token, hosts=a.allow_host, limits=limits, calibrator=_calibrator(a))
+    token = a.token or os.environ.get("ALPHA_SV_TOKEN") or None
+    run(model, gallery, a.host, a.port, token=token, hosts=a.allow_host, limits=limits, calibrator=_calibrator(a))
 
 
 def _open(a: argparse.Namespace, create: bool = False) -> Gallery:

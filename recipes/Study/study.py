@@ -33,6 +33,8 @@ from outcome import done_of, failure, outcome_of, outcomes, record
 from tables import result_tables, tuning_table, write_between
 from tqdm import tqdm
 
+from alpha_sv.device import HELP, pick_device
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -45,7 +47,7 @@ def main() -> None:
         default=sys.executable,
         help="what starts train.py, e.g. a torchrun command; fork: copies of one that is ready",
     )
-    parser.add_argument("--device", default="cpu", help="for the extraction; train.py has it from the grid's options")
+    parser.add_argument("--device", help=f"for the extraction: {HELP}; train.py has its own, in the grid's options")
     parser.add_argument("--shard", default="1/1", help="i/n: every n-th run from the i-th, and what starts from it")
     parser.add_argument("--status", action="store_true", help="only say what is done")
     parser.add_argument("--table", action="store_true", help="only make the tables of what is done")
@@ -116,7 +118,7 @@ def in_turn(run: Run, output: Path, arguments, before: concurrent.futures.Future
         concurrent.futures.wait([before])
     if run.parent and outcome_of(run.parent, output) is None:
         raise RuntimeError(f"it starts from {run.parent.name}, which is not done")
-    perform(run, output, arguments.launch, arguments.device, scored)
+    perform(run, output, arguments.launch, pick_device(arguments.device), scored)
 
 
 def perform(run: Run, output: Path, launch: str, device: str, scored: bool = True) -> None:

@@ -33,6 +33,7 @@ from trial_lists import Listed, read_list, refuse_heard, require_prepared
 
 from alpha_sv.data.corpus.manifest import read_manifest
 from alpha_sv.data.trials.tables import ScoreTable, Trials
+from alpha_sv.device import HELP, device_for
 from alpha_sv.embedding.embedder import SpeakerEmbedder
 from alpha_sv.embedding.extract import extract
 from alpha_sv.embedding.store import EmbeddingStore
@@ -63,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
     # Test utterances, whatever the lists, and the cohort: each is extracted once.
     embedder, output = SpeakerEmbedder.load(run.folder / "model"), a.output or run.folder / "verify"
-    options = {"batch_size": a.batch_size, "device": a.device, "workers": a.workers}
+    options = {"batch_size": a.batch_size, "device": device_for(embedder, a.device), "workers": a.workers}
     store = extract(embedder, heldout, output / "embeddings", **options)
     most = a.cohort_utterances_per_speaker
     cohort_store = extract(
@@ -120,7 +121,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--cohort-utterances-per-speaker", type=int, metavar="N", help="of the cohort's means; all if not given"
     )
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, mps")
+    parser.add_argument("--device", help=HELP)
     parser.add_argument("--batch-size", type=int, default=32, help="of equal length; no score depends on it")
     parser.add_argument("--workers", type=int, default=8, help="threads that read audio")
     parser.add_argument("--output", type=Path, help="folder; by default <run>/verify")

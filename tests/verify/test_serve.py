@@ -195,6 +195,21 @@ def test_with_a_token_nothing_goes_without_it(gallery):
     assert client.get("/api/state", headers={**good, "host": "evil.example"}).status_code == 403
 
 
+def test_the_token_of_the_environment_is_used_and_not_shown(monkeypatch, capsys):
+    from alpha_sv.cli import main
+    from alpha_sv.verify import model, serve
+
+    used = []
+    monkeypatch.setenv("ALPHA_SV_TOKEN", "a secret of 22 letters")
+    monkeypatch.setattr(serve, "run", lambda *_, token, **__: used.append(token))
+    monkeypatch.setattr(model, "load_model", lambda *_: SpectralModel())
+    with pytest.raises(SystemExit):
+        main(["serve", "--help"])
+    assert main(["serve"]) == 0 and main(["serve", "--token", "another of 20 letters"]) == 0
+    assert used == ["a secret of 22 letters", "another of 20 letters"]
+    assert "a secret" not in capsys.readouterr().out
+
+
 def test_every_answer_has_the_security_headers_and_only_the_pages_own_script_may_run(client):
     page = client.get("/")
     for answer in (page, client.get("/api/state"), client.get("/nothing"), client.get("/", headers={"host": "x"})):
