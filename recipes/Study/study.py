@@ -70,7 +70,8 @@ def main() -> None:
     runs, done = reported(grid, data)
     tuned = outcomes(tuning, output)
     print(
-        f"{len(tuned)} of {len(tuning)} tuning and {len(done)} of {len(runs)} reported runs are done", file=sys.stderr
+        f"{len(tuned)} of {different(tuning)} tuning and {len(done)} of {different(runs)} reported runs are done",
+        file=sys.stderr,
     )
     if not arguments.status:
         found = by_model(grid, runs, done)
@@ -89,18 +90,25 @@ def reported(grid: dict, data: Path) -> tuple[list[Run], dict[str, dict]]:
     return runs, {key: found for key, found in done.items() if "scores" in found}
 
 
+def different(runs: list[Run]) -> int:
+    """How many runs there are to do: rows that have chosen the same settings share one."""
+    return len({run.key for run in runs})
+
+
 def execute(runs: list[Run], output: Path, arguments, stage: str) -> None:
     """Do what is left of `runs`; one that fails is reported at the end, and the others go on."""
     index, shards = (int(part) for part in arguments.shard.split("/"))
     mine = set(list(dict.fromkeys(run.root.key for run in runs))[index - 1 :: shards])
     scored = stage != "tuning"  # what is only tried needs its development trials
     todo = [run for run in runs if run.root.key in mine and not done_of(run, output, scored)]
+    todo = [run for run in todo if run is next(other for other in todo if other.key == run.key)]  # chosen by two rows
     with concurrent.futures.ThreadPoolExecutor(arguments.workers) as pool:
         futures = {}
         for run in todo:  # a parent stands further up, so it is begun before its children wait for it
             before = next((f for f, other in futures.items() if run.parent and other.key == run.parent.key), None)
             futures[pool.submit(in_turn, run, output, arguments, before, scored)] = run
-        bar = tqdm(total=len(runs), initial=len(runs) - len(todo), desc=stage, unit="run")
+        total = different(runs)
+        bar = tqdm(total=total, initial=total - len(todo), desc=stage, unit="run")
         failed = []
         for future in concurrent.futures.as_completed(futures):
             bar.update()

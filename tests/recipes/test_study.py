@@ -156,6 +156,20 @@ def test_study_runs_what_is_left_and_tells_a_better_row(study, data, tmp_path, m
     assert len(done) == 12
 
 
+def test_rows_that_chose_the_same_settings_share_a_run(study, data, tmp_path, monkeypatch):
+    """Two at a time, the second would find its model dropped by the first."""
+    done = []
+    monkeypatch.setattr(study["study"], "perform", pretend(data, {"plain": 1.0, "sharp": 1.0}, done))
+    text = grid_text().replace("QMargin", "AMSoftmax")
+    words = ["study.py", write_grid(tmp_path, text), "--data", data, "--output", tmp_path / "out", "--workers", "2"]
+    run_study(study, words)
+    assert sorted(done) == sorted(
+        2 * ["small plain seed 0"]
+        + 2 * ["other sharp seed 0"]
+        + [f"{row} seed {seed}" for row, seed in (("small plain", 1), ("small plain", 2), ("other sharp", 1))]
+    )
+
+
 @pytest.mark.slow
 def test_no_shard_begins_the_reported_runs_before_all_have_tuned(study, data, tmp_path, monkeypatch):
     """What the settings of one half would choose need not be what all of them do."""
