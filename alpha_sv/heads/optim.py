@@ -132,9 +132,20 @@ def _explain() -> None:
     for backend in ("SparseCPU", "SparseCUDA"):  # where PyTorch has none: "Could not run 'aten::clamp_min_'"
         for name in ("clamp_", "clamp_min_"):  # one gradient at a time, or all of them
             _LIBRARY.impl(name, _refuse_clamp, backend)
+    try:
+        torch.linalg.vector_norm(torch.zeros(1).to_sparse())
+    except NotImplementedError:  # before torch 2.14, and `torch.nn.utils.clip_grad_norm_` needs it
+        for backend in ("SparseCPU", "SparseCUDA"):
+            _LIBRARY.impl("linalg_vector_norm", _norm_of_values, backend)
 
 
 _LIBRARY = torch.library.Library("aten", "IMPL")  # what it registers lasts as long as it does
+
+
+def _norm_of_values(grad: Tensor, ord=2, dim=None, keepdim=False, *, dtype=None) -> Tensor:
+    if dim is not None or ord <= 0:
+        raise NotImplementedError("of a sparse tensor there is only the norm of all its values, of an order above 0")
+    return torch.linalg.vector_norm(grad.coalesce().values(), ord, dtype=dtype)
 
 
 def _refuse_clamp(grad: Tensor, *_, **__) -> Tensor:

@@ -47,6 +47,11 @@ class Quality:
         if self.scale <= 0:
             raise ValueError(f"the field 'scale' must be positive, got {self.scale}")
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        """`low` and `high`, infinite where there is none."""
+        return -np.inf if self.low is None else self.low, np.inf if self.high is None else self.high
+
 
 @dataclass(frozen=True)
 class Calibrator:
@@ -134,7 +139,7 @@ class Calibrator:
             )
         llrs = self.offset + _times(self.weight, scores)
         for quality in self.qualities:
-            values = finite_column(quality.name, given[quality.name], len(scores)).clip(quality.low, quality.high)
+            values = np.clip(finite_column(quality.name, given[quality.name], len(scores)), *quality.ends)
             llrs += _times(quality.weight / quality.scale, values - quality.mean)
         return llrs if self.bounds is None else limit(llrs, self.bounds)
 

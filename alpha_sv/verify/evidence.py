@@ -80,8 +80,7 @@ def nats(calibrator: Calibrator, scores: np.ndarray, a: Sounds, b: Sounds) -> np
         sides = (np.ravel(side) for side in np.broadcast_arrays(a.seconds[:, None], b.seconds[None, :]))
         measures = duration_qualities(*sides)
         for quality in calibrator.qualities:
-            ends = (-np.inf if quality.low is None else quality.low, np.inf if quality.high is None else quality.high)
-            values = np.clip(measures[quality.name], *ends).reshape(scores.shape)
+            values = np.clip(measures[quality.name], *quality.ends).reshape(scores.shape)
             llrs = llrs + quality.weight * (values - quality.mean) / quality.scale
     return llrs
 

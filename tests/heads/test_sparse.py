@@ -292,7 +292,9 @@ def test_an_optimizer_that_cannot_take_the_gradient_is_told_so(make, message, de
         with pytest.raises(ValueError, match="clip_grad_norm_"):
             torch.nn.utils.clip_grad_value_(head.parameters(), 1.0, foreach=together)
     needs_a_real_gpu(device)
-    torch.nn.utils.clip_grad_norm_(head.parameters(), 1.0)
+    dense = head.weight.grad.to_dense()
+    torch.testing.assert_close(torch.nn.utils.clip_grad_norm_(head.parameters(), 0.01), dense.norm())
+    torch.testing.assert_close(head.weight.grad.to_dense(), dense * 0.01 / dense.norm(), rtol=1e-4, atol=0)
     for fit in (torch.optim.SGD(head.parameters(), 0.1), torch.optim.SparseAdam(list(head.parameters()))):
         fit.step()
     torch.optim.AdamW(torch.nn.Linear(2, 2).parameters()).step()
