@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -172,13 +172,12 @@ def verify(
 
 def listen(model: SpeakerModel, inputs: object, sample_rate: int | None = None) -> list[Sample]:
     """Measure and embed recordings; ValueError as `SpeakerModel.embed`, or if there is none."""
-    inputs = list(inputs) if isinstance(inputs, Iterator) else inputs
     items = recordings(inputs, sample_rate, model.sample_rate)
     if not items:
         raise ValueError("a list without recordings; give at least one")
     samples = []
     measured = [measure(item.samples(item.sample_rate), item.sample_rate) for item in items]
-    embeddings = model.embed(inputs, sample_rate)
+    embeddings = model.embed(items)
     for item, quality, embedding in zip(items, measured, embeddings, strict=True):
         samples.append(Sample(item.path or item.name, item.path, embedding, quality, findings(quality)))
     return samples
