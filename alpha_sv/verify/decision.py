@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from alpha_sv.scoring.calibrator import Calibrator, OperatingPoint
-from alpha_sv.verify.evidence import Sounds, cosines, held, nats, require_pairs, takes_pairs
+from alpha_sv.verify.evidence import Sounds, cosines, held, nats, require_model, require_pairs, takes_pairs
 from alpha_sv.verify.quality import Finding, Quality, findings, measure
 from alpha_sv.verify.waveforms import recordings
 
@@ -136,10 +136,11 @@ def verify(
     ------
     ValueError
         As `SpeakerModel.embed`; no such point; `threshold` is not in [-1, 1] or comes with `point`; the calibrator was
-        fitted to something else.
+        fitted to something else, or to scores of another model.
     """
     check_request(point, threshold)
     calibrator = model.calibrator if calibrator is None else calibrator
+    require_model(calibrator, model)
     if threshold is None:
         require_pairs(calibrator)
         chosen, reason = choose_point(calibrator, point)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from alpha_sv.scoring.calibrator import Calibrator
 from alpha_sv.verify.decision import check_request, choose_point, listen, sounds
-from alpha_sv.verify.evidence import require_pairs
+from alpha_sv.verify.evidence import require_model, require_pairs
 from alpha_sv.verify.gallery_check import GalleryCheck, check_voices, own_threshold
 from alpha_sv.verify.gallery_file import GalleryError, GalleryFile, get, put
 from alpha_sv.verify.gallery_rows import COLUMNS, checked_name, columns, digest, export, put_model, reembed, stored_name
@@ -80,6 +80,7 @@ class Gallery:
         self.model = model
         self.calibrator = calibrator or (model.calibrator if model is not None else None)
         require_pairs(self.calibrator)
+        require_model(self.calibrator, model)
         self._lock, self._cached = threading.Lock(), (None, None)
         with self.file.transaction() as db:
             if model is not None and get(db, "fingerprint") is not None:
