@@ -54,7 +54,7 @@ class EmbeddingStore:
     def open(cls, path: str | os.PathLike) -> EmbeddingStore:
         """Open a finished store; ValueError if it is missing, unfinished or inconsistent."""
         store = cls._open(Path(path))
-        if (store.path / "key.part").exists():
+        if _begun(store.path) not in (None, store.meta.get("key")):
             logger.warning(
                 "%s is the store of an earlier extraction: a later one has begun there and is not finished; run that "
                 "again, or delete its *.part* files",
@@ -135,7 +135,8 @@ class StoreWriter:
         self.path.mkdir(parents=True, exist_ok=True)
         self.finished = self._whole()
         if self.finished is not None:
-            self._tidy_up()  # of a run that was killed when all but this was done
+            if _begun(self.path) in (None, key):
+                self._tidy_up()  # of a run that was killed when all but this was done
             return
         if not self._resumes():
             self._key_file.unlink(missing_ok=True)
@@ -151,7 +152,7 @@ class StoreWriter:
         """Open a part of this very key that an earlier run left; False if there is none, or it is damaged."""
         finished = self.path / "embeddings.npy"
         try:
-            if read_text(self._key_file) != self.key:
+            if _begun(self.path) != self.key:
                 return False
             if finished.is_file() and not self._part.exists() and not self._meta_file.exists():
                 # killed in `finish`, after the rename
@@ -206,6 +207,14 @@ class StoreWriter:
     def _tidy_up(self) -> None:
         for leftover in (self._part, self._done_file, self._key_file):
             leftover.unlink(missing_ok=True)
+
+
+def _begun(folder: Path) -> str | None:
+    """The key of the store that is being filled in a folder, if one is."""
+    try:
+        return read_text(folder / "key.part")
+    except (OSError, ValueError):
+        return None
 
 
 def _allocate(path: Path, dtype, shape) -> None:

@@ -66,7 +66,7 @@ def test_a_store_killed_while_it_is_finished_is_not_extracted_again(tmp_path, mo
     assert (again.finish().matrix == 1).all()
 
 
-def test_what_a_kill_at_the_very_end_leaves_goes_when_the_store_is_opened_for_writing_again(tmp_path, monkeypatch):
+def test_what_a_kill_at_the_very_end_leaves_goes_when_it_is_opened_for_writing_again(tmp_path, monkeypatch, caplog):
     def writer():
         return StoreWriter(tmp_path, ["a"], ["s"], ["test"], 3, "key")
 
@@ -75,7 +75,7 @@ def test_what_a_kill_at_the_very_end_leaves_goes_when_the_store_is_opened_for_wr
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("pathlib.Path.unlink", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         first.finish()
-    assert (tmp_path / "key.part").exists()
+    assert (tmp_path / "key.part").exists() and EmbeddingStore.open(tmp_path).ids == ["a"] and not caplog.records
     assert (writer().finished.matrix == 1).all()
     assert sorted(os.listdir(tmp_path)) == ["embeddings.npy", "index.csv", "meta.json"]
 
@@ -94,6 +94,7 @@ def test_the_finished_store_stays_until_the_one_of_another_key_is_whole(tmp_path
     (tmp_path / "embeddings.part.npy").unlink()  # the old matrix must not pass for the part
     assert writer(*new).missing().tolist() == [0, 1, 2]
     writer(*new).write([1], np.full((1, 3), 2, np.float32))
+    assert writer(*old).finished is not None  # nothing to do, so nothing of the other is lost
     again = writer(*new)
     assert again.missing().tolist() == [0, 2]
     again.write([0, 2], np.full((2, 3), 2, np.float32))
