@@ -5,13 +5,16 @@
     <store>/meta.json        written last: a store without it is unfinished
 
 While it is being filled, the matrix is `embeddings.part.npy` and `done.part.npy` flags its finished rows; a writer
-with the same key continues there, one with another key starts afresh.
+with the key in `key.part` continues there, one with another key starts afresh. A finished store of another key that is
+there already stays until every row of the new one is written: then meta.json goes first and the new one comes last, so
+that a kill in between leaves an unfinished store, which the same command completes.
 """
 
 from __future__ import annotations
 
 import csv
 import json
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +25,7 @@ import numpy as np
 from alpha_sv.files import InputError, atomic_write, read_json, read_npy, read_text, reading, spelled
 
 FORMAT = "alpha_sv.embeddings/1"
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,17 @@ class EmbeddingStore:
     @classmethod
     def open(cls, path: str | os.PathLike) -> EmbeddingStore:
         """Open a finished store; ValueError if it is missing, unfinished or inconsistent."""
-        path = Path(path)
+        store = cls._open(Path(path))
+        if _begun(store.path) not in (None, store.meta.get("key")):
+            logger.warning(
+                "%s is the store of an earlier extraction: a later one has begun there and is not finished; run that "
+                "again, or delete its *.part* files",
+                path,
+            )
+        return store
+
+    @classmethod
+    def _open(cls, path: Path) -> EmbeddingStore:
         if not (path / "meta.json").is_file():
             state = "unfinished: run the same `alpha-sv extract` again, it continues" if path.is_dir() else "not there"
             state = "a file; give the folder that `alpha-sv extract` wrote" if path.is_file() else state
@@ -100,7 +114,8 @@ class StoreWriter:
     dim : int
         D.
     key : str
-        Hash of everything the embeddings depend on. A part written under another key is discarded.
+        Hash of everything the embeddings depend on. A part written under another key is discarded; a finished store
+        stays until `finish`.
 
     Attributes
     ----------
@@ -116,15 +131,17 @@ class StoreWriter:
         if len(set(self.ids)) != len(self.ids):
             raise ValueError(f"the ids of a store must be distinct; {len(self.ids) - len(set(self.ids))} are repeated")
         self._part, self._done_file = self.path / "embeddings.part.npy", self.path / "done.part.npy"
-        self._key_file = self.path / "key.part"
+        self._key_file, self._meta_file = self.path / "key.part", self.path / "meta.json"
         self.path.mkdir(parents=True, exist_ok=True)
         self.finished = self._whole()
         if self.finished is not None:
-            self._tidy_up()  # of a run that was killed when all but this was done
+            if _begun(self.path) in (None, key):
+                self._tidy_up()  # of a run that was killed when all but this was done
             return
         if not self._resumes():
-            for stale in ("meta.json", "embeddings.npy", "key.part"):
-                (self.path / stale).unlink(missing_ok=True)
+            self._key_file.unlink(missing_ok=True)
+            if not self._meta_file.exists():  # then embeddings.npy is of no store, and must not pass for our part
+                (self.path / "embeddings.npy").unlink(missing_ok=True)
             _allocate(self._part, np.float32, (len(self.ids), dim))
             _allocate(self._done_file, np.uint8, (len(self.ids),))
             with atomic_write(self._key_file) as file:
@@ -135,9 +152,10 @@ class StoreWriter:
         """Open a part of this very key that an earlier run left; False if there is none, or it is damaged."""
         finished = self.path / "embeddings.npy"
         try:
-            if read_text(self._key_file) != self.key:
+            if _begun(self.path) != self.key:
                 return False
-            if finished.is_file() and not self._part.exists():  # killed in `finish`, after the rename
+            if finished.is_file() and not self._part.exists() and not self._meta_file.exists():
+                # killed in `finish`, after the rename
                 os.replace(finished, self._part)
             self._open_part()
         except (OSError, ValueError):
@@ -150,7 +168,7 @@ class StoreWriter:
 
     def _whole(self) -> EmbeddingStore | None:
         try:
-            store = EmbeddingStore.open(self.path)
+            store = EmbeddingStore._open(self.path)
         except ValueError:  # missing, unfinished or damaged: to be made
             return None
         return store if store.meta.get("key") == self.key else None
@@ -174,12 +192,14 @@ class StoreWriter:
             raise ValueError(f"{len(self.missing())} rows of {self.path} have not been written")
         self._matrix.flush()
         del self._matrix, self._done
+        if self._meta_file.exists():
+            self._meta_file.unlink()  # from here on there is no store but the new one
         with atomic_write(self.path / "index.csv") as file:
             lines = csv.writer(file, lineterminator="\n")
             lines.writerow(("ID", "spk_id", "split"))
             lines.writerows(zip(self.ids, self.speakers, self.splits, strict=True))
         os.replace(self._part, self.path / "embeddings.npy")
-        with atomic_write(self.path / "meta.json") as file:
+        with atomic_write(self._meta_file) as file:
             json.dump({"format": FORMAT, "key": self.key, "dim": self.dim, **facts}, file, indent=1)
         self._tidy_up()
         return EmbeddingStore.open(self.path)
@@ -187,6 +207,14 @@ class StoreWriter:
     def _tidy_up(self) -> None:
         for leftover in (self._part, self._done_file, self._key_file):
             leftover.unlink(missing_ok=True)
+
+
+def _begun(folder: Path) -> str | None:
+    """The key of the store that is being filled in a folder, if one is."""
+    try:
+        return read_text(folder / "key.part")
+    except (OSError, ValueError):
+        return None
 
 
 def _allocate(path: Path, dtype, shape) -> None:

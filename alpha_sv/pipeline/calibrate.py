@@ -17,6 +17,7 @@ from alpha_sv.metrics import evaluate
 from alpha_sv.metrics.errors import MIN_FALSE_ACCEPTS
 from alpha_sv.report.terminal import aligned, wrapped
 from alpha_sv.scoring import Calibrator, duration_qualities, fit_calibration, with_points
+from alpha_sv.scoring.calibrator_notes import model_of
 from alpha_sv.scoring.llr_bounds import LEAST, limit
 from alpha_sv.scoring.operating_point import OperatingPoint
 from alpha_sv.scoring.speaker_folds import fold_llrs
@@ -138,9 +139,8 @@ def refuse_other_scores(calibrator: Calibrator, sources: Mapping, kind: str | No
     Traceback (most recent call last):
     ValueError: the calibrator was fitted to scores of the kind 'cosine', and these are 'as-norm top 300', ...
     """
-    ours = calibrator.provenance.get("sources")
-    models = [(of.get("model") or {}).get("sha256") for of in (ours if isinstance(ours, Mapping) else {}, sources)]
-    for what, fitted, given in (("kind", calibrator.kind, kind), ("model", *models)):
+    models = ("model", calibrator.fitted_model, model_of(sources))
+    for what, fitted, given in (("kind", calibrator.kind, kind), models):
         if fitted is not None and given is not None and fitted != given:
             raise ValueError(
                 f"the calibrator was fitted to scores of the {what} {fitted[:40]!r}, and these are {given[:40]!r}, so "

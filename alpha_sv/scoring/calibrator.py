@@ -19,6 +19,7 @@ import numpy as np
 
 from alpha_sv.data.trials.files import ScoreTable
 from alpha_sv.files import InputError, atomic_write, read_json
+from alpha_sv.scoring.calibrator_notes import check_notes, model_of
 from alpha_sv.scoring.checks import finite_column
 from alpha_sv.scoring.llr_bounds import Bounds, limit, margin_of
 from alpha_sv.scoring.operating_point import MIN_FALSE_ACCEPTS, OperatingPoint, check_fields, is_number
@@ -102,10 +103,16 @@ class Calibrator:
         texts = [*self.warnings] if isinstance(self.warnings, tuple) else [None]
         if not isinstance(self.kind, (str, type(None))) or not all(isinstance(text, str) for text in texts):
             raise ValueError("the fields 'kind' and 'warnings' must be texts")
+        check_notes(self.support, self.provenance)
         for kind in ("qualities", "points"):
             names = [entry.name for entry in getattr(self, kind)]
             if len(set(names)) < len(names):
                 raise ValueError(f"the field {kind!r} has a name twice ({', '.join(names)}); name each once")
+
+    @property
+    def fitted_model(self) -> str | None:
+        """SHA-256 of the weights whose scores it was fitted to, if it is known."""
+        return model_of(self.provenance.get("sources"))
 
     def llrs(
         self, scores: np.ndarray, qualities: Mapping[str, np.ndarray] | None = None, *, kind: str | None = None

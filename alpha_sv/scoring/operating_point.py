@@ -32,7 +32,11 @@ class OperatingPoint:
 
     def __post_init__(self) -> None:
         counts = ("false_accepts", "misses", "nontargets", "targets", "speakers")
-        check_fields(self, ("threshold", *(name for name in counts if getattr(self, name) is not None)))
+        given = [name for name in counts if getattr(self, name) is not None]
+        check_fields(self, ("threshold", *given))
+        for name in given:
+            if getattr(self, name) < 0:
+                raise ValueError(f"the field {name!r} must be 0 or more, got {getattr(self, name)!r}")
         if not isinstance(self.supported, bool):
             raise ValueError(f"the field 'supported' must be true or false, got {self.supported!r}")
 

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from alpha_sv.scoring.calibrator import Calibrator, OperatingPoint
-from alpha_sv.verify.evidence import Sounds, cosines, held, nats, require_pairs, takes_pairs
+from alpha_sv.verify.evidence import Sounds, cosines, held, nats, require_model, require_pairs, takes_pairs
 from alpha_sv.verify.quality import Finding, Quality, findings, measure
 from alpha_sv.verify.waveforms import recordings
 
@@ -136,10 +136,11 @@ def verify(
     ------
     ValueError
         As `SpeakerModel.embed`; no such point; `threshold` is not in [-1, 1] or comes with `point`; the calibrator was
-        fitted to something else.
+        fitted to something else, or to scores of another model.
     """
     check_request(point, threshold)
     calibrator = model.calibrator if calibrator is None else calibrator
+    require_model(calibrator, model)
     if threshold is None:
         require_pairs(calibrator)
         chosen, reason = choose_point(calibrator, point)
@@ -172,13 +173,12 @@ def verify(
 
 def listen(model: SpeakerModel, inputs: object, sample_rate: int | None = None) -> list[Sample]:
     """Measure and embed recordings; ValueError as `SpeakerModel.embed`, or if there is none."""
-    inputs = list(inputs) if isinstance(inputs, Iterator) else inputs
     items = recordings(inputs, sample_rate, model.sample_rate)
     if not items:
         raise ValueError("a list without recordings; give at least one")
     samples = []
     measured = [measure(item.samples(item.sample_rate), item.sample_rate) for item in items]
-    embeddings = model.embed(inputs, sample_rate)
+    embeddings = model.embed(items)
     for item, quality, embedding in zip(items, measured, embeddings, strict=True):
         samples.append(Sample(item.path or item.name, item.path, embedding, quality, findings(quality)))
     return samples

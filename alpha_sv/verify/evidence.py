@@ -9,13 +9,21 @@ embeddings.
 
 from __future__ import annotations
 
+import functools
+import os
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from alpha_sv.files import file_state, sha256_file
 from alpha_sv.scoring.calibrator import Calibrator
 from alpha_sv.scoring.llr_bounds import limit
 from alpha_sv.scoring.qualities import duration_qualities
+
+if TYPE_CHECKING:
+    from alpha_sv.verify.model import SpeakerModel
 
 _DURATIONS = frozenset({"log_duration_min", "log_duration_max"})
 
@@ -61,6 +69,29 @@ def require_pairs(calibrator: Calibrator | None) -> None:
     raise ValueError(
         f"this calibrator {what}; here one of plain cosines is wanted (durations may help): alpha-sv calibrate"
     )
+
+
+def require_model(calibrator: Calibrator | None, model: SpeakerModel | None) -> None:
+    """ValueError if a calibrator is known to be fitted to scores of another model.
+
+    The one that came with the model is believed: it may have been fitted to the same network in another format.
+    """
+    fitted = None if calibrator is None else calibrator.fitted_model
+    if fitted is None or model is None or calibrator is model.calibrator:
+        return
+    state = file_state(model.weights)
+    ours = _digest(model.weights, state) if state is not None and os.path.isfile(model.weights) else None
+    if ours is not None and ours != fitted:
+        raise ValueError(
+            f"the calibrator was fitted to scores of the model {fitted[:12]} (SHA-256), and {model.name!r} is "
+            f"{ours[:12]}, so its log-likelihood ratios would be wrong; fit one to scores of this model, or, if both "
+            "are one network in two formats, put it beside the model as calibrator.json"
+        )
+
+
+@functools.lru_cache(maxsize=8)
+def _digest(weights: Path, state: tuple[int, int]) -> str:
+    return sha256_file(weights)
 
 
 def cosines(a: Sounds, b: Sounds) -> np.ndarray:

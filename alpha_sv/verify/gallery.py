@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from alpha_sv.scoring.calibrator import Calibrator
 from alpha_sv.verify.decision import check_request, choose_point, listen, sounds
-from alpha_sv.verify.evidence import require_pairs
+from alpha_sv.verify.evidence import require_model, require_pairs
 from alpha_sv.verify.gallery_check import GalleryCheck, check_voices, own_threshold
 from alpha_sv.verify.gallery_file import GalleryError, GalleryFile, get, put
-from alpha_sv.verify.gallery_rows import COLUMNS, checked_name, columns, digest, export, put_model, reembed
+from alpha_sv.verify.gallery_rows import COLUMNS, checked_name, columns, digest, export, put_model, reembed, stored_name
 from alpha_sv.verify.gallery_voices import Voices, stored_voices
 from alpha_sv.verify.open_set import Identification, Threshold, decide, gallery_threshold
 from alpha_sv.verify.waveforms import recordings
@@ -39,7 +39,7 @@ class Gallery:
     Parameters
     ----------
     path : path-like
-        Made (mode 0600) if it is not there and a model is given.
+        Made (mode 0600) with its first sample, if it is not there and a model is given.
     model : SpeakerModel, optional
         Needed to enrol and identify. The gallery takes the first model's embeddings and refuses another's.
     calibrator : Calibrator, optional
@@ -80,6 +80,7 @@ class Gallery:
         self.model = model
         self.calibrator = calibrator or (model.calibrator if model is not None else None)
         require_pairs(self.calibrator)
+        require_model(self.calibrator, model)
         self._lock, self._cached = threading.Lock(), (None, None)
         with self.file.transaction() as db:
             if model is not None and get(db, "fingerprint") is not None:
@@ -103,13 +104,13 @@ class Gallery:
     def names(self) -> list[str]:
         """Everybody, sorted."""
         with self.file.transaction() as db:
-            return [row[0] for row in db.execute("SELECT name FROM people ORDER BY name")]
+            return [stored_name(self.path, row[0]) for row in db.execute("SELECT name FROM people ORDER BY name")]
 
     def counts(self) -> dict[str, int]:
         """Samples of each person, sorted by name."""
         query = "SELECT name, count(*) FROM people JOIN samples ON person = people.id GROUP BY people.id ORDER BY name"
         with self.file.transaction() as db:
-            return dict(db.execute(query).fetchall())
+            return {stored_name(self.path, name): count for name, count in db.execute(query)}
 
     def enrol(
         self, name: str, inputs: object, sample_rate: int | None = None, *, allow_poor: bool = False
@@ -139,7 +140,7 @@ class Gallery:
         if refused and not allow_poor:
             raise GalleryError(f"nothing was enrolled, because of {'; '.join(refused)}")
         added, known = [], []
-        with self.file.transaction(write=True) as db:
+        with self.file.transaction(write=True, first=True) as db:
             if get(db, "fingerprint") is None:
                 put_model(db, model, self._fingerprint)
             self._require_model(db)
@@ -273,7 +274,7 @@ class Gallery:
                 self._require_model(db)  # another process may have changed it
             changes = get(db, "changes")
             if self._cached[0] != changes or changes is None:
-                self._cached = changes, stored_voices(self.path, db)
+                self._cached = changes, stored_voices(self.path, db, self.model and self.model.embedding_dim)
             return self._cached[1]
 
 

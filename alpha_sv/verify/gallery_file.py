@@ -4,6 +4,8 @@
     people (id, name)
     samples (id, person, path, sha256, seconds, quality, embedding)     float32, little-endian; no audio
 
+The file comes into being with its first sample, in one transaction; before, a gallery that may be made is empty.
+
 Every operation opens the file, takes what it needs in one transaction and closes it, so that threads, processes and
 killed processes do not matter. The journal is a write-ahead log; SQLite recovers after a kill.
 
@@ -18,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import sqlite3
 import stat
 import time
@@ -39,8 +42,13 @@ class GalleryError(ValueError):
     """A gallery that cannot be used, or a change that was refused; nothing was changed."""
 
 
+def damaged(path: Path, what: str) -> GalleryError:
+    """The error for a file whose content cannot be right."""
+    return GalleryError(f"{path} is damaged: {what}; take it from a backup")
+
+
 class GalleryFile:
-    """Open, check and scrub the file at `path`.
+    """Open, check and scrub the file at `path`; with `create` it need not be there yet.
 
     Raises
     ------
@@ -50,8 +58,17 @@ class GalleryFile:
 
     def __init__(self, path: str | os.PathLike, create: bool = False):
         self.path = Path(os.path.abspath(Path(path).expanduser()))
-        if create:
-            self._create()
+        self._pending = create  # until the file has been seen
+        if not self._absent():
+            self._open()
+
+    def _absent(self) -> bool:
+        """Whether the file is still to be made."""
+        if not self._pending:
+            return False
+        return not os.path.lexists(self.path) or (self.path.is_file() and not self.path.stat().st_size)
+
+    def _open(self) -> None:
         if not self.path.is_file():
             raise GalleryError(f"{self.path}: no such gallery; `alpha-sv enrol {self.path.name} NAME FILES` makes one")
         if stat.S_IMODE(self.path.stat().st_mode) & 0o077:
@@ -59,6 +76,7 @@ class GalleryFile:
         with self._translated(), self._connection() as db:
             self._check(db, thorough=True)
             self._keep_a_log(db)
+        self._pending = False
         with self.transaction() as db:
             unfinished = get(db, "scrub")
         if unfinished:
@@ -66,11 +84,16 @@ class GalleryFile:
             self.scrub()
 
     @contextlib.contextmanager
-    def transaction(self, write: bool = False) -> Iterator[sqlite3.Connection]:
-        """A connection inside a transaction that is undone by an exception; a `write` counts as one change."""
-        with self._translated(), self._connection() as db:
+    def transaction(self, write: bool = False, first: bool = False) -> Iterator[sqlite3.Connection]:
+        """A connection inside a transaction that is undone by an exception; a `write` counts as one change.
+
+        `first`: what is written may be the first sample, so the file is made if it is not there.
+        """
+        with self._translated(), self._connection(first) as db:
             db.execute("BEGIN IMMEDIATE" if write else "BEGIN")
             try:
+                if self._pending:
+                    self._lay_out(db)
                 self._check(db)
                 yield db
                 if write:
@@ -80,6 +103,8 @@ class GalleryFile:
                 with contextlib.suppress(sqlite3.Error):  # SQLite has undone it by itself after some errors
                     db.execute("ROLLBACK")
                 raise
+        if self._pending and not self._absent():
+            self._open()
 
     def scrub(self) -> None:
         """Remove every trace of deleted rows from the file and its write-ahead log.
@@ -90,6 +115,8 @@ class GalleryFile:
             Another process has been reading for 30 s: the rows are gone for every reader, but old pages are still in
             the log; the next use of the gallery finishes it.
         """
+        if self._absent():
+            return
         with self._translated(), self._connection() as db:
             deadline = time.monotonic() + BUSY_SECONDS
             db.execute("VACUUM")
@@ -102,20 +129,13 @@ class GalleryFile:
                 time.sleep(0.05)
             db.execute("DELETE FROM meta WHERE key = 'scrub'")
 
-    def _create(self) -> None:
-        if os.path.lexists(self.path) and not (self.path.is_file() and self.path.stat().st_size == 0):
+    def _lay_out(self, db: sqlite3.Connection) -> None:
+        if db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:  # another process was faster
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))  # -wal and -shm get its mode
-        with self._translated(), self._connection() as db:
-            db.execute("BEGIN EXCLUSIVE")
-            if not db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:  # another process was not faster
-                for table in _SCHEMA:
-                    db.execute(table)
-                db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                db.execute(f"PRAGMA user_version = {VERSION}")
-            db.execute("COMMIT")
+        for table in _SCHEMA:
+            db.execute(table)
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        db.execute(f"PRAGMA user_version = {VERSION}")
 
     def _keep_a_log(self, db: sqlite3.Connection) -> None:
         deadline = time.monotonic() + BUSY_SECONDS
@@ -129,8 +149,15 @@ class GalleryFile:
                 time.sleep(0.02)
 
     @contextlib.contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
-        db = sqlite3.connect(f"{self.path.as_uri()}?mode=rw", timeout=BUSY_SECONDS, isolation_level=None, uri=True)
+    def _connection(self, first: bool = False) -> Iterator[sqlite3.Connection]:
+        where = f"{self.path.as_uri()}?mode=rw"
+        if self._absent() and first:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))  # -wal and -shm get its mode
+        elif self._absent():
+            where = "file::memory:"
+        db = sqlite3.connect(where, timeout=BUSY_SECONDS, isolation_level=None, uri=True)
         try:
             # nothing of a prepared file runs or is trusted, and no copy of a voice goes to a temporary file
             for pragma in ("trusted_schema = OFF", "cell_size_check = ON", "temp_store = MEMORY"):
@@ -156,7 +183,12 @@ class GalleryFile:
             if tuple(row[0] for row in rows) != _SCHEMA:
                 raise GalleryError(f"{self.path} has other tables than a gallery has; take the file from a backup")
             if (found := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
-                raise GalleryError(f"{self.path} is damaged ({found}); take it from a backup")
+                raise damaged(self.path, found)
+        for key, value in db.execute("SELECT key, value FROM meta"):
+            if not isinstance(value, str) or (key == "changes" and not re.fullmatch("[0-9]{1,18}", value)):
+                raise damaged(self.path, f"{str(key)[:40]!r} in its table meta is {ascii(value)[:40]}")
+        if get(db, "fingerprint") is None and db.execute("SELECT id FROM samples LIMIT 1").fetchone():
+            raise damaged(self.path, "it does not say of which model its samples are")
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
@@ -171,6 +203,8 @@ class GalleryFile:
                 remedy = "no space is left on the disk; nothing was changed"
             elif "readonly" in text or "unable to open" in text:
                 remedy = "the file and its folder must be writable, with space left on the disk"
+            elif "decode" in text:
+                raise damaged(self.path, text) from error
             else:
                 remedy = "nothing was changed; is there space left on the disk?"
             raise GalleryError(f"{self.path}: {text}; {remedy}") from error

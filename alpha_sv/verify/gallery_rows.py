@@ -6,18 +6,19 @@ import base64
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import sqlite3
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from alpha_sv.files import sha256_file
+from alpha_sv.files import parse_json, sha256_file
 from alpha_sv.verify.decision import Sample
-from alpha_sv.verify.gallery_file import GalleryError, GalleryFile, get, put
+from alpha_sv.verify.gallery_file import GalleryError, GalleryFile, damaged, get, put
 from alpha_sv.verify.waveforms import Recording
 
 if TYPE_CHECKING:
@@ -45,6 +46,56 @@ def checked_name(name: object) -> str:
     return name
 
 
+def stored_name(gallery: Path, name: object) -> str:
+    """A name as it was read; GalleryError if `checked_name` would never have let it in."""
+    try:
+        if checked_name(name) == name:
+            return name
+    except GalleryError:
+        pass
+    raise damaged(gallery, f"{ascii(name)[:80]} is no name")
+
+
+class Row(NamedTuple):
+    """A stored sample with its person's name; `path` is None where it did not come from a file."""
+
+    name: str
+    number: int
+    path: bytes | None
+    sha256: str
+    seconds: float
+    quality: str
+    embedding: bytes
+
+    @property
+    def file(self) -> str | None:
+        return os.fsdecode(self.path) if self.path else None
+
+
+_KINDS = Row(str, int, (bytes, type(None)), str, float, str, bytes)  # SQLite keeps any type in any column
+
+
+def stored_rows(gallery: Path, db: sqlite3.Connection) -> Iterator[Row]:
+    """All samples, by name and age; GalleryError if one is not as `columns` made it."""
+    for found in db.execute(
+        "SELECT name, samples.id, path, sha256, seconds, quality, embedding FROM samples JOIN people "
+        "ON people.id = person ORDER BY name, samples.id"
+    ):
+        row = Row(*found)
+        wrong = [field for field in Row._fields if not isinstance(getattr(row, field), getattr(_KINDS, field))]
+        if not wrong and not 0 < row.seconds < math.inf:
+            wrong = ["seconds"]
+        if not wrong:
+            try:
+                parse_json(row.quality, gallery, like=dict)
+            except ValueError:
+                wrong = ["quality"]
+        if wrong:
+            raise damaged(gallery, f"{wrong[0]} of sample {row.number} is {ascii(getattr(row, wrong[0]))[:40]}")
+        stored_name(gallery, row.name)
+        yield row
+
+
 def digest(item: Recording) -> str:
     """SHA-256 of a recording: of the file's bytes, or of the samples and the rate of an array."""
     if item.path is not None:
@@ -58,13 +109,14 @@ def columns(sample: Sample) -> tuple[bytes | None, float, str, bytes]:
     return path, sample.quality.seconds, json.dumps(dataclasses.asdict(sample.quality)), _blob(sample.embedding)
 
 
-def vectors(gallery: Path, blobs: Sequence[bytes]) -> np.ndarray:
-    """Stored embeddings as float64 [S, D]; GalleryError unless all are of one length, finite and not zero."""
-    if any(len(blob) != len(blobs[0]) or not blob or len(blob) % 4 for blob in blobs):
-        raise GalleryError(f"{gallery} is damaged: its embeddings have different lengths; take it from a backup")
+def vectors(gallery: Path, blobs: Sequence[bytes], dim: int | None = None) -> np.ndarray:
+    """Stored embeddings as float64 [S, D]; GalleryError unless all are of one length (`dim`), finite and not zero."""
+    length = len(blobs[0]) if blobs and dim is None else 4 * (dim or 0)
+    if any(len(blob) != length or not blob or len(blob) % 4 for blob in blobs):
+        raise damaged(gallery, f"its embeddings have different lengths{'' if dim is None else f', not {dim} numbers'}")
     found = np.frombuffer(b"".join(blobs), "<f4").reshape(len(blobs), -1 if blobs else 0).astype(np.float64)
     if not (np.isfinite(found).all() and found.any(axis=1).all()):
-        raise GalleryError(f"{gallery} is damaged: an embedding is zero or not finite; take it from a backup")
+        raise damaged(gallery, "an embedding is zero or not finite")
     return found
 
 
@@ -82,13 +134,10 @@ def export(file: GalleryFile) -> dict:
     """Everything that is stored, as JSON values; embeddings are little-endian float32 in base64."""
     with file.transaction() as db:
         people = {}
-        for name, path, sha256, seconds, quality, embedding in db.execute(
-            "SELECT name, path, sha256, seconds, quality, embedding FROM samples JOIN people ON people.id = person "
-            "ORDER BY name, samples.id"
-        ):
-            row = {"file": os.fsdecode(path) if path else None, "sha256": sha256, "seconds": seconds}
-            row |= {"quality": json.loads(quality), "embedding": base64.b64encode(embedding).decode()}
-            people.setdefault(name, []).append(row)
+        for row in stored_rows(file.path, db):
+            entry = {"file": row.file, "sha256": row.sha256, "seconds": row.seconds}
+            entry |= {"quality": json.loads(row.quality), "embedding": base64.b64encode(row.embedding).decode()}
+            people.setdefault(row.name, []).append(entry)
         return {"model": get(db, "model"), "fingerprint": get(db, "fingerprint"), "people": people}
 
 
@@ -100,15 +149,14 @@ def reembed(file: GalleryFile, model: SpeakerModel) -> int:
     GalleryError
         A file is not there any more, or has changed, or a sample never had one; all are named.
     """
-    query = "SELECT id, path, sha256 FROM samples ORDER BY id"
     with file.transaction() as db:
-        rows = db.execute(query).fetchall()
-    paths = [os.fsdecode(path) if path else None for _, path, _ in rows]
+        rows = list(stored_rows(file.path, db))
+    paths = [row.file for row in rows]
     lost = []
-    for path, (number, _, sha256) in zip(paths, rows, strict=True):
+    for path, row in zip(paths, rows, strict=True):
         if path is None:
-            lost.append(f"sample {number} did not come from a file")
-        elif not os.path.isfile(path) or sha256_file(path) != sha256:
+            lost.append(f"sample {row.number} did not come from a file")
+        elif not os.path.isfile(path) or sha256_file(path) != row.sha256:
             lost.append(f"{path} is gone or has changed")
     if lost:
         raise GalleryError(
@@ -117,10 +165,10 @@ def reembed(file: GalleryFile, model: SpeakerModel) -> int:
     embeddings = model.embed(paths) if paths else []
     fingerprint = model.embedder.fingerprint()
     with file.transaction(write=True) as db:
-        if db.execute(query).fetchall() != rows:
+        if list(stored_rows(file.path, db)) != rows:
             raise GalleryError(f"{file.path} was changed meanwhile; run it again")
-        for (number, *_), embedding in zip(rows, embeddings, strict=True):
-            db.execute("UPDATE samples SET embedding = ? WHERE id = ?", (_blob(embedding), number))
+        for row, embedding in zip(rows, embeddings, strict=True):
+            db.execute("UPDATE samples SET embedding = ? WHERE id = ?", (_blob(embedding), row.number))
         put_model(db, model, fingerprint)
         put(db, "scrub", "1")
     file.scrub()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import numpy as np
 
 from alpha_sv.scoring.calibrator import Calibrator
 from alpha_sv.verify.evidence import Sounds, cosines, held, nats
-from alpha_sv.verify.gallery_rows import vectors
+from alpha_sv.verify.gallery_rows import stored_rows, vectors
 from alpha_sv.verify.open_set import Candidate
 
 
@@ -59,15 +58,12 @@ class Voices:
         return scores if calibrator is None else nats(calibrator, scores, others, self.sounds)
 
 
-def stored_voices(gallery: Path, db: sqlite3.Connection) -> Voices:
-    """All samples that a gallery holds."""
-    rows = db.execute(
-        "SELECT name, path, samples.id, embedding, seconds FROM samples JOIN people ON person = people.id "
-        "ORDER BY name, samples.id"
-    ).fetchall()
-    files = [os.fsdecode(path) if path else f"sample {number}" for _, path, number, *_ in rows]
-    embeddings = vectors(gallery, [row[3] for row in rows])
-    return Voices.of([row[0] for row in rows], files, embeddings, [row[4] for row in rows])
+def stored_voices(gallery: Path, db: sqlite3.Connection, dim: int | None = None) -> Voices:
+    """All samples that a gallery holds, of `dim` dimensions if these are known."""
+    rows = list(stored_rows(gallery, db))
+    files = [row.file or f"sample {row.number}" for row in rows]
+    embeddings = vectors(gallery, [row.embedding for row in rows], dim)
+    return Voices.of([row.name for row in rows], files, embeddings, [row.seconds for row in rows])
 
 
 def _rows(known: list[str], names: Sequence[str]) -> np.ndarray:

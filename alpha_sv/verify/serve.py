@@ -31,6 +31,7 @@ from starlette.routing import Route
 
 from alpha_sv.scoring.calibrator import Calibrator
 from alpha_sv.verify.decision import verify
+from alpha_sv.verify.evidence import require_model
 from alpha_sv.verify.gallery import Gallery
 from alpha_sv.verify.model import SpeakerModel
 from alpha_sv.verify.serve_guard import LOOPBACK, Guard, Refused
@@ -72,6 +73,7 @@ def make_app(
     calibrator : Calibrator, optional
         Instead of the model's own.
     """
+    require_model(calibrator, model)
     page = importlib.resources.files("alpha_sv.verify").joinpath("page.html").read_text(encoding="utf-8")
     service = _Service(model, gallery, limits or Limits(), calibrator or model.calibrator)
     routes = [Route("/", lambda _: HTMLResponse(page))]

@@ -10,7 +10,8 @@ import numpy as np
 import soundfile
 
 from alpha_sv.data.audio import AudioError
-from alpha_sv.verify.waveforms import Recording, recordings
+from alpha_sv.data.audio.containers import uncounted
+from alpha_sv.verify.waveforms import Recording, recordings, warn_uncounted
 
 _CHANNELS, _RATES = 8, (4000, 192_000)
 _BLOCK = 1 << 16
@@ -69,6 +70,7 @@ def decode(content: bytes, name: str, model_rate: int, limits: Limits) -> Record
             if len(samples) != file.frames:
                 raise AudioError(f"{name} is damaged: {len(samples)} of {file.frames} samples can be read", "truncated")
             rate = file.samplerate
+        warn_uncounted(name, len(samples), rate, uncounted(io.BytesIO(content), len(content)))
     except soundfile.LibsndfileError as error:
         raise AudioError(f"{name} is not audio that can be read here; use wav, flac, ogg or mp3") from error
     return dataclasses.replace(recordings(samples, rate, model_rate)[0], name=name)

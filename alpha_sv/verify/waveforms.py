@@ -2,12 +2,15 @@
 
 Rules. A path is read at its own rate; several channels become one by their mean. An array or tensor is [T], or [1, T]
 or [T, 1]; with two axes longer than that nobody can tell channels from utterances, so it is refused. Floating samples
-lie in [−1, 1]; int16, int32 and uint8 are PCM and are divided by their full scale. Another rate is resampled.
+lie in [−1, 1]; int16, int32 and uint8 are PCM and are divided by their full scale. Another rate is resampled. What
+nowhere reaches -80 dB of full scale is silent, as in the audit of a corpus, judged as one channel: two that cancel out
+are silent, too.
 """
 
 from __future__ import annotations
 
 import functools
+import logging
 import math
 import os
 from collections.abc import Iterable
@@ -18,7 +21,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from alpha_sv.data.audio import AudioError, read_audio, read_header
+from alpha_sv.data.audio import SILENCE_PEAK, AudioError, read_audio, read_header, uncounted_in
+
+logger = logging.getLogger(__name__)
 
 _LOUDEST = 8.0  # an overdriven float recording may pass 1, one of 16-bit numbers passes this
 _PCM = {"int16": (0, 2**15), "int32": (0, 2**31), "uint8": (128, 2**7)}  # zero and full scale
@@ -41,8 +46,10 @@ class Recording:
             samples = read_audio(self.path, sample_rate=self.sample_rate)  # its errors name the file
         else:
             samples = self.array
-        if not np.ptp(samples):
-            raise AudioError(f"{self.name} is silent: all {len(samples)} samples are equal; leave it out", "silent")
+        if (peak := float(np.ptp(samples)) / 2) < SILENCE_PEAK:
+            what = f"its peak is {peak:.1e} of full scale, {SILENCE_PEAK:g} is needed" if peak else None
+            what = what or f"all {len(samples)} samples are equal"
+            raise AudioError(f"{self.name} is silent: {what}; leave it out", "silent")
         return resample(samples, self.sample_rate, sample_rate)
 
 
@@ -67,6 +74,18 @@ def recordings(inputs: object, sample_rate: int | None, model_rate: int) -> list
     if isinstance(inputs, (bytes, dict, set)) or not isinstance(inputs, Iterable):
         raise ValueError(f"the input is a {_kind(inputs)}; give a path, an array [T], a tensor, or a list of those")
     return [_recording(item, f"input {i}", rate, model_rate) for i, item in enumerate(inputs)]
+
+
+def warn_uncounted(name: str, num_samples: int, rate: int, more: str) -> None:
+    """Log that a recording goes on behind the samples that its header counts, if `more` lies there."""
+    if more:
+        logger.warning(
+            "%s: its header counts %d samples (%.2f s), and %s lie behind them, not used; write the file again",
+            name,
+            num_samples,
+            num_samples / rate,
+            more,
+        )
 
 
 def resample(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
@@ -113,6 +132,7 @@ def _recording(item: object, name: str, rate: int, model_rate: int) -> Recording
             raise AudioError(f"{name}, {path}, is a folder; give the files in it, or use `alpha-sv embed {path}`")
         try:
             frames, rate, _ = read_header(path)
+            warn_uncounted(path, frames, rate, uncounted_in(path))
         except OSError as error:
             raise AudioError(f"{name}, {path}, cannot be read: {error.strerror or error}") from error
         array = None

@@ -1,6 +1,8 @@
 """A store of embeddings is whole, belongs to its inputs, and is mended when it is damaged."""
 
+import contextlib
 import os
+import pathlib
 
 import numpy as np
 import pytest
@@ -64,7 +66,7 @@ def test_a_store_killed_while_it_is_finished_is_not_extracted_again(tmp_path, mo
     assert (again.finish().matrix == 1).all()
 
 
-def test_what_a_kill_at_the_very_end_leaves_goes_when_the_store_is_opened_for_writing_again(tmp_path, monkeypatch):
+def test_what_a_kill_at_the_very_end_leaves_goes_when_it_is_opened_for_writing_again(tmp_path, monkeypatch, caplog):
     def writer():
         return StoreWriter(tmp_path, ["a"], ["s"], ["test"], 3, "key")
 
@@ -73,9 +75,67 @@ def test_what_a_kill_at_the_very_end_leaves_goes_when_the_store_is_opened_for_wr
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("pathlib.Path.unlink", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         first.finish()
-    assert (tmp_path / "key.part").exists()
+    assert (tmp_path / "key.part").exists() and EmbeddingStore.open(tmp_path).ids == ["a"] and not caplog.records
     assert (writer().finished.matrix == 1).all()
     assert sorted(os.listdir(tmp_path)) == ["embeddings.npy", "index.csv", "meta.json"]
+
+
+def test_the_finished_store_stays_until_the_one_of_another_key_is_whole(tmp_path, caplog):
+    def writer(key, ids):
+        return StoreWriter(tmp_path, ids, ids, ["test"] * len(ids), 3, key)
+
+    old, new = ("old", ["a", "b"]), ("new", ["c", "d", "e"])
+    first = writer(*old)
+    first.write([0, 1], np.ones((2, 3), np.float32))
+    first.finish()
+    writer(*new).write([1], np.full((1, 3), 2, np.float32))
+    store = EmbeddingStore.open(tmp_path)
+    assert store.ids == old[1] and (store.matrix == 1).all() and "not finished" in caplog.text
+    (tmp_path / "embeddings.part.npy").unlink()  # the old matrix must not pass for the part
+    assert writer(*new).missing().tolist() == [0, 1, 2]
+    writer(*new).write([1], np.full((1, 3), 2, np.float32))
+    assert writer(*old).finished is not None  # nothing to do, so nothing of the other is lost
+    again = writer(*new)
+    assert again.missing().tolist() == [0, 2]
+    again.write([0, 2], np.full((2, 3), 2, np.float32))
+    store = again.finish()
+    assert store.ids == new[1] and (store.matrix == 2).all() and store.meta["key"] == "new"
+    assert sorted(os.listdir(tmp_path)) == ["embeddings.npy", "index.csv", "meta.json"]
+
+
+@pytest.mark.parametrize("step", range(10))
+def test_a_kill_during_the_swap_leaves_the_old_store_or_what_the_same_command_completes(tmp_path, monkeypatch, step):
+    """Killed before the step-th unlink or rename of `finish`."""
+
+    def writer(key, value):
+        made = StoreWriter(tmp_path, [key], [key], ["test"], 3, key)
+        if made.finished is None and len(made.missing()):
+            made.write([0], np.full((1, 3), value, np.float32))
+        return made
+
+    writer("old", 1).finish()
+    second, left = writer("new", 2), [step]
+
+    def killing(do):
+        def step_by_step(*arguments, **keywords):
+            left[0] -= 1
+            if left[0] < 0:
+                raise KeyboardInterrupt
+            return do(*arguments, **keywords)
+
+        return step_by_step
+
+    with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+        patch.setattr("os.replace", killing(os.replace))
+        patch.setattr("pathlib.Path.unlink", killing(pathlib.Path.unlink))
+        second.finish()
+    with contextlib.suppress(ValueError):
+        store = EmbeddingStore.open(tmp_path)
+        assert (store.ids, store.matrix[0, 0]) in ((["old"], 1), (["new"], 2))
+        assert store.meta["key"] == store.ids[0]
+    again = writer("new", 3)
+    store = again.finished or again.finish()
+    assert store.ids == ["new"] and (store.matrix == 2).all(), "written once, not extracted again"
 
 
 @pytest.mark.parametrize("file", ["embeddings.part.npy", "done.part.npy", "key.part"])

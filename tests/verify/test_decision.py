@@ -7,8 +7,10 @@ import pytest
 import soundfile
 
 from alpha_sv.cli import main
+from alpha_sv.files import sha256_file
 from alpha_sv.scoring.calibrator import Calibrator, OperatingPoint, Quality
 from alpha_sv.verify.decision import choose_point
+from alpha_sv.verify.gallery import Gallery
 from alpha_sv.verify.model import load_model
 from tests.fixtures.voices import calibrator, save_model, save_recordings, spoken
 
@@ -92,6 +94,24 @@ def test_the_default_point_is_the_strictest_of_two_that_is_supported():
     assert choose_point(Calibrator(1.0, 0.0, points=(few,)), None)[0] is None
     with pytest.raises(ValueError, match="no operating point 'fpr 5'"):
         choose_point(Calibrator(1.0, 0.0, points=(few,)), "fpr 5")
+
+
+def test_a_calibrator_of_another_model_is_refused_unless_it_came_with_the_model(world, tmp_path):
+    _, model, files = world
+    a, b = files[0][:2]
+
+    def fitted_to(digest):
+        return calibrator(provenance={"sources": {"model": {"file": "m", "sha256": digest}}})
+
+    own, other = fitted_to(sha256_file(model.weights)), fitted_to("a" * 64)
+    assert model.verify(a, b, calibrator=own).llr is not None
+    for options in ({}, {"threshold": 0.5}):
+        with pytest.raises(ValueError, match="of the model aaaaaaaaaaaa .*, and 'model' is .*fit one to scores"):
+            model.verify(a, b, calibrator=other, **options)
+    with pytest.raises(ValueError, match="of the model aaaaaaaaaaaa"):
+        Gallery(tmp_path / "g.sqlite", model, calibrator=other)
+    beside = load_model(save_model(tmp_path / "model", line=other))
+    assert beside.verify(a, b).llr is not None and beside.verify(a, b, calibrator=beside.calibrator).llr is not None
 
 
 def test_what_makes_no_sense_is_an_error(world):

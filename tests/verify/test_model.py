@@ -105,10 +105,35 @@ def test_nothing_gives_nothing(model):
     assert model.embed([]).shape == (0, 24)
 
 
+@pytest.mark.parametrize("counted", [8000, 24000])
+def test_what_a_header_does_not_count_is_said(model, tmp_path, caplog, counted):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, voice(0, 0, 3.0), 16000, subtype="PCM_16")
+    whole = bytearray(path.read_bytes())
+    model.embed(path)
+    assert not caplog.records
+    whole[40:44] = (2 * counted).to_bytes(4, "little")
+    path.write_bytes(whole)
+    got, again = model.embed(path), model.verify(path, GOOD, threshold=0.5)
+    assert got.shape == (1, 24) and again.same is not None
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 2 and told[0] == told[1]  # each once
+    assert f"{path}: its header counts {counted} samples ({counted / 16000:.2f} s)" in told[0]
+    assert f"{2 * (48000 - counted)} bytes lie behind" in told[0]
+
+
+def test_two_channels_that_cancel_out_are_silent(model, tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.stack([GOOD, -GOOD], axis=1), 16000, subtype="PCM_16")
+    with pytest.raises(ValueError, match="a.wav.* is silent: "):
+        model.embed(tmp_path / "a.wav")
+
+
 GOOD = voice(0, 0)
 BAD = {
     "silent": np.zeros(16000, np.float32),
     "silent: all 16000 samples are equal": np.full(16000, 0.25, np.float32),
+    "silent: its peak is .*e-05 of full scale, 0.0001 is needed": GOOD / np.abs(GOOD).max() * 9e-5,
+    "silent: its peak": np.where(np.arange(16000) == 7, 1e-4, 0).astype(np.float32),
     "NaN": np.where(np.arange(16000) == 7, np.nan, GOOD),
     "sample 9 is NaN or infinite": np.where(np.arange(16000) == 9, np.inf, GOOD),
     "too short: 1599 samples": GOOD[:1599],

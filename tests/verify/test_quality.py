@@ -27,6 +27,34 @@ def test_seconds_of_speech_are_those_of_the_bursts(speech):
     assert found.speech_seconds == pytest.approx(4 * speech, abs=4 * 0.03)  # a frame at each end
 
 
+@pytest.mark.parametrize("noise", [0.0, 1e-4, 5e-3])  # of digital silence, a quiet room, 26 dB below the speech
+@pytest.mark.parametrize(("speech", "seconds"), [(5.0, 120), (0.2, 60), (0.05, 60)])
+def test_little_speech_in_a_long_silence_is_measured_as_little(noise, speech, seconds):
+    rng = np.random.default_rng(0)
+    wave = noise * rng.standard_normal(round((seconds + speech) * RATE))
+    wave[seconds * RATE :] += 0.1 * rng.standard_normal(round(speech * RATE))
+    found = measure(wave, RATE)
+    assert found.speech_seconds == pytest.approx(speech, abs=0.03) and found.level == pytest.approx(-20, abs=2)
+    assert [f.measure for f in findings(found) if f.refused] == ["speech_seconds"] * (speech < 0.3)
+
+
+@pytest.mark.parametrize("click", [1e-4, 0.5])
+def test_silence_with_one_sample_in_it_is_refused(click):
+    assert any(finding.refused for finding in findings(measure(np.r_[np.zeros(80000), click], RATE)))
+
+
+def test_what_is_steady_counts_as_a_whole():
+    rng = np.random.default_rng(0)
+    for wave in (0.1 * rng.standard_normal(80000), np.full(80000, 0.3), np.sin(np.arange(80000) * 0.1)):
+        assert measure(wave, RATE).speech_seconds == pytest.approx(4.98)
+
+
+@pytest.mark.parametrize(("level", "refused"), [(-50, False), (-75, False), (-85, True), (-120, True)])
+def test_what_is_too_faint_for_the_floor_of_the_front_ends_is_refused(level, refused):
+    found = findings(measure(bursts(level=level, snr=40), RATE))
+    assert [f.measure for f in found if f.refused] == ["level"] * refused
+
+
 @pytest.mark.parametrize("snr", [2.0, 5.0, 15.0, 40.0])
 @pytest.mark.parametrize("level", [-50.0, -20.0])
 def test_snr_is_that_of_the_bursts_where_there_are_pauses(snr, level):

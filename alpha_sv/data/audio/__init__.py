@@ -2,12 +2,24 @@
 
 from alpha_sv.data.audio.read import (
     AUDIO_EXTENSIONS,
+    SILENCE_PEAK,
     AudioError,
     check_signal,
     mix,
     read_audio,
     read_blocks,
     read_header,
+    uncounted_in,
 )
 
-__all__ = ["AUDIO_EXTENSIONS", "AudioError", "check_signal", "mix", "read_audio", "read_blocks", "read_header"]
+__all__ = [
+    "AUDIO_EXTENSIONS",
+    "SILENCE_PEAK",
+    "AudioError",
+    "check_signal",
+    "mix",
+    "read_audio",
+    "read_blocks",
+    "read_header",
+    "uncounted_in",
+]

@@ -24,10 +24,11 @@ from collections.abc import Iterator
 import numpy as np
 import soundfile
 
-from alpha_sv.data.audio.containers import missing_bytes
+from alpha_sv.data.audio.containers import missing_bytes, uncounted
 from alpha_sv.data.audio.tar_member import file_on_disk, open_bytes, parse_member
 
 AUDIO_EXTENSIONS = (".wav", ".flac", ".ogg", ".opus", ".mp3")
+SILENCE_PEAK = 1e-4  # of full scale, -80 dB: a recording that nowhere reaches it has nothing in it
 
 _BLOCK = 1 << 18  # samples decoded at a time: 16 s at 16 kHz, so most files are one block
 _UNKNOWN_FRAMES = 1 << 60  # libsndfile's count for a FLAC whose header gives none is 2^63 - 1
@@ -153,6 +154,13 @@ def read_blocks(
                 f"its header promises{reason}; copy or download it again",
                 "truncated",
             )
+
+
+def uncounted_in(path: str | os.PathLike) -> str:
+    """What lies behind the samples that a file's header counts, as "112000 bytes"; see `containers.uncounted`."""
+    member = parse_member(path)
+    with open_bytes(path) as file:
+        return uncounted(file, member.size if member else os.path.getsize(path))
 
 
 def mix(block: np.ndarray) -> np.ndarray:

@@ -23,11 +23,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from alpha_sv.data.audio.augment import read_first_channel
-from alpha_sv.data.audio.containers import uncounted
 from alpha_sv.data.audio.impulse import LONGEST, named_noise, why_no_impulse_response
-from alpha_sv.data.audio.read import AudioError, mix, read_blocks, read_header
+from alpha_sv.data.audio.read import SILENCE_PEAK, AudioError, mix, read_blocks, read_header, uncounted_in
 from alpha_sv.data.audio.resample import HIGHEST, LOWEST
-from alpha_sv.data.audio.tar_member import open_bytes, parse_member
 from alpha_sv.data.corpus.name_form import is_unicode
 from alpha_sv.data.corpus.threads import on_threads
 from alpha_sv.files import atomic_write
@@ -35,7 +33,6 @@ from alpha_sv.files import atomic_write
 LEFT_OUT = ("unreadable", "empty", "truncated", "nan", "too-large", "silent", "wrong-rate", "too-short")
 LEFT_OUT += ("no-impulse-response",)
 REPORTED = ("multichannel", "resampled", "uncounted", "clipped", "twin", "duplicate", "duplicate-across-speakers")
-SILENCE_PEAK = 1e-4
 LARGEST_PEAK = 1e9  # of samples in floating point; the power of the next few would not fit into float32
 CLIP_LEVEL, CLIP_FRACTION = 0.999, 1e-3
 
@@ -114,10 +111,7 @@ def examine(
         elif rir:
             problems += _as_rir(path, header)
         elif decode:
-            with open_bytes(path) as file:
-                member = parse_member(path)
-                more = uncounted(file, member.size if member else os.path.getsize(path))
-            if more:
+            if more := uncounted_in(path):
                 problems.append(("uncounted", f"{more} behind the {num_samples} samples of its header; write it again"))
             digest = _listen(path, header, problems)
     except AudioError as error:
