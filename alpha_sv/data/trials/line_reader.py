@@ -32,6 +32,7 @@ from alpha_sv.data.trials.layouts import (
 )
 from alpha_sv.files import InputError, reading
 
+_FRACTION = re.compile(r"\d+(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)  # what follows a decimal comma
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u200b\u2060\ufeff]")
 
 
@@ -65,8 +66,13 @@ class TextTable:
                 first = (number, fields)
                 if header:
                     continue
+            if fields[0][0] == "#":
+                raise InputError(
+                    f"{path}:{number}: '{short(' '.join(fields))}' is a comment, as its first field begins with '#'; "
+                    "remove the line, or if '#' is part of a name, put a column before it ('label enroll test')"
+                )
             if len(fields) != len(columns):
-                if len(lines) < 2 and first[1][0][:1] in "#%;/":
+                if len(lines) < 2 and first[1][0][:1] in "%;/":
                     raise InputError(f"{path}:{first[0]}: '{short(' '.join(first[1]))}' is a comment; remove the line")
                 raise InputError(
                     f"{path}:{number}: {len(fields)} columns where line {first[0]} has {len(columns)} "
@@ -196,7 +202,10 @@ def doubtful(columns: Mapping[str, Sequence[str]], mark: str | None) -> str:
     elif scores is not None and "label" not in columns and set(scores) <= {"0", "1"}:
         return "every score is 0 or 1, which looks like labels"
     elif (
-        scores is not None and mark == "," and list(columns)[2:] == ["label", "score"] and all(map(str.isdigit, scores))
+        scores is not None
+        and mark == ","
+        and list(columns)[2:] == ["label", "score"]
+        and all(map(_FRACTION.fullmatch, scores))
     ):
         return "labels and scores may be the two parts of numbers with a decimal comma, such as 0,51"
     return ""

@@ -179,6 +179,21 @@ def test_streams_are_read_and_written_like_files():
         write_trials(stream, Trials([""], ["b"]))
 
 
+@pytest.mark.parametrize("labels", [None, [True, False]])
+def test_a_name_that_begins_like_a_comment_comes_back(tmp_path, labels):
+    table = ScoreTable(["a", "#1/x"], ["#2", "b"], [0.5, 0.25], labels)
+    write_scores(tmp_path / "scores.txt", table)
+    back = read_scores(tmp_path / "scores.txt")
+    assert back.enroll.tolist() == ["a", "#1/x"] and back.scores.tolist() == [0.5, 0.25]
+    trials = Trials(["a", "#1/x"], ["#2", "b"], labels)
+    if labels:
+        write_trials(tmp_path / "trials.txt", trials)
+        assert read_trials(tmp_path / "trials.txt").test.tolist() == ["#2", "b"]
+    else:
+        with pytest.raises(ValueError, match="the line of '#1/x' would be read as a comment; rename"):
+            write_trials(tmp_path / "trials.txt", trials)
+
+
 def test_a_missing_label_is_an_error_not_a_guess(given):
     # peers: a random label was invented where one was missing
     with pytest.raises(ValueError, match="list.txt:2: 2 columns"):
