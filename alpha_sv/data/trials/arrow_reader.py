@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as csv
 
 from alpha_sv.data.trials.layouts import Layouts, Roles, fitting, is_number, label_values, look_like_labels
-from alpha_sv.data.trials.line_reader import TextTable
+from alpha_sv.data.trials.line_reader import LARGEST, TextTable
 from alpha_sv.data.trials.name_column import Names
 from alpha_sv.data.trials.text import BLOCK, Text
 from alpha_sv.files import InputError
@@ -111,7 +111,7 @@ def _read(blocks: Iterable[bytes], begun: TextTable, roles: Roles, sure: bool | 
                     if halves and not pc.any(pc.match_substring(column, ".")).as_py():
                         raise Unreadable
                     numbers = pc.cast(column, pa.float64()).to_numpy()
-                    if not np.isfinite(numbers).all():
+                    if not (np.abs(numbers) <= LARGEST).all():  # nor is NaN
                         raise Unreadable
                     chunks[role].append(numbers)
                 else:

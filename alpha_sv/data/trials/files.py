@@ -25,7 +25,7 @@ from alpha_sv.data.trials.layouts import (
     separator,
     short,
 )
-from alpha_sv.data.trials.line_reader import TextTable
+from alpha_sv.data.trials.line_reader import LARGEST, TextTable
 from alpha_sv.data.trials.name_column import Names
 from alpha_sv.data.trials.tables import ScoreTable, Trials
 from alpha_sv.data.trials.text import Text
@@ -148,16 +148,16 @@ def write_scores(target: str | os.PathLike | TextIO, table: ScoreTable) -> None:
     Raises
     ------
     ValueError
-        A score is NaN or infinite, or an identifier is empty or contains white space: neither could be read
-        back.
+        A score is NaN, infinite or beyond ±1e300, or an identifier is empty or contains white space: neither could be
+        read back.
     """
     _check_words(target, *table.sides)
-    bad = np.flatnonzero(~np.isfinite(table.scores))
+    bad = np.flatnonzero(~(np.abs(table.scores) <= LARGEST))  # NaN, too
     if bad.size:
         enroll, test = (side.take(bad[:1]).array[0] for side in table.sides)
         raise ValueError(
-            f"{_name(target)}: {bad.size} of {len(table)} scores are NaN or infinite, first {enroll} {test} "
-            f"{table.scores[bad[0]]}; check the embeddings of these utterances"
+            f"{_name(target)}: {bad.size} of {len(table)} scores are NaN, infinite or beyond ±{LARGEST:g}, first {enroll} "
+            f"{test} {table.scores[bad[0]]}; check the embeddings of these utterances"
         )
     columns: list[Names | np.ndarray] = [*table.sides, table.scores]
     if table.labels is not None:

@@ -33,6 +33,7 @@ from alpha_sv.data.trials.layouts import (
 from alpha_sv.files import InputError, reading
 
 _FRACTION = re.compile(r"\d+(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)  # what follows a decimal comma
+LARGEST = 1e300  # of a score: sums and differences are then numbers, too
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u200b\u2060\ufeff]")
 
 
@@ -164,6 +165,8 @@ class TextTable:
         if not np.isfinite(numbers).all():
             row = int(np.flatnonzero(~np.isfinite(numbers))[0])
             self.fail(row, f"score {column[row]!r} is not finite; check the embeddings of this pair")
+        if abs(numbers[row := int(np.abs(numbers).argmax())]) > LARGEST:
+            self.fail(row, f"score {column[row]!r} is beyond ±{LARGEST:g}; give the scores in another unit")
         return numbers
 
 
