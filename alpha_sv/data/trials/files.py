@@ -156,8 +156,8 @@ def write_scores(target: str | os.PathLike | TextIO, table: ScoreTable) -> None:
     if bad.size:
         enroll, test = (side.take(bad[:1]).array[0] for side in table.sides)
         raise ValueError(
-            f"{_name(target)}: {bad.size} of {len(table)} scores are NaN, infinite or beyond ±{LARGEST:g}, first {enroll} "
-            f"{test} {table.scores[bad[0]]}; check the embeddings of these utterances"
+            f"{_name(target)}: {bad.size} of {len(table)} scores are NaN, infinite or beyond ±{LARGEST:g}, "
+            f"first {enroll} {test} {table.scores[bad[0]]}; check the embeddings of these utterances"
         )
     columns: list[Names | np.ndarray] = [*table.sides, table.scores]
     if table.labels is not None:
