@@ -231,6 +231,8 @@ def test_a_calibrator_is_never_unpickled(tmp_path):
         (["kind"], 3, "'kind' and 'warnings' must be texts"),
         (["warnings"], "few", "'warnings'"),
         (["provenance"], "me", "'provenance' is not there or not a dict"),
+        (["provenance", "sources"], {"model": "abc"}, "'provenance.sources.model' has no text 'sha256'"),
+        (["provenance", "sources"], {"model": {"sha256": 5}}, "'provenance.sources.model'"),
         (["weight"], 10**400, "'weight' must be a finite number"),
         (["support"], 5, "'support' is not there or not a dict"),
         (["qualities", 0, "name"], ["q"], r"qualities\[0\]: the field 'name' must be a text"),
