@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
@@ -98,9 +99,12 @@ class MarginLoss(nn.Module):
         inter_margin: float = 0.06,
     ):
         super().__init__()
-        if inter_top_k < 0 or not 0 <= inter_margin <= math.pi / 2:
+        inter_margin = number(inter_margin, "inter_margin")
+        whole = isinstance(inter_top_k, Integral) and not isinstance(inter_top_k, bool)
+        if not whole or inter_top_k < 0 or not 0 <= inter_margin <= math.pi / 2:
             raise ValueError(
-                f"inter_top_k must be >= 0 and inter_margin in radians from 0 to π/2, got {inter_top_k}, {inter_margin}"
+                "inter_top_k must be a whole number >= 0 and inter_margin in radians from 0 to π/2, got "
+                f"{inter_top_k!r}, {inter_margin}"
             )
         self.inter_top_k, self.inter_margin = inter_top_k, inter_margin
         if place not in margins.PLACES:

@@ -280,7 +280,10 @@ def test_inter_top_k_is_right_in_its_derivatives(alpha):
     assert torch.autograd.gradgradcheck(lambda c: loss.per_example(c, target), cosines)
 
 
-@pytest.mark.parametrize("options", [{"inter_top_k": -1}, {"inter_margin": 2.0}, {"inter_margin": -0.1}])
+@pytest.mark.parametrize(
+    "options",
+    [*({"inter_top_k": k} for k in (-1, 5.0, 1.5, True, "5")), *({"inter_margin": m} for m in (2.0, -0.1, "x", True))],
+)
 def test_a_penalty_out_of_range_is_refused(options):
     with pytest.raises(ValueError, match="inter_"):
         QMargin(**options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from alpha_sv.cli.verbs import positive, typed, verb
+from alpha_sv.cli.verbs import positive, seed, typed, verb
 from alpha_sv.device import HELP
 
 
@@ -88,7 +88,7 @@ def add_demo(verbs: argparse._SubParsersAction) -> None:
     )
     sub.add_argument("--loss", choices=("q_margin", "a3m", "am", "aam"), default="q_margin", help="to train with")
     sub.add_argument("--output", help="folder; by default results/demo, demo_<loss> or demo_voices there")
-    sub.add_argument("--seed", type=int, default=1234, help="of corpus, weights and training")
+    sub.add_argument("--seed", type=seed, default=1234, help="of corpus, weights and training")
 
 
 def train(argv: list[str]) -> None:

@@ -50,6 +50,13 @@ def not_negative(text: str) -> int:
     return _at_least(0, text)
 
 
+def seed(text: str) -> int:
+    """A whole number that numpy, torch and SpeechBrain take."""
+    if (value := not_negative(text)) >= 2**32:
+        raise argparse.ArgumentTypeError(f"must be at most {2**32 - 1}, got {value}")
+    return value
+
+
 def typed(arguments: argparse.Namespace) -> str:
     """The command as it was typed."""
     return shlex.join(["alpha-sv", *arguments.argv])

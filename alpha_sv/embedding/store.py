@@ -179,6 +179,8 @@ class StoreWriter:
 
     def write(self, rows: Sequence[int], embeddings: np.ndarray) -> None:
         """Write embeddings [len(rows), D]; refused as a whole if any is not finite or is zero."""
+        with np.errstate(over="ignore", under="ignore"):
+            embeddings = np.asarray(embeddings).astype(self._matrix.dtype)  # first: what float32 cannot hold is bad
         bad = ~np.isfinite(embeddings).all(-1) | ~np.any(embeddings, axis=-1)
         if bad.any():
             names = [self.ids[row] for row in np.asarray(rows)[bad]]

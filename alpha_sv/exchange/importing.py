@@ -114,16 +114,18 @@ def import_embeddings(
     names, matrix = _read_npy(source, ids) if source.suffix == ".npy" else _read_kaldi(source)
     if matrix.ndim != 2 or len(matrix) != len(names) or not np.issubdtype(matrix.dtype, np.floating):
         raise ValueError(f"{source} has {matrix.dtype} {list(matrix.shape)} for {len(names)} ids, not float [N, D]")
-    bad = ~np.isfinite(matrix).all(axis=1) | ~matrix.any(axis=1)
+    with np.errstate(over="ignore", under="ignore"):
+        single = matrix.astype(np.float32)
+    bad = ~np.isfinite(single).all(axis=1) | ~single.any(axis=1)
     if bad.any() or len(set(names)) < len(names):
         which = [names[i] for i in np.flatnonzero(bad)] or sorted({name for name in names if names.count(name) > 1})
-        what = "NaN, infinite or zero embeddings" if bad.any() else "ids that come twice"
+        what = "NaN, infinite or zero embeddings (in float32)" if bad.any() else "ids that come twice"
         raise ValueError(f"{source}: {what}: {', '.join(which[:5])}")
     key = input_key(iter([names, matrix.dtype.str, np.ascontiguousarray(matrix).data]))
     speakers = [name.split("/")[0] if "/" in name else "" for name in names]
     with whole_folder(output) as part:
         writer = StoreWriter(part, names, speakers, ["test"] * len(names), matrix.shape[1], key)
-        writer.write(range(len(names)), matrix)
+        writer.write(range(len(names)), single)
         writer.finish(num_utterances=len(names), model={"imported": source.name})
     return EmbeddingStore.open(output)
 
@@ -147,7 +149,16 @@ def _read_kaldi(source: Path) -> tuple[list[str], np.ndarray]:
         raise ValueError(f"{source} has commands in it, which are not run; write the archive to a file")
     try:
         read = kaldiio.load_scp_sequential if source.suffix == ".scp" else kaldiio.load_ark
-        pairs = [(name, np.asarray(vector, dtype=np.float32).reshape(-1)) for name, vector in read(str(source))]
+        pairs = [(name, _vector(name, value)) for name, value in read(str(source))]
         return [name for name, _ in pairs], np.stack([vector for _, vector in pairs])
     except Exception as error:  # of whatever kind: kaldiio trusts its files
         raise ValueError(f"{source} is no archive of vectors of one length: {error}") from error
+
+
+def _vector(name: str, value: object) -> np.ndarray:
+    vector = np.asarray(value)
+    if vector.ndim != 1 and (vector.ndim != 2 or len(vector) != 1):
+        raise ValueError(
+            f"{name!r} is a matrix of shape {list(vector.shape)}, as features are; give one vector an utterance"
+        )
+    return vector.reshape(-1)

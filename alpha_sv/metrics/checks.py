@@ -27,8 +27,11 @@ LABEL_WORDS = (  # (nontarget, target); words are compared without regard to cas
 )
 
 
+LARGEST = 1e300  # sums, differences and what lies above the largest score are then numbers, too
+
+
 def checked_scores(name: str, scores: np.ndarray) -> np.ndarray:
-    """The scores as float64 [N]; ValueError, with `name`, unless they are finite numbers.
+    """The scores as float64 [N]; ValueError, with `name`, unless they are numbers from -1e300 to 1e300.
 
     Example
     -------
@@ -51,6 +54,8 @@ def checked_scores(name: str, scores: np.ndarray) -> np.ndarray:
             f"{name}: {bad.size} of {array.size} scores are NaN or infinite (first at index {bad[0]}: "
             f"{array[bad[0]]}); check the embeddings behind them, and score these trials again"
         )
+    if (peak := array[np.abs(array).argmax()]) > LARGEST or peak < -LARGEST:
+        raise ValueError(f"{name} has {peak:g}, and may go to ±{LARGEST:g}; give the scores in another unit")
     return array
 
 
@@ -191,6 +196,8 @@ def _values(column: np.ndarray) -> Iterator:
 
 def as_array(name: str, values: object) -> np.ndarray:
     """A list, a data frame's column or a torch tensor, on a GPU or in training, as an array."""
+    if np.ma.is_masked(values):  # numpy would uncover what is masked
+        raise ValueError(f"{name} has {np.ma.count_masked(values)} masked values; leave these trials out on all sides")
     if hasattr(values, "detach"):
         values = values.detach().cpu()
         values = values.float() if str(values.dtype) == "torch.bfloat16" else values  # numpy has no such type

@@ -16,6 +16,7 @@ import numpy as np
 from alpha_sv.metrics.det import DetCurve, det_curve
 
 P_TARGETS = (0.01, 0.05)
+_LEAST = 1e-300  # a cost, and its ratio to the other: the smallest numbers have fewer digits
 SRE16_P_TARGETS = (0.01, 0.005)
 
 
@@ -185,4 +186,9 @@ def _normalised_costs(p_target: float, c_miss: float, c_fa: float) -> tuple[floa
             raise ValueError(f"{name} must be positive and finite, got {cost}")
     miss, false_accept = c_miss * p_target, c_fa * (1 - p_target)
     blind = min(miss, false_accept)
+    if blind < _LEAST or max(miss, false_accept) * _LEAST > blind:
+        raise ValueError(
+            f"p_target {p_target:g} with c_miss {c_miss:g} and c_fa {c_fa:g} makes one kind of error cost {miss:g} and "
+            f"the other {false_accept:g}, which is out of the range of numbers; give others"
+        )
     return miss / blind, false_accept / blind

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from scipy.special import ndtri
 
-from alpha_sv.metrics.checks import checked_labels, checked_scores, checked_sides, numbered
+from alpha_sv.metrics.checks import as_array, checked_labels, checked_scores, checked_sides, numbered
 from alpha_sv.metrics.cllr import calibration_of, cllr_of
 from alpha_sv.metrics.dcf import P_TARGETS, act_dcf_of, c_primary_of, min_dcf_of
 from alpha_sv.metrics.det import DetCurve, rank_trials
@@ -108,7 +108,7 @@ def evaluate_conditions(
                 "take both from the same list"
             )
     for column, values in conditions.items():
-        names, (group_of,) = numbered([np.asarray(values)])
+        names, (group_of,) = numbered([as_array(column, values)])
         groups = np.split(np.argsort(group_of, kind="stable"), np.cumsum(np.bincount(group_of))[:-1])
         for name, rows in zip(names.tolist(), groups, strict=True):
             target, nontarget = scores[rows[labels[rows]]], scores[rows[~labels[rows]]]

@@ -26,7 +26,7 @@ from alpha_sv.metrics import (
     too_few_speakers,
 )
 from alpha_sv.metrics.schema import COMPARISON_FORMAT, FORMAT
-from alpha_sv.pipeline.provenance import read_sources, source
+from alpha_sv.pipeline.provenance import read_sources, refuse_known_not_llr, source
 from alpha_sv.pipeline.speakers import numbered_speakers
 
 HARDEST = 20
@@ -73,8 +73,8 @@ def load_systems(
     Raises
     ------
     ValueError
-        Two systems of one name, an unknown name in `llr`, no labels, one kind of trials only, files of different
-        trials (the file is named), or as the readers.
+        Two systems of one name, a name in `llr` that is unknown or whose note says other scores, no labels, one kind
+        of trials only, files of different trials (the file is named), or as the readers.
     """
     names = [name or Path(file).stem for name, file in files]
     if len(set(names)) < len(names):
@@ -82,6 +82,9 @@ def load_systems(
     for name in llr:
         if name != "all":
             _known(name, names, "llr")
+    flags = [name in llr or "all" in llr for name in names]
+    for place in np.flatnonzero(flags):
+        refuse_known_not_llr(files[place][1], names[place])
     tables = [read_scores(file, layout=layout) for _, file in files]
     labelled = next((table for table in tables if table.labels is not None), None)
     if trials is not None:
@@ -102,7 +105,7 @@ def load_systems(
         sources.append({**described, "scores": source(file), **shared})
         if commands := [*commands, *[command] * bool(command)]:
             sources[-1]["command"] = "\n".join(commands)
-    return Systems(names, np.stack(scores), reference, [name in llr or "all" in llr for name in names], sources)
+    return Systems(names, np.stack(scores), reference, flags, sources)
 
 
 def evaluate_files(

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from alpha_sv.data.trials.files import ScoreTable, write_scores
 from alpha_sv.files import InputError, atomic_write, in_turn, read_json, sha256_file
+from alpha_sv.metrics.schema import Nullable, problem
 
 if TYPE_CHECKING:
     from alpha_sv.embedding.store import EmbeddingStore
@@ -89,6 +90,18 @@ def scores_kind(path: str | os.PathLike) -> str | None:
     return _read(path)[2]
 
 
+def refuse_known_not_llr(path: str | os.PathLike, name: str) -> None:
+    """ValueError if the note beside the scores file `path` of the system `name` says that these are no LLRs.
+
+    >>> refuse_known_not_llr("/no/such/file", "a")
+    """
+    if (kind := scores_kind(path)) not in (None, "llr"):
+        raise ValueError(
+            f"llr: {path} has scores of the kind {kind!r} and no log-likelihood ratios; calibrate them first, or give "
+            f"--llr without {name!r} (only names of systems that have ratios)"
+        )
+
+
 def store_note(sources: Mapping[str, object], commands: Sequence[str]) -> Callable[[EmbeddingStore], None]:
     """What `extract` and `embed_files` call with a `finished` store: it writes the note of its embeddings."""
     return lambda store: write_sources(store.path / "embeddings.npy", sources, commands)
@@ -115,10 +128,11 @@ def _read(path: str | os.PathLike) -> tuple[dict, list[str], str | None]:
         content = read_json(note, like={"format": str, "sha256": str, "sources": dict, "commands": list})
         if content["format"] != FORMAT:
             raise ValueError(f"its format is not {FORMAT!r}")
-        kind = content.get("kind")
-        if not isinstance(kind, (str, type(None))):
-            raise ValueError(f"its kind is {kind!r} and not a text")
-        found = dict(content["sources"]), [str(command) for command in content["commands"]], kind
+        parts = {"sources": content["sources"], "commands": content["commands"], "kind": content.get("kind")}
+        sources = dict.fromkeys(parts["sources"], {"file": str, "sha256": str})
+        if wrong := problem(parts, {"sources": sources, "commands": [str], "kind": Nullable(str)}):
+            raise ValueError(wrong)
+        found = parts["sources"], parts["commands"], parts["kind"]
         if content["sha256"] == sha256_file(path):
             return found
     except ValueError as error:

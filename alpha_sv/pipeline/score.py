@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -13,8 +14,9 @@ from alpha_sv.data.trials.files import ScoreTable, Trials
 from alpha_sv.embedding.store import EmbeddingStore
 from alpha_sv.pipeline.provenance import source
 from alpha_sv.scoring import average_scores, expand_trials, mean_models, normalize_table, score_trials, speaker_means
-from alpha_sv.scoring.models import of_trials
+from alpha_sv.scoring.models import enrolled_tests, of_trials
 
+logger = logging.getLogger(__name__)
 Models = Mapping[str, Sequence[str]]
 
 
@@ -108,7 +110,7 @@ def score_store(
     Returns
     -------
     ScoreTable
-        The trials in order.
+        The trials in order. If the test utterance of some is part of its own enrolment, a warning says so.
 
     Raises
     ------
@@ -123,6 +125,15 @@ def score_store(
     elif models is not None:
         scored = expand_trials(trials, models)
     table = score_trials(scored, space, progress=progress)
+    if len(rows := enrolled_tests(trials, models)):
+        first = " ".join(str(side.take(rows[:1]).array[0]) for side in trials.sides)
+        logger.warning(
+            "in %d of %d trials (first '%s') the test utterance is part of its own enrolment, and their scores are too "
+            "high; leave them out of the list",
+            len(rows),
+            len(trials),
+            first,
+        )
     if cohort is not None:
         table = normalize_table(table, space, cohort, method, top_n, cache, progress)
     return table if scored is trials else average_scores(table, trials, models)

@@ -11,7 +11,7 @@ from alpha_sv.losses import MarginLoss
 from alpha_sv.sb.distributed import local_batch_size, world_size
 from alpha_sv.sb.fine_tuning import check_front
 from alpha_sv.sb.heads import HEADS, choose_head
-from alpha_sv.sb.recipe_objects import which_are_texts
+from alpha_sv.sb.recipe_objects import check_seed, which_are_texts
 from alpha_sv.sb.weights import HEAD_POLICIES
 
 
@@ -58,6 +58,7 @@ def check_hparams(hparams: dict, run_opts: Mapping, begun: bool = False) -> None
         value = 0 if value is None and least == 0 else value
         if not (isinstance(value, int) and not isinstance(value, bool) and value >= least):
             raise ValueError(f"{key} must be a whole number, at least {least}, got {value!r}")
+    check_seed(hparams.get("seed", 0))
     _check_kinds(hparams)
     if (factor := run_opts.get("grad_accumulation_factor")) is not None and int(factor) < 1:
         raise ValueError(f"--grad_accumulation_factor must be at least 1, got {factor}")

@@ -107,6 +107,17 @@ def which_are_texts(error: Exception, arguments: Mapping[str, object]) -> str:
     return f"; {'these are texts' if len(texts) > 1 else 'this is a text'}: {', '.join(texts)}"
 
 
+def check_seed(seed: object) -> None:
+    """ValueError unless it is a seed that SpeechBrain takes; of others it says nothing, and takes 0.
+
+    >>> check_seed(5_000_000_000)
+    Traceback (most recent call last):
+    ValueError: seed must be a whole number from 0 to 4294967295, got 5000000000
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise ValueError(f"seed must be a whole number from 0 to {2**32 - 1}, got {seed!r}")
+
+
 @contextlib.contextmanager
 def valid_yaml(name):
     """Any error inside becomes a ValueError of one line that names the file."""
@@ -153,6 +164,8 @@ class _Loader(ruamel.yaml.SafeLoader):
         try:
             if kind == "!name":
                 return functools.partial(found, *args, **kwargs) if args or kwargs else found
+            if target.endswith(".seed_everything"):
+                check_seed(args[0] if args else kwargs.get("seed", 0))
             made = found(*args, **kwargs)
         except Exception as error:
             raise ValueError(f"{tag}: {one_line(error)}{which_are_texts(error, kwargs)}") from error

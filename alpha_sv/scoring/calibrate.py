@@ -133,8 +133,10 @@ def fit_line(
     speakers: tuple[np.ndarray, np.ndarray] | None,
 ) -> Calibrator:
     """`fit_calibration` without its opinion: any sign of the weight, and warnings are not logged."""
-    if not 0 < p_target < 1:
-        raise ValueError(f"fit_calibration: p_target is a probability strictly between 0 and 1, got {p_target}")
+    if not 1e-12 <= p_target <= 1 - 1e-12:
+        raise ValueError(
+            f"fit_calibration: p_target is a probability strictly between 0 and 1, by 1e-12 at least, got {p_target}"
+        )
     labels = as_labels(labels)
     columns = {"scores": finite_column("scores", scores, len(labels))}
     for name, values in (qualities or {}).items():

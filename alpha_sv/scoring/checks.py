@@ -19,6 +19,8 @@ def as_numbers(name: str, values: object) -> np.ndarray:
     >>> as_numbers("scores", [0.5, 1]).tolist()
     [0.5, 1.0]
     """
+    if np.ma.is_masked(values):  # numpy would uncover what is masked
+        raise ValueError(f"{name} has {np.ma.count_masked(values)} masked values; leave them out")
     if hasattr(values, "detach"):  # a tensor, without importing torch; numpy has no bfloat16
         values = values.detach().cpu()
         values = values.float().numpy() if "bfloat16" in str(values.dtype) else values.numpy()
@@ -60,6 +62,20 @@ def as_labels(labels: object) -> np.ndarray:
     return array.astype(bool)
 
 
+def as_names(what: str, names: object) -> np.ndarray:
+    """`names` as an array of text or whole numbers; ValueError if one is missing: None or NaN is nobody's name."""
+    array = np.asarray(names)
+    if np.ma.is_masked(names) or array.dtype.kind not in "iuUSTO":
+        raise ValueError(
+            f"{what}: speakers must be names, got {array.dtype} or masked ones; say who speaks in each row"
+        )
+    if array.dtype.kind == "O" or isinstance(names, (list, tuple)):  # numpy makes text of None
+        given = array.ravel() if array.dtype.kind == "O" else names
+        if odd := [name for name in given if not isinstance(name, (str, bytes, int, np.integer))]:
+            raise ValueError(f"{what}: speakers must be names, found {odd[0]!r}; say who speaks in each row")
+    return array
+
+
 def speaker_codes(speakers: tuple[object, object], labels: np.ndarray, caller: str) -> tuple[np.ndarray, int]:
     """The speakers of the two sides of N trials as numbers, int64 [2, N], and how many speakers there are.
 
@@ -75,7 +91,7 @@ def speaker_codes(speakers: tuple[object, object], labels: np.ndarray, caller: s
     >>> speaker_codes((["b", "a"], ["b", "b"]), np.array([True, False]), "fit")[0].tolist()
     [[1, 0], [1, 1]]
     """
-    sides = [np.asarray(side) for side in speakers]
+    sides = [as_names(caller, side) for side in speakers]
     if any(side.dtype.kind not in "iu" for side in sides):  # else they are numbers of speakers
         sides = [side.astype(str) for side in sides]
     for side in sides:

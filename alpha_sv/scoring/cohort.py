@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from alpha_sv.scoring.checks import as_numbers
+from alpha_sv.scoring.checks import as_names, as_numbers
 from alpha_sv.scoring.cosine import unit_rows
 
 # Utterances and cohort rows in one float64 GEMM. Nothing larger than one or two [_ROWS, _COLUMNS + top_n] blocks
@@ -133,7 +133,7 @@ def speaker_means(matrix: np.ndarray, speakers: Sequence[str]) -> tuple[np.ndarr
         raise ValueError(
             f"speaker_means: {len(matrix)} embeddings and {len(speakers)} speakers; give one speaker a row"
         )
-    names, speaker_of = np.unique(np.asarray(speakers, dtype=str), return_inverse=True)
+    names, speaker_of = np.unique(as_names("speaker_means", speakers).astype(str), return_inverse=True)
     sums = np.zeros((len(names), np.shape(matrix)[1]))
     for start in range(0, len(matrix), _COLUMNS):
         rows = unit_rows(matrix[start : start + _COLUMNS], "speaker_means", first=start)

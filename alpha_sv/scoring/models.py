@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from alpha_sv.data.trials.files import ScoreTable, Trials
+from alpha_sv.data.trials.name_column import Names, same_numbers
 from alpha_sv.files import spelled
 from alpha_sv.scoring.cohort import speaker_means
 from alpha_sv.scoring.store_rows import Store, store_rows
@@ -167,6 +168,24 @@ def average_scores(table: ScoreTable, trials: Trials, models: Models) -> ScoreTa
     starts = np.cumsum(counts) - counts
     means = np.add.reduceat(table.scores, starts) / counts if len(trials) else np.empty(0)
     return ScoreTable(*trials.sides, means, trials.labels)
+
+
+def enrolled_tests(trials: Trials, models: Models | None = None) -> np.ndarray:
+    """The trials whose test utterance is part of their own enrolment, as rows: they compare a voice with itself.
+
+    >>> enrolled_tests(Trials(["a", "a"], ["b", "a"])).tolist()
+    [1]
+    >>> enrolled_tests(Trials(["m", "m"], ["b", "c"]), {"m": ["a", "b"]}).tolist()
+    [0]
+    """
+    if models is None:
+        (enroll, test), _ = same_numbers(*trials.sides)
+        return np.flatnonzero(enroll == test)
+    used = of_trials(trials, models)
+    owners = [model for model, members in used.items() for _ in members]
+    enrolled = Names.of(owners), Names.of([utterance for members in used.values() for utterance in members])
+    (enroll, test, model, utterance), count = same_numbers(*trials.sides, *enrolled)
+    return np.flatnonzero(np.isin(enroll.astype(np.int64) * count + test, model.astype(np.int64) * count + utterance))
 
 
 def of_trials(trials: Trials, models: Models) -> Models:

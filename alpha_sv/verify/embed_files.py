@@ -125,13 +125,13 @@ def _read_scp(scp: Path) -> list[tuple[str, str]]:
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
-        utterance, _, file = line.strip().partition(" ")
-        if not file.strip() or file.rstrip().endswith("|"):
+        utterance, *rest = line.strip().split(maxsplit=1)
+        if not rest or rest[0].endswith("|"):
             raise ValueError(
                 f"{scp}:{number}: not an id and a path, but {line.strip()[:80]!r}; commands are not run: write the "
                 "audio to files first"
             )
-        pairs.append((utterance, file.strip()))
+        pairs.append((utterance, rest[0]))
     if not pairs:
         raise ValueError(f"{scp} names no files")
     return pairs

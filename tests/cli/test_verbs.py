@@ -65,7 +65,10 @@ def test_a_calibrator_fitted_to_other_speakers_calibrates(run, world):
         assert point["false_accepts"] == accepted.count("nontarget")
         assert point["misses"] == point["target"] - accepted.count("target")
     assert "\neer  " in run("calibrate cosine.txt --calibrator cosine.json -o cosine_llrs.txt")[0]
-    output, _, _ = run("evaluate cosine_llrs.txt cosine.txt --llr all --replicates 0 --json")
+    _, error, status = run("evaluate cosine_llrs.txt cosine.txt --llr --replicates 0 --json")
+    assert status == 2 and "cosine.txt has scores of the kind 'cosine'" in error
+    (world / "bare_cosine.txt").write_bytes((world / "cosine.txt").read_bytes())  # no note: believed
+    output, _, _ = run("evaluate cosine_llrs.txt bare_cosine.txt --llr all --replicates 0 --json")
     llrs, cosines = json.loads(output)["systems"]
     assert llrs["min_cllr"] == cosines["min_cllr"] < llrs["cllr"] < cosines["cllr"] - 0.2
 

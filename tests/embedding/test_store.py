@@ -30,6 +30,14 @@ def test_store_refuses_bad_rows_and_unknown_ids(tmp_path):
         StoreWriter(tmp_path / "t", ["a", "a"], ["x", "x"], ["test", "test"], 2, "key")
 
 
+@pytest.mark.parametrize("value", [1e300, 1e-300])
+def test_what_float32_cannot_hold_is_no_embedding(tmp_path, value):
+    writer = StoreWriter(tmp_path / "store", ["a"], ["s"], ["test"], 2, "key")
+    with pytest.raises(ValueError, match="infinite or zero embedding for a"):
+        writer.write([0], np.full((1, 2), value))
+    assert len(writer.missing()) == 1
+
+
 def test_full_disk_is_an_error_before_the_first_embedding(tmp_path, monkeypatch):
     """Writing to a memory map of a sparse file on a full disk would kill the process instead."""
 

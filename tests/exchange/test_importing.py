@@ -224,7 +224,9 @@ def test_embeddings_of_others_can_be_scored(kind, tmp_path):
 def test_embeddings_that_cannot_be_used_are_named(tmp_path):
     source, ids = tmp_path / "e.npy", tmp_path / "ids"
     cases = [
-        (np.zeros((2, 3), np.float32), "a\nb", "zero embeddings: a, b"),
+        (np.zeros((2, 3), np.float32), "a\nb", "zero embeddings .in float32.: a, b"),
+        (np.full((1, 3), 1e300), "a", "infinite or zero embeddings .in float32.: a"),
+        (np.full((1, 3), -1e-300), "a", "zero embeddings .in float32.: a"),
         (np.ones((2, 3), np.float32), "a\na", "ids that come twice: a"),
         (np.ones((2, 3), np.float32), "a", "for 1 ids"),
         (np.ones(3, np.float32), "a", "for 1 ids"),
@@ -241,6 +243,16 @@ def test_embeddings_that_cannot_be_used_are_named(tmp_path):
     with pytest.raises(ValueError, match="commands"):
         import_embeddings(tmp_path / "e.scp", tmp_path / "store")
     assert not (tmp_path / "store").exists() and not (tmp_path / "pwned").exists()
+
+
+def test_an_archive_of_matrices_is_no_archive_of_embeddings(tmp_path):
+    kaldiio = pytest.importorskip("kaldiio")
+    ark = tmp_path / "feats.ark"
+    kaldiio.save_ark(str(ark), {"a": np.ones((4, 3), np.float32), "b": np.ones((4, 3), np.float32)})
+    with pytest.raises(ValueError, match=r"feats.ark .*'a' is a matrix of shape \[4, 3\]"):
+        import_embeddings(ark, tmp_path / "store")
+    kaldiio.save_ark(str(ark), {"a": np.full((1, 3), 2, np.float32)})  # one row is a vector
+    assert import_embeddings(ark, tmp_path / "store").matrix.tolist() == [[2, 2, 2]]
 
 
 def test_wespeakers_resnet_by_hand():

@@ -170,6 +170,9 @@ def test_scores_that_happen_to_be_zeros_and_ones_are_scores(target, nontarget, e
         ([0.1, None], "real numbers"),
         ([0.1 + 1j], "real numbers"),
         ([True, False, True], "real numbers"),
+        (np.ma.array([0.9, -5.0], mask=[False, True]), "has 1 masked values"),
+        ([0.1, -1.1e300], "has -1.1e.300, and may go to"),
+        ([1.797e308, 0.1], "another unit"),
     ],
 )
 @pytest.mark.parametrize("measure", TWO_SIDES.values(), ids=TWO_SIDES)
@@ -179,6 +182,17 @@ def test_what_is_no_list_of_scores_is_refused_on_either_side_by_name(measure, sc
         measure(scores, good)
     with pytest.raises(ValueError, match=f"nontarget_scores.*{problem}"):
         measure(good, scores)
+
+
+def test_scores_and_labels_with_masked_values_are_refused_and_others_taken():
+    masked = np.ma.array([1, 0, 1], mask=[0, 0, 1])
+    with pytest.raises(ValueError, match="labels has 1 masked values"):
+        checked_labels(masked)
+    with pytest.raises(ValueError, match="enroll_speakers has 1 masked values"):
+        too_few_speakers(masked, ["b", "c", "d"], [0, 0, 0])
+    with pytest.raises(ValueError, match="sex has 1 masked values"):
+        evaluate_conditions([0.1, 0.2, 0.3], [1, 0, 1], {"sex": masked})
+    assert eer(np.ma.array([0.9, 0.8], mask=[0, 0]), [0.5, 0.2]) == eer([0.9, 0.8], [0.5, 0.2])
 
 
 def test_any_array_of_numbers_is_scores():

@@ -84,6 +84,17 @@ def test_swapping_the_kinds_and_negating_swaps_the_two_errors():
         assert cost(-nontarget, -target, 0.9, 3.0, 2.0)[0] == pytest.approx(value, abs=1e-14)
 
 
+@pytest.mark.parametrize("costs", [(0.01, 1e-300, 1e300), (5e-324, 1, 1), (0.5, 1e-320, 1e-320), (0.01, 1e-308, 1)])
+@pytest.mark.parametrize("dcf", [min_dcf, act_dcf])
+def test_costs_beyond_the_range_of_numbers_are_refused(dcf, costs):
+    with pytest.raises(ValueError, match="p_target .* with c_miss .*out of the range of numbers"):
+        dcf([0.9], [0.95], *costs)
+
+
+def test_a_prior_of_next_to_nothing_has_its_cost():
+    assert min_dcf([0.9, 0.7], [0.8], 1e-200) == (0.5, 0.9)  # no false accept, one miss of two
+
+
 def test_min_dcf_is_normalised_by_the_better_blind_system():
     # peers: an unnormalised cost at p_target = 0.01 never exceeds 0.01 and looks excellent
     target, nontarget = random_sides(13)

@@ -7,6 +7,7 @@ from alpha_sv.data.trials.files import write_scores, write_trials
 from alpha_sv.data.trials.tables import ScoreTable, Trials
 from alpha_sv.metrics.schema import check_metrics
 from alpha_sv.pipeline.evaluate import compare_files, evaluate_files, hardest_trials, load_systems
+from alpha_sv.pipeline.provenance import write_sources
 from alpha_sv.report import write_markdown, write_report
 
 
@@ -76,6 +77,18 @@ def test_of_few_speakers_there_are_no_intervals_and_the_report_says_why(files, c
         assert system["intervals"] is None and why.endswith(system["no_intervals"].partition(",")[0])
     with pytest.raises(ValueError, match="9 speakers .* more speakers"):
         compare_files(given(files, "good", "other"))
+
+
+def test_scores_that_are_noted_to_be_no_ratios_are_not_believed_to_be_ratios(files):
+    for name, kind in (("good", "cosine"), ("poor", "llr")):
+        write_sources(files / f"{name}.txt", {}, kind=kind)
+    assert load_systems(given(files, "good", "poor"), llr=["poor"]).llr == [False, True]
+    for llr in (["good"], ["all"]):
+        for call in (evaluate_files, compare_files):
+            with pytest.raises(
+                ValueError, match=r"good.txt has scores of the kind 'cosine' .*calibrate .*without 'good'"
+            ):
+                call(given(files, "poor", "good"), llr=llr)
 
 
 def test_other_trials_are_refused_by_the_name_of_the_file(files):

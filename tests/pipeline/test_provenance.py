@@ -34,12 +34,26 @@ def test_a_source_is_a_name_and_the_hash_of_the_bytes(tmp_path):
     assert source(tmp_path / "x.bin") == {"file": "x.bin", "sha256": hashlib.sha256(b"abc").hexdigest()}
 
 
-@pytest.mark.parametrize("change", ["{", "[]", '{"format": "other"}', None])
+@pytest.mark.parametrize(
+    "change",
+    [
+        "{",
+        "[]",
+        '{"format": "other"}',
+        {"sources": 3},
+        {"sources": {"model": "abc"}},
+        {"sources": {"trials": 5}},
+        {"sources": {"cohort": {"file": "x"}}},
+        {"sources": {"trials": {"file": "x", "sha256": None}}},
+        {"commands": [1]},
+        {"kind": 5},
+    ],
+)
 def test_a_damaged_note_is_an_error_that_names_it(tmp_path, change):
     path, note = tmp_path / "scores.txt", tmp_path / "scores.txt.sources.json"
     path.write_text("a b 0.7 target\n")
     write_sources(path, {})
-    note.write_text(change or json.dumps({**json.loads(note.read_text()), "sources": 3}))
+    note.write_text(change if isinstance(change, str) else json.dumps({**json.loads(note.read_text()), **change}))
     with pytest.raises(ValueError, match="scores.txt.sources.json is damaged .*delete it"):
         read_sources(path)
 
@@ -55,10 +69,10 @@ def test_of_two_that_write_one_file_neither_puts_its_note_beside_the_others_scor
             time.sleep(0.1)  # the other one may come now
 
     monkeypatch.setattr("alpha_sv.pipeline.provenance.write_scores", slow)
-    first = threading.Thread(target=save_scores, args=(path, TABLE, {"trials": {"file": "first"}}))
+    first = threading.Thread(target=save_scores, args=(path, TABLE, {"trials": {"file": "first", "sha256": ""}}))
     first.start()
     between.wait()
-    save_scores(path, other, {"trials": {"file": "other"}})
+    save_scores(path, other, {"trials": {"file": "other", "sha256": ""}})
     first.join()
     assert read_sources(path)[0]["trials"]["file"] == "other"
     assert read_scores(path).scores.tolist() == [0.25]

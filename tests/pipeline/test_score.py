@@ -37,3 +37,14 @@ def test_a_cohort_is_a_mean_a_speaker_or_every_utterance(store):
 def test_an_unknown_average_is_refused(store):
     with pytest.raises(ValueError, match="'mean' or 'score', got 'median'"):
         score_store(store, Trials(["a"], ["b"]), average="median")
+
+
+@pytest.mark.parametrize("models", [None, {"m": ["test01/s0/00.wav", "test02/s1/01.wav"]}])
+@pytest.mark.parametrize("average", ["mean", "score"])
+def test_a_test_within_its_own_enrolment_is_warned_of_once(store, models, average, caplog):
+    enroll = "m" if models else "test01/s0/00.wav"
+    for test, said in (("test03/s0/00.wav", 0), ("test01/s0/00.wav", 1)):
+        trials = Trials([enroll] * 3, ["test02/s0/00.wav", test, test], [False, True, True])
+        assert len(score_store(store, trials, models=models, average=average, progress=False)) == 3
+        assert len(caplog.records) == said
+    assert f"in 2 of 3 trials (first '{enroll} test01/s0/00.wav') the test utterance is part of" in caplog.text

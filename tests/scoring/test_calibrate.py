@@ -231,6 +231,8 @@ def test_a_calibrator_is_never_unpickled(tmp_path):
         (["kind"], 3, "'kind' and 'warnings' must be texts"),
         (["warnings"], "few", "'warnings'"),
         (["provenance"], "me", "'provenance' is not there or not a dict"),
+        (["provenance", "sources"], {"model": "abc"}, "'provenance.sources.model' has no text 'sha256'"),
+        (["provenance", "sources"], {"model": {"sha256": 5}}, "'provenance.sources.model'"),
         (["weight"], 10**400, "'weight' must be a finite number"),
         (["support"], 5, "'support' is not there or not a dict"),
         (["qualities", 0, "name"], ["q"], r"qualities\[0\]: the field 'name' must be a text"),
@@ -284,6 +286,12 @@ def test_what_cannot_be_calibrated_is_refused():
         ({"qualities": {"q": np.full(4, 3.0)}}, "q is 3.0 in every trial.*leave it out"),
         ({"qualities": {"scores": scores}}, "cannot be called 'scores'"),
         ({"p_target": 1.0}, "strictly between 0 and 1"),
+        ({"p_target": 1e-320}, "strictly between 0 and 1, by 1e-12 at least, got 1e-320"),
+        ({"scores": np.ma.array(scores, mask=[0, 0, 0, 1])}, "scores has 1 masked values"),
+        ({"labels": np.ma.array(labels, mask=[0, 0, 0, 1])}, "labels must be booleans"),
+        ({"speakers": (["a", "b", "c", None], ["x", "b", "y", None])}, "speakers must be names, found None"),
+        ({"speakers": (["a", "b", "c", np.nan], ["x", "b", "y", "d"])}, "speakers must be names, found nan"),
+        ({"speakers": (np.ones(4), np.ones(4))}, "speakers must be names, got float64"),
     ):
         with pytest.raises(ValueError, match=message):
             fit_calibration(**{"scores": scores, "labels": labels, **wrong})

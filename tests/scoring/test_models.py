@@ -14,6 +14,7 @@ from alpha_sv.scoring import (
     read_models,
     score_trials,
 )
+from alpha_sv.scoring.models import enrolled_tests
 from tests.fixtures.embedding_store import Store
 
 
@@ -50,6 +51,14 @@ def test_average_of_the_scores(world):
         test = unit(store.matrix[store.rows([trials.test[row]])[0]].astype(np.float64))
         assert averaged.scores[row] == pytest.approx((enroll @ test).mean(), abs=1e-14)
     assert averaged.enroll.tolist() == trials.enroll.tolist() and (averaged.labels == trials.labels).all()
+
+
+def test_tests_that_are_part_of_their_own_enrolment_are_found(world):
+    _, models, trials = world
+    assert enrolled_tests(trials, models).tolist() == [] == enrolled_tests(trials).tolist()
+    own = Trials(["m1", "m2", "m1", "m3"], ["u4", "u4", "u1", "u2"])
+    assert enrolled_tests(own, models).tolist() == [0, 3]
+    assert enrolled_tests(Trials(["a", "b", "e\u0301"], ["b", "b", "\u00e9"])).tolist() == [1, 2]
 
 
 @pytest.mark.parametrize("norm", [False, True])

@@ -274,6 +274,11 @@ def test_speaker_means_give_every_utterance_one_vote(monkeypatch):
 def test_speaker_means_refuse_what_has_no_mean():
     with pytest.raises(ValueError, match="3 embeddings and 2 speakers"):
         speaker_means(np.ones((3, 2)), ["a", "b"])
+    for nobody in (None, float("nan")):
+        with pytest.raises(ValueError, match="speakers must be names, found (None|nan)"):
+            speaker_means(np.ones((2, 2)), ["a", nobody])
+    with pytest.raises(ValueError, match="speaker_means has 1 masked"):
+        speaker_means(np.ma.array(np.ones((2, 2)), mask=[[0, 0], [0, 1]]), ["a", "b"])
     with pytest.raises(ValueError, match="'b' is all zero"):
         speaker_means(np.array([[1.0, 0.0], [0.0, 1.0], [0.0, -2.0]]), ["a", "b", "b"])
     with pytest.raises(ValueError, match="row 1 is not finite"):

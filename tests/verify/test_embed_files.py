@@ -64,6 +64,8 @@ def test_wav_scp_gives_the_ids_and_its_commands_are_not_run(world):
     with pytest.raises(ValueError, match="wav.scp:1: .*commands are not run"):
         list_files([scp])
     assert not (world / "pwned").exists()
+    scp.write_text("utt-a\t/data/a b.wav\n")
+    assert list_files([scp]) == {"utt-a": "/data/a b.wav"}
     scp.write_text("utt-a\n")
     with pytest.raises(ValueError, match="wav.scp:1"):
         list_files([scp])

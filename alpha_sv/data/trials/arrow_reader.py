@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as csv
 
 from alpha_sv.data.trials.layouts import Layouts, Roles, fitting, is_number, label_values, look_like_labels
-from alpha_sv.data.trials.line_reader import TextTable
+from alpha_sv.data.trials.line_reader import LARGEST, TextTable
 from alpha_sv.data.trials.name_column import Names
 from alpha_sv.data.trials.text import BLOCK, Text
 from alpha_sv.files import InputError
@@ -64,17 +64,17 @@ def read_columns(text: Text, layouts: Layouts, layout: str | None, head: int = 1
     if len(results) != 1:
         raise Unreadable
     [(roles, columns)] = results
-    if not (begun.header or layout) and _doubtful(columns, begun.mark):
+    if not (begun.header or layout) and _doubtful(columns):
         raise Unreadable
     return columns
 
 
-def _doubtful(columns: dict, mark: str | None) -> bool:
+def _doubtful(columns: dict) -> bool:
     """Whether these may be other columns than they seem: whatever `plain.doubtful` doubts, and maybe more."""
     scores, labelled = columns.get("scores"), "labels" in columns
     if columns["enroll"].take(slice(1)).array[0].count("*") == 1:
         return True
-    if scores is not None and (np.isin(scores, (0, 1)).all() if not labelled else mark and _whole(scores)):
+    if scores is not None and not labelled and np.isin(scores, (0, 1)).all():
         return True
     for side in () if labelled else (columns["enroll"], columns["test"]):
         used = np.flatnonzero(np.bincount(side.codes))
@@ -85,16 +85,14 @@ def _doubtful(columns: dict, mark: str | None) -> bool:
     return False
 
 
-def _whole(scores: np.ndarray) -> bool:
-    return bool((scores == np.floor(scores)).all())
-
-
 def _read(blocks: Iterable[bytes], begun: TextTable, roles: Roles, sure: bool | None) -> dict:
     kinds = {role: pa.string() if role == "score" else _NAME for role in roles}
     parse = csv.ParseOptions(delimiter=begun.mark or " ", quote_char=False, double_quote=False, escape_char=False)
     convert = csv.ConvertOptions(column_types=kinds)
     chunks: dict[str, list] = {role: [] for role in roles}
     skip = bool(begun.header)
+    # labels and scores may be the two parts of numbers with a decimal comma
+    halves = begun.mark == "," and not skip and roles[2:] == ("label", "score")
     for block in blocks:
         lines = _canonical(block, begun.mark)
         if skip:
@@ -107,9 +105,13 @@ def _read(blocks: Iterable[bytes], begun: TextTable, roles: Roles, sure: bool | 
             table = csv.read_csv(pa.BufferReader(lines), options, parse, convert)
             for role in roles:
                 column = table.column(role)
+                if role == roles[0] and _any_starts_with(column, "#"):
+                    raise Unreadable  # a comment
                 if role == "score":
+                    if halves and not pc.any(pc.match_substring(column, ".")).as_py():
+                        raise Unreadable
                     numbers = pc.cast(column, pa.float64()).to_numpy()
-                    if not np.isfinite(numbers).all():
+                    if not (np.abs(numbers) <= LARGEST).all():  # nor is NaN
                         raise Unreadable
                     chunks[role].append(numbers)
                 else:
@@ -123,6 +125,12 @@ def _read(blocks: Iterable[bytes], begun: TextTable, roles: Roles, sure: bool | 
     if not chunks["enroll"]:
         raise Unreadable
     return _columns(chunks, sure)
+
+
+def _any_starts_with(column: pa.ChunkedArray, mark: str) -> bool:
+    """Asked of distinct names, which are fewer than the rows."""
+    texts = [chunk.dictionary if isinstance(chunk, pa.DictionaryArray) else chunk for chunk in column.chunks]
+    return any(pc.any(pc.starts_with(some, mark)).as_py() for some in texts)
 
 
 def _columns(chunks: dict[str, list], sure: bool | None) -> dict:

@@ -25,7 +25,7 @@ from alpha_sv.data.trials.layouts import (
     separator,
     short,
 )
-from alpha_sv.data.trials.line_reader import TextTable
+from alpha_sv.data.trials.line_reader import LARGEST, TextTable
 from alpha_sv.data.trials.name_column import Names
 from alpha_sv.data.trials.tables import ScoreTable, Trials
 from alpha_sv.data.trials.text import Text
@@ -139,7 +139,8 @@ def write_trials(target: str | os.PathLike | TextIO, trials: Trials) -> None:
 
 def write_scores(target: str | os.PathLike | TextIO, table: ScoreTable) -> None:
     """Write `enroll test score target|nontarget` (WeSpeaker's layout), or `enroll test score` without labels;
-    a path is written atomically, a text stream as it is.
+    a path is written atomically, a text stream as it is. Where a name of the first column begins with "#", the last
+    column is written first, so that no line looks like a comment.
 
     Scores have as many digits as it takes to read back the same float64, so what is normalised or evaluated
     from the file equals what was scored.
@@ -147,21 +148,23 @@ def write_scores(target: str | os.PathLike | TextIO, table: ScoreTable) -> None:
     Raises
     ------
     ValueError
-        A score is NaN or infinite, or an identifier is empty or contains white space: neither could be read
-        back.
+        A score is NaN, infinite or beyond ±1e300, or an identifier is empty or contains white space: neither could be
+        read back.
     """
     _check_words(target, *table.sides)
-    bad = np.flatnonzero(~np.isfinite(table.scores))
+    bad = np.flatnonzero(~(np.abs(table.scores) <= LARGEST))  # NaN, too
     if bad.size:
         enroll, test = (side.take(bad[:1]).array[0] for side in table.sides)
         raise ValueError(
-            f"{_name(target)}: {bad.size} of {len(table)} scores are NaN or infinite, first {enroll} {test} "
-            f"{table.scores[bad[0]]}; check the embeddings of these utterances"
+            f"{_name(target)}: {bad.size} of {len(table)} scores are NaN, infinite or beyond ±{LARGEST:g}, "
+            f"first {enroll} {test} {table.scores[bad[0]]}; check the embeddings of these utterances"
         )
     columns: list[Names | np.ndarray] = [*table.sides, table.scores]
     if table.labels is not None:
         words = pa.array(["nontarget", "target"], pa.large_string())
         columns.append(Names(table.labels.astype(np.int32), words))
+    if _like_a_comment(table.sides[0]):
+        columns = [columns[-1], *columns[:-1]]
     _write(target, [], columns)
 
 
@@ -210,11 +213,20 @@ def _write(target: str | os.PathLike | TextIO, header: Sequence[str], columns: S
             f"{_name(target)}: the line '{short(first)}' would be read as {'CSV' if separator(first) else 'a header'}; "
             "rename the utterances, or put another trial first"
         )
+    if isinstance(columns[0], Names) and (name := _like_a_comment(columns[0])):
+        raise ValueError(f"{_name(target)}: the line of {name!r} would be read as a comment; rename the utterance")
     if hasattr(target, "write"):
         target.writelines(block.decode() for block in blocks())
         return
     with atomic_write(target, "wb") as file:
         file.writelines(blocks())
+
+
+def _like_a_comment(names: Names) -> str | None:
+    """A name with which a line must not begin."""
+    marked = np.asarray(pc.starts_with(names.table, "#"))
+    rows = np.flatnonzero(marked[names.codes]) if marked.any() else []
+    return names.take(rows[:1]).array[0] if len(rows) else None
 
 
 def _lines(columns: Sequence[Names | np.ndarray]) -> bytes:

@@ -11,10 +11,11 @@
 
 Or the first line names the columns, in any order: `label enroll test gender nationality`. Columns of a trial
 list beyond these three are conditions. A header is a line with both words, enroll and test, or others for them
-(modelid and segmentid of NIST, test_path, utt1 and utt2 beside label or score), in capitals or not.
+(modelid and segmentid of NIST, test_path, utt1 and utt2 beside label or score), in capitals or not. It alone may
+begin with "#": any other line that does is a comment, which is refused.
 
-Columns are separated by white space, or by commas or semicolons. A label is 0 | 1 or nontarget | target; other
-words, such as imp | tgt or False | True, are labels if the file has one word for each kind.
+Columns are separated by white space, or by commas or semicolons. A label is 0 | 1 or nontarget | target; other words,
+such as imp | tgt or False | True, are labels if the file has one word for each kind.
 
 The layout is a property of the whole file, never of a line: a column is a label column only if all its
 entries are labels of one vocabulary, and a score column only if all are numbers, so one odd line is an error

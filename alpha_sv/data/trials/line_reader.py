@@ -32,6 +32,8 @@ from alpha_sv.data.trials.layouts import (
 )
 from alpha_sv.files import InputError, reading
 
+_FRACTION = re.compile(r"\d+(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)  # what follows a decimal comma
+LARGEST = 1e300  # of a score: sums and differences are then numbers, too
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u200b\u2060\ufeff]")
 
 
@@ -65,8 +67,13 @@ class TextTable:
                 first = (number, fields)
                 if header:
                     continue
+            if fields[0][0] == "#":
+                raise InputError(
+                    f"{path}:{number}: '{short(' '.join(fields))}' is a comment, as its first field begins with '#'; "
+                    "remove the line, or if '#' is part of a name, put a column before it ('label enroll test')"
+                )
             if len(fields) != len(columns):
-                if len(lines) < 2 and first[1][0][:1] in "#%;/":
+                if len(lines) < 2 and first[1][0][:1] in "%;/":
                     raise InputError(f"{path}:{first[0]}: '{short(' '.join(first[1]))}' is a comment; remove the line")
                 raise InputError(
                     f"{path}:{number}: {len(fields)} columns where line {first[0]} has {len(columns)} "
@@ -158,6 +165,8 @@ class TextTable:
         if not np.isfinite(numbers).all():
             row = int(np.flatnonzero(~np.isfinite(numbers))[0])
             self.fail(row, f"score {column[row]!r} is not finite; check the embeddings of this pair")
+        if abs(numbers[row := int(np.abs(numbers).argmax())]) > LARGEST:
+            self.fail(row, f"score {column[row]!r} is beyond ±{LARGEST:g}; give the scores in another unit")
         return numbers
 
 
@@ -196,7 +205,10 @@ def doubtful(columns: Mapping[str, Sequence[str]], mark: str | None) -> str:
     elif scores is not None and "label" not in columns and set(scores) <= {"0", "1"}:
         return "every score is 0 or 1, which looks like labels"
     elif (
-        scores is not None and mark == "," and list(columns)[2:] == ["label", "score"] and all(map(str.isdigit, scores))
+        scores is not None
+        and mark == ","
+        and list(columns)[2:] == ["label", "score"]
+        and all(map(_FRACTION.fullmatch, scores))
     ):
         return "labels and scores may be the two parts of numbers with a decimal comma, such as 0,51"
     return ""

@@ -7,6 +7,7 @@ form (NFC), and are given back as they were read.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -126,5 +127,10 @@ def _encoded(names: Sequence[str] | np.ndarray) -> pa.DictionaryArray:
         bad = next(name for name in names if any("\ud800" <= letter <= "\udfff" for letter in name))
         raise ValueError(f"the name {bad!r} is no valid Unicode text; rename the file") from None
     except pa.ArrowException:  # numbers, say
+        found = None
+    if found is None or found.null_count:
+        kinds = (str, bytes, int, np.integer, os.PathLike)
+        if odd := [name for name in names if not isinstance(name, kinds)]:
+            raise ValueError(f"names must be text or whole numbers, found {odd[0]!r}; give one in every row")
         return _encoded(list(map(str, names)))
-    return (pa.array(map(str, names), pa.large_string()) if found.null_count else found).dictionary_encode()
+    return found.dictionary_encode()

@@ -7,6 +7,7 @@ and writes them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Real
 
 import numpy as np
 
@@ -23,7 +24,7 @@ class _Pairs:
         self._sides = Names.of(*sides).split(*map(len, sides))
         self._labels = None
         if labels is not None:
-            labels = np.asarray(labels)
+            labels = _unmasked("labels", labels)
             if labels.dtype != bool and not np.isin(labels, (0, 1)).all():
                 raise ValueError(f"labels must be booleans or 0 / 1 (1 = target), got dtype {labels.dtype}")
             self._labels = labels.astype(bool)
@@ -61,6 +62,12 @@ class _Pairs:
     def sides(self) -> tuple[Names, Names]:
         """Both sides as numbers of names, which is what joins and counts are made with."""
         return self._sides[0], self._sides[1]
+
+
+def _unmasked(name: str, values: object) -> np.ndarray:
+    if np.ma.is_masked(values):  # numpy would uncover what is masked
+        raise ValueError(f"{name} has {np.ma.count_masked(values)} masked values; leave these trials out")
+    return np.asarray(values)
 
 
 class Trials(_Pairs):
@@ -133,7 +140,10 @@ class ScoreTable(_Pairs):
         scores: Sequence[float] | np.ndarray,
         labels: Sequence | np.ndarray | None = None,
     ):
-        self._scores = np.asarray(scores, dtype=np.float64)
+        numbers = _unmasked("scores", scores)
+        if numbers.dtype.kind not in "fiub" and (odd := [x for x in numbers.ravel() if not isinstance(x, Real)]):
+            raise ValueError(f"scores must be real numbers, got {odd[0]!r}; convert them")
+        self._scores = numbers.astype(np.float64)
         super().__init__(enroll, test, labels, scores=self._scores)
 
     @property

@@ -17,7 +17,23 @@ from alpha_sv.files import InputError
 
 NUMBERS = ["0.5", "-1e-3", "1", "0", "+.5", "3.", "1e400", "1e-400", "nan", "-inf", "1_0", "٣", "0x1p3", "+-", "0,5"]
 LABELS = ["target", "nontarget", "Target", "tgt", "imp", "true", "FALSE", "-1", "2", "same", "different", "x"]
-NAMES = ["a", "b/1.wav", "ü", "u\u0308", "enroll", "12", '"q"', "a,b", "c;", "n" * 5000, "a\0", "\x0bz", "é\u3000e"]
+NAMES = [
+    "a",
+    "b/1.wav",
+    "ü",
+    "u\u0308",
+    "enroll",
+    "12",
+    '"q"',
+    "a,b",
+    "c;",
+    "#",
+    "#a",
+    "n" * 5000,
+    "a\0",
+    "\x0bz",
+    "é\u3000e",
+]
 tokens = st.sampled_from(NUMBERS + LABELS + NAMES) | st.text(max_size=4)
 columns = st.sampled_from([["a", "b", "ü"], ["0", "1"], ["target", "nontarget"], ["tgt", "imp"], ["0.5", "-1", "2e3"]])
 HEADERS = ["enroll test label", "label ENROLL Test sex", "modelid segmentid side LLR", "score enroll test", "a b c"]
@@ -64,6 +80,9 @@ def both_agree(content, layouts, layout, head, block):
 @example(b"1 a 0\n1 a 1\n0 a b\n", TRIAL_LAYOUTS, None, 12, 6)
 @example(b"a b 1\na b 1\na c 0.5\n", SCORE_LAYOUTS, None, 12, 100)
 @example(b"a b tgt\na c tgt\na d imp\n", TRIAL_LAYOUTS, None, 8, 8)
+@example(b"a,b,0,51\na,c,1,5e-05\n", SCORE_LAYOUTS, None, 1 << 16, 100)
+@example(b"a b 0.5\na c 0.5\n#a d 0.5\n", SCORE_LAYOUTS, None, 10, 100)
+@example(b"a b\na c\n#a d\n", TRIAL_LAYOUTS, None, 8, 4)
 @settings(max_examples=250, deadline=None)
 @given(
     files() | st.binary(max_size=40),

@@ -113,6 +113,7 @@ def test_an_ambiguous_file_needs_the_layout(given, read, text, layout, column):
         (read_scores, "", "empty file"),
         (read_scores, "a b 0.5\na c x\n", "list.txt:2: score 'x' is not a number"),
         (read_scores, "a b 0.5\na c nan\n", "list.txt:2: score 'nan' is not finite"),
+        (read_scores, "a b 0.5\na c -1e308\n", "list.txt:2: score '-1e308' is beyond ±1e.300; give .* another unit"),
         (read_scores, "a b 1 0.5\na c 0 -inf\n", "list.txt:2: score '-inf' is not finite"),
         (read_scores, "a b 1 0.5\na c 3 0.1\n", "list.txt:2: label '3'"),
         (read_scores, "a b target\na c nontarget\n", "list.txt:1: .*no scores file"),
@@ -177,6 +178,21 @@ def test_streams_are_read_and_written_like_files():
         read_trials(io.TextIOWrapper(io.BytesIO(b"1 \xff b\n"), encoding="utf-8"))
     with pytest.raises(ValueError, match="<stream>: identifier ''"):
         write_trials(stream, Trials([""], ["b"]))
+
+
+@pytest.mark.parametrize("labels", [None, [True, False]])
+def test_a_name_that_begins_like_a_comment_comes_back(tmp_path, labels):
+    table = ScoreTable(["a", "#1/x"], ["#2", "b"], [0.5, 0.25], labels)
+    write_scores(tmp_path / "scores.txt", table)
+    back = read_scores(tmp_path / "scores.txt")
+    assert back.enroll.tolist() == ["a", "#1/x"] and back.scores.tolist() == [0.5, 0.25]
+    trials = Trials(["a", "#1/x"], ["#2", "b"], labels)
+    if labels:
+        write_trials(tmp_path / "trials.txt", trials)
+        assert read_trials(tmp_path / "trials.txt").test.tolist() == ["#2", "b"]
+    else:
+        with pytest.raises(ValueError, match="the line of '#1/x' would be read as a comment; rename"):
+            write_trials(tmp_path / "trials.txt", trials)
 
 
 def test_a_missing_label_is_an_error_not_a_guess(given):
@@ -245,7 +261,7 @@ def test_written_scores_are_in_wespeakers_layout(tmp_path):
 
 def test_a_refused_table_leaves_the_old_file_alone(given):
     path = given("a b 0.5 target\n")
-    with pytest.raises(ValueError, match="1 of 2 scores are NaN or infinite, first c d"):
+    with pytest.raises(ValueError, match="1 of 2 scores are NaN, infinite or beyond .*, first c d nan"):
         write_scores(path, ScoreTable(["a", "c"], ["b", "d"], [0.5, np.nan]))
     for identifier in ("two words", "", "line\nbreak", "end "):
         with pytest.raises(ValueError, match="empty or contains white space"):
@@ -277,6 +293,23 @@ def test_labels_are_attached_only_to_the_very_list():
         label_scores(ScoreTable(["a"] * 3, ["b", "c", "d"], [1, 2, 3], [True, True, False]), trials)
     with pytest.raises(ValueError, match="no labels"):
         label_scores(ScoreTable(["a"], ["b"], [0.5]), Trials(["a"], ["b"]))
+
+
+@pytest.mark.parametrize("scores", [["1_0"], [None], [1j], np.array(["0.5"]), np.ma.array([0.5], mask=[1])])
+def test_scores_of_a_table_are_real_numbers(scores):
+    with pytest.raises(ValueError, match="scores (must be real numbers|has 1 masked)"):
+        ScoreTable(["a"], ["b"], scores)
+    assert ScoreTable(["a"], ["b"], np.array([2], dtype=object)).scores.tolist() == [2.0]
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), 1.5, np.ma.masked])
+def test_a_missing_name_is_nobody(missing):
+    for names in (["a", missing], np.array(["a", missing], dtype=object)):
+        with pytest.raises(ValueError, match="names must be text or whole numbers, found"):
+            Trials(names, ["b", "c"])
+    with pytest.raises(ValueError, match="labels has 1 masked values"):
+        Trials(["a", "b"], ["c", "d"], np.ma.array([1, 0], mask=[0, 1]))
+    assert Trials([1, np.int64(2)], ["c", "d"]).enroll.tolist() == ["1", "2"]
 
 
 def test_tables_with_columns_of_different_length_do_not_exist():
