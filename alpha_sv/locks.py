@@ -63,14 +63,15 @@ def folder_lock(folder: str | os.PathLike, wait: bool = False) -> Iterator[None]
     """
     path = Path(folder) / ".lock"
     made = wait or not path.parent.exists()  # who waits cannot tell: the holder may have made it
+    removed = 0
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             file = open(path, "a+", encoding="utf-8")
-        except FileNotFoundError:
-            if path.parent.exists():
+        except FileNotFoundError:  # its last holder removed the folder just now; others may have made it again
+            if (removed := removed + 1) > 100:
                 raise
-            continue  # its last holder removed the folder just now
+            continue
         try:
             locked = flock(file, wait)
             file.seek(0)

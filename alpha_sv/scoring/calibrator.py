@@ -233,10 +233,6 @@ class Calibrator:
             for name, kind in (("qualities", list), ("points", list), ("provenance", dict), ("support", dict)):
                 if not isinstance(content.get(name, {} if name == "support" else None), kind):
                     raise ValueError(f"the field {name!r} is not there or not a {kind.__name__}")
-            sources = content["provenance"].get("sources")
-            model = (sources.get("model") or {}) if isinstance(sources, dict) else {}
-            if not isinstance(model, dict) or not isinstance(model.get("sha256", ""), str):
-                raise ValueError("the field 'provenance.sources.model' has no text 'sha256'")
             for name, entry in (("qualities", Quality), ("points", OperatingPoint)):
                 content[name] = tuple(_build(entry, e, f"{name}[{i}]: ") for i, e in enumerate(content[name]))
             return _build(cls, content, "")

@@ -331,7 +331,7 @@ def test_a_crash_inside_espeak_is_an_error_and_not_a_hang(tmp_path, monkeypatch)
         ("sample_rate", 4000),
         ("sample_rate", 96000),
         ("num_train_speakers", 100_000),
-        ("workers", 0),
+        pytest.param("workers", 0, marks=needs_espeak),
     ],
 )
 def test_parameters_out_of_range_are_named(tmp_path, name, value):

@@ -3,7 +3,6 @@
 import json
 
 import numpy as np
-import onnxruntime
 import pytest
 import soundfile
 import torch
@@ -17,6 +16,7 @@ from alpha_sv.verify.model import load_model
 from tests.fixtures.models import small_embedder
 from tests.fixtures.speech_tree import voice
 
+onnxruntime = pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
 WAVES = [voice(0, 0, 0.1), voice(1, 0, 0.7003), voice(2, 0, 1.0), voice(3, 0, 1.0)]
 
 

@@ -222,6 +222,7 @@ def test_embeddings_of_others_can_be_scored(kind, tmp_path):
 
 
 def test_embeddings_that_cannot_be_used_are_named(tmp_path):
+    pytest.importorskip("kaldiio", reason="the extra `kaldi` is not installed")
     source, ids = tmp_path / "e.npy", tmp_path / "ids"
     cases = [
         (np.zeros((2, 3), np.float32), "a\nb", "zero embeddings .in float32.: a, b"),
