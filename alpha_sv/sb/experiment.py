@@ -226,6 +226,11 @@ def fit(brain: SpeakerBrain) -> None:
         },
         valid_loader_kwargs=valid,
     )
+    # The checkpointer keeps the loader in a cycle with the brain. If that is what the garbage collector finds, the
+    # queues go before the iterator, whose workers then hear nothing, and it waits five seconds for each.
+    for loader in brain.checkpointer.recoverables.values():
+        if isinstance(loader, torch.utils.data.DataLoader):
+            loader._iterator = loader._speechbrain_iterator = None
 
 
 def save_best(brain: SpeakerBrain) -> Path:

@@ -1,6 +1,7 @@
 """The training run as a user starts it: on a tiny tree, in a process of its own, killed and resumed."""
 
 import json
+import multiprocessing
 import shutil
 import time
 
@@ -66,6 +67,7 @@ def test_same_seed_same_run_whatever_the_workers_and_another_seed_another(tree, 
         logs.append(log_of(tmp_path / name))
     assert logs[0] == logs[1]
     assert logs[0] != logs[2]
+    assert not multiprocessing.active_children(), "loaders have ended with their runs"
 
 
 def test_a_finished_run_with_other_settings_in_its_folder_is_refused(tree, tmp_path, monkeypatch):
