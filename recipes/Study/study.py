@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="only make the tables of what is done")
     parser.add_argument("--write", type=Path, nargs="+", default=[], help="Markdown files whose tables to replace")
     arguments = parser.parse_args()
-    output = arguments.output.resolve()
+    output, arguments.device = arguments.output.resolve(), pick_device(arguments.device)
     grid, data = {**read_grid(arguments.grid), "output": output}, arguments.data.resolve()
 
     if "folds" in grid:
@@ -100,11 +100,13 @@ def execute(runs: list[Run], output: Path, arguments, stage: str) -> None:
     index, shards = (int(part) for part in arguments.shard.split("/"))
     mine = set(list(dict.fromkeys(run.root.key for run in runs))[index - 1 :: shards])
     scored = stage != "tuning"  # what is only tried needs its development trials
-    todo = [run for run in runs if run.root.key in mine and not done_of(run, output, scored)]
-    todo = [run for run in todo if run is next(other for other in todo if other.key == run.key)]  # chosen by two rows
+    todo: dict[str, Run] = {}
+    for run in runs:
+        if run.root.key in mine and not done_of(run, output, scored):
+            todo.setdefault(run.key, run)  # rows that chose the same settings share a run
     with concurrent.futures.ThreadPoolExecutor(arguments.workers) as pool:
         futures = {}
-        for run in todo:  # a parent stands further up, so it is begun before its children wait for it
+        for run in todo.values():  # a parent stands further up, so it is begun before its children wait for it
             before = next((f for f, other in futures.items() if run.parent and other.key == run.parent.key), None)
             futures[pool.submit(in_turn, run, output, arguments, before, scored)] = run
         total = different(runs)
@@ -126,7 +128,7 @@ def in_turn(run: Run, output: Path, arguments, before: concurrent.futures.Future
         concurrent.futures.wait([before])
     if run.parent and outcome_of(run.parent, output) is None:
         raise RuntimeError(f"it starts from {run.parent.name}, which is not done")
-    perform(run, output, arguments.launch, pick_device(arguments.device), scored)
+    perform(run, output, arguments.launch, arguments.device, scored)
 
 
 def perform(run: Run, output: Path, launch: str, device: str, scored: bool = True) -> None:

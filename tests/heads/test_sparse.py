@@ -7,6 +7,7 @@ from torch.utils._pytree import tree_leaves
 
 from alpha_sv.functional import solver
 from alpha_sv.heads import CosineHead, SparseHead, scan
+from alpha_sv.heads.optim import _norm_of_values
 from alpha_sv.losses import A3M, AAMSoftmax, Entmax, MarginLoss, QMargin, Sparsemax
 from tests.batteries.solvers import counting, speech, twin_heads, value_and_gradients
 from tests.fixtures.devices import LABELS, needs_a_real_gpu, needs_the_cpu
@@ -273,6 +274,16 @@ def test_a_parametrised_weight_is_refused():
     head = torch.nn.utils.parametrizations.weight_norm(SparseHead(8, 300))
     with pytest.raises(ValueError, match="weight_norm.*leave it out; or use CosineHead"):
         head(torch.randn(3, 8), torch.tensor([0, 1, 2]))
+
+
+@pytest.mark.parametrize("order", [1, 2, 3.5, float("inf")])
+def test_the_norm_of_a_sparse_gradient_is_that_of_its_dense_form(order):
+    """What PyTorch before 2.14 lacks and clips through; here it may never be called otherwise."""
+    grad = torch.sparse_coo_tensor([[0, 2, 2]], torch.randn(3, 4), (5, 4))  # row 2 twice: they add up
+    expected = torch.linalg.vector_norm(grad.to_dense(), order)
+    torch.testing.assert_close(_norm_of_values(grad, order), expected)
+    with pytest.raises(NotImplementedError):
+        _norm_of_values(grad, order, dim=1)
 
 
 @pytest.mark.parametrize(
