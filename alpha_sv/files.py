@@ -25,7 +25,8 @@ from alpha_sv.inputs import (  # noqa: F401  the door to files is here
     reading,
     spelled,
 )
-from alpha_sv.locks import FolderInUse, clear_parts, flock, folder_lock, new_part, whole_folder  # noqa: F401
+from alpha_sv.locks import FolderInUse, folder_lock, in_turn  # noqa: F401
+from alpha_sv.unfinished import clear_parts, new_part, whole_folder  # noqa: F401
 
 _canonical = json.JSONEncoder(sort_keys=True, ensure_ascii=True, allow_nan=False).encode
 
@@ -64,7 +65,6 @@ def atomic_write(path: str | os.PathLike, mode: str = "w") -> Iterator[IO]:
     path = Path(os.path.realpath(path))  # a link stays one
     if path.exists() and not path.is_file():
         raise ValueError(f"{path} is a folder or a device and cannot be written as a file; give the name of a file")
-    path.parent.mkdir(parents=True, exist_ok=True)
     text = {"encoding": "utf-8", "newline": "\n"} if mode == "w" else {}
     temporary = None
     try:
@@ -82,24 +82,6 @@ def atomic_write(path: str | os.PathLike, mode: str = "w") -> Iterator[IO]:
         if isinstance(error, OSError) and (temporary is None or error.filename in (None, temporary)):
             error.filename, error.filename2 = os.fspath(path), None  # which file had no space left?
         raise
-
-
-@contextlib.contextmanager
-def in_turn(folder: str | os.PathLike) -> Iterator[None]:
-    """Wait until no other process is within for this folder: two files that belong together come from one of them."""
-    made = not os.path.exists(folder)
-    os.makedirs(folder, exist_ok=True)
-    with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):  # where a folder cannot be opened, as on Windows
-            handle = os.open(folder, os.O_RDONLY)
-            stack.callback(os.close, handle)
-            flock(handle, wait=True)
-        try:
-            yield
-        finally:
-            if made:  # what was refused leaves nothing
-                with contextlib.suppress(OSError):
-                    os.rmdir(folder)
 
 
 @contextlib.contextmanager

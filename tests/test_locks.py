@@ -1,4 +1,4 @@
-"""One writer at a time, also over processes; what killed ones leave goes with the next, what living ones write not."""
+"""One writer at a time, also over processes, and over folders that come and go."""
 
 import contextlib
 import json
@@ -12,61 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from alpha_sv.files import FolderInUse, clear_parts, folder_lock, whole_folder
-from alpha_sv.locks import flock
-
-WRITES = """
-import sys, time
-from alpha_sv.files import atomic_write, whole_folder
-name, kind = sys.argv[1:]
-with whole_folder(name) if kind == "folder" else atomic_write(name) as part:
-    if kind != "folder":
-        part.write("half")
-        part.flush()
-    print("writing", flush=True)
-    sys.stdin.read()
-"""
-
-
-@contextlib.contextmanager
-def writer(path, kind):
-    """A process in the middle of writing."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", WRITES, str(path), kind], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout.readline() == "writing\n"
-    yield process
-    process.kill()
-    process.communicate()
-
-
-@pytest.mark.parametrize("kind", ["file", "folder"])
-def test_the_next_writer_removes_the_parts_of_the_dead_and_no_others(tmp_path, kind):
-    with writer(tmp_path / "living", kind) as living:
-        with writer(tmp_path / "dead", kind) as dead:
-            dead.send_signal(signal.SIGKILL)
-        assert len(list(tmp_path.glob(".*.part"))) == 2
-        with writer(tmp_path / "next", "file") as other:
-            other.communicate("done")
-        assert [path.name.split(".")[1] for path in tmp_path.glob(".*.part")] == ["living"]
-        assert clear_parts(tmp_path) == []
-        living.communicate("done")
-        assert (tmp_path / "living").exists() and not list(tmp_path.glob(".*.part"))
-
-
-def test_a_folder_is_whole_or_absent_and_never_mixed_with_another(tmp_path):
-    with pytest.raises(KeyboardInterrupt), whole_folder(tmp_path / "model") as part:
-        (part / "a").touch()
-        raise KeyboardInterrupt
-    assert not os.listdir(tmp_path)
-    (tmp_path / "model").mkdir()  # an empty one may be there
-    with pytest.raises(ValueError, match="model is there already"), whole_folder(tmp_path / "model") as slower:
-        (slower / "slower").touch()
-        with whole_folder(tmp_path / "model") as faster:
-            (faster / "faster").touch()
-    assert os.listdir(tmp_path) == ["model"] and os.listdir(tmp_path / "model") == ["faster"]
-    assert (tmp_path / "model").stat().st_mode & 0o777 == 0o755
-
+from alpha_sv.locks import FolderInUse, folder_lock, in_turn
+from alpha_sv.unfinished import flock
 
 HOLD = """
 import os, sys, time
@@ -168,3 +115,41 @@ def test_who_waits_gets_a_folder_though_its_last_holder_removes_it(tmp_path):
     with ThreadPoolExecutor(8) as pool:
         [done.result() for done in [pool.submit(work) for _ in range(40)]]
     assert not folder.exists()
+
+
+CROWD = """
+import sys
+from alpha_sv.locks import folder_lock, in_turn
+hold = {"folder_lock": lambda folder: folder_lock(folder, wait=True), "in_turn": in_turn}[sys.argv[2]]
+print("ready", flush=True)
+sys.stdin.readline()
+for _ in range(300):
+    with hold(sys.argv[1] + "/new/newer"):
+        open(sys.argv[1] + "/alone", "x").close()  # "x": refused while another one is within
+        __import__("os").unlink(sys.argv[1] + "/alone")
+"""
+
+
+@pytest.mark.parametrize("lock", ["folder_lock", "in_turn"])
+def test_a_crowd_that_makes_and_removes_one_folder_goes_through_it_one_by_one(tmp_path, lock):
+    command = [sys.executable, "-c", CROWD, str(tmp_path), lock]
+    crowd = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    for process in crowd:
+        assert process.stdout.readline() == "ready\n"
+    for process in crowd:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    assert [process.communicate()[1] for process in crowd] == [""] * 4
+
+
+@pytest.mark.parametrize("folder", ["file", "file/below", "link"])
+def test_a_folder_that_cannot_be_made_is_an_error_and_no_endless_wait(tmp_path, folder):
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "gone" / "far")
+    (tmp_path / "gone").touch()
+    for lock in (folder_lock, in_turn):
+        with pytest.raises(OSError), lock(tmp_path / folder):
+            pass
