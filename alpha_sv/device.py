@@ -1,7 +1,9 @@
-"""On which device to compute: one rule for every verb and recipe; and what a CPU then does with freed memory.
+"""On which device to compute: one rule for every verb and recipe;
+and what a CPU then does with freed memory.
 
-Without a choice it is the first CUDA device if there is one, else the CPU. Apple's mps is never chosen by itself and
-refused when asked for, because the solver needs float64, which mps does not have.
+Without a choice it is the first CUDA device if there is one, else the CPU. Apple's mps
+is never chosen by itself and refused when asked for, because the solver needs float64,
+which mps does not have.
 """
 
 from __future__ import annotations
@@ -31,10 +33,10 @@ def pick_device(given: str | None = None) -> str:
     -------
     >>> pick_device("cpu")
     'cpu'
-    >>> pick_device("mps")
+    >>> pick_device("mps")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ...
-    ValueError: device mps cannot be used: it has no float64, which the losses need; use --device=cpu
+    ValueError: device mps cannot be used: it has no float64, which the losses need; ...
     """
     import torch
 
@@ -60,7 +62,8 @@ def pick_device(given: str | None = None) -> str:
 
 
 def device_for(model, given: str | None = None) -> str:
-    """Put a model, anything with `to`, on the device given or, if it can be there, on the default; says which it is.
+    """Put a model, anything with `to`, on the device given or,
+    if it can be there, on the default; says which it is.
 
     A network in ONNX cannot be on the GPU where onnxruntime is the one without CUDA.
 
@@ -89,10 +92,11 @@ def device_for(model, given: str | None = None) -> str:
 def keep_memory() -> bool:
     """Let this process keep the memory that it frees; says whether it does.
 
-    glibc hands every large block back to the system, and the next tensor of that size costs a page fault for each 4 kB
-    of it: a fifth of a training step on a CPU. Afterwards blocks come from a heap that never shrinks, so the process
-    stays as large as it once was. Where there is no glibc nothing happens, nor where one of its own settings for this
-    is in the environment, such as MALLOC_TRIM_THRESHOLD_=131072: that wins.
+    glibc hands every large block back to the system, and the next tensor of that size costs a page
+    fault for each 4 kB of it: a fifth of a training step on a CPU. Afterwards blocks come from a
+    heap that never shrinks, so the process stays as large as it once was. Where there is no glibc
+    nothing happens, nor where one of its own settings for this is in the environment, such as
+    MALLOC_TRIM_THRESHOLD_=131072: that wins.
     """
     names = ("MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
     chosen = any(name in os.environ for name in names) or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", "")
@@ -101,5 +105,6 @@ def keep_memory() -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:  # another C library
         return False
-    # M_MMAP_MAX: every block from the heap; M_TRIM_THRESHOLD: which never shrinks (2 GB, the largest number, it would)
+    # M_MMAP_MAX: every block from the heap; M_TRIM_THRESHOLD:
+    # which never shrinks (2 GB, the largest number, it would)
     return bool(mallopt(-4, 0)) and bool(mallopt(-1, -1))

@@ -1,13 +1,15 @@
-"""Before fine-tuning: how many samples would have a gradient, with each published pair of scale and α.
+"""Before fine-tuning: how many samples would have a gradient,
+with each published pair of scale and α.
 
 With κ = s(α − 1), a sample has p = e_y, no loss and no gradient, iff
 
     Q-Margin   c_y − max c_j ≥ e^{κm} / κ        A3M   cos(φ_y + m) − max c_j ≥ 1 / κ        (j ≠ y)
 
-(docs/losses.md). So the share depends on κ and m alone: the published pairs (20, 1.25), (10, 1.5) and (5, 2) have one
-κ = 5 and hence one share, and differ in how large the gradient of the other samples is. A pre-trained model that tells
-its training speakers apart is beyond that threshold on most samples when the margin is 0; then a sparse loss has
-nothing to teach it ("starvation", Mošner et al., Odyssey 2026).
+(docs/losses.md). So the share depends on κ and m alone: the published pairs (20, 1.25), (10, 1.5)
+and (5, 2) have one κ = 5 and hence one share, and differ in how large the gradient of the other
+samples is. A pre-trained model that tells its training speakers apart is beyond that threshold on
+most samples when the margin is 0; then a sparse loss has nothing to teach it ("starvation",
+Mošner et al., Odyssey 2026).
 """
 
 from __future__ import annotations
@@ -42,7 +44,8 @@ class Regime:
     one_hot : float
         p is one-hot, on the right class or on another.
     zero_target : float
-        p_y = 0: the target does not take part in the posterior, and its gradient is the largest there is.
+        p_y = 0: the target does not take part in the posterior,
+        and its gradient is the largest there is.
     gradient : float
         Mean of 1 − p_y, the size of the gradient at the target's logit.
     """
@@ -65,7 +68,11 @@ def regime(loss: MarginLoss, cosines: Tensor, targets: Tensor) -> Regime:
     -------
     >>> cosines = torch.tensor([[0.9, 0.1], [0.1, 0.5], [0.4, 0.3], [0.9, 0.1]])
     >>> found = regime(QMargin(alpha=2, scale=5, margin=0), cosines, torch.tensor([0, 0, 0, 1]))
-    >>> found.zero_loss, found.one_hot, found.zero_target  # gaps of 0.8, −0.4, 0.1 and −0.8; 1/κ = 0.2
+    >>> (
+    ...     found.zero_loss,
+    ...     found.one_hot,
+    ...     found.zero_target,
+    ... )  # gaps of 0.8, −0.4, 0.1 and −0.8; 1/κ = 0.2
     (0.25, 0.75, 0.5)
     """
     if loss.alpha == 1.0:  # a softmax is never sparse
@@ -80,7 +87,8 @@ def regime(loss: MarginLoss, cosines: Tensor, targets: Tensor) -> Regime:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The regimes of the published pairs and of the chosen loss, without the margin and with it; what to do.
+    """The regimes of the published pairs and of the chosen loss,
+    without the margin and with it; what to do.
 
     `str` of it is a table and the advice.
     """
@@ -148,7 +156,9 @@ def diagnose(
     -------
     >>> cosines = torch.tensor([[0.9, 0.2, 0.1], [0.1, 0.8, 0.2], [0.3, 0.2, 0.4]])
     >>> found = diagnose(cosines, torch.tensor([0, 1, 2]), margin=0.1)
-    >>> [round(row.zero_loss, 2) for row in found.regimes if row.loss.alpha == 2]  # m = 0, m = 0.1
+    >>> [
+    ...     round(row.zero_loss, 2) for row in found.regimes if row.loss.alpha == 2
+    ... ]  # m = 0, m = 0.1
     [0.67, 0.67]
     """
     if cosines.ndim != 2 or not len(cosines) or cosines.shape[1] < 2:
@@ -188,7 +198,8 @@ def gaps(cosines: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def margin_for(loss: MarginLoss, cosines: Tensor, targets: Tensor, share: float) -> float | None:
-    """The smallest margin with which at most `share` of the samples have no loss; None where no margin does it.
+    """The smallest margin with which at most `share` of
+    the samples have no loss; None where no margin does it.
 
     From the conditions at the head of this module, solved for m.
     """
@@ -207,7 +218,8 @@ def margin_for(loss: MarginLoss, cosines: Tensor, targets: Tensor, share: float)
 
 
 def kappa_for(loss: MarginLoss, cosines: Tensor, targets: Tensor, share: float) -> float | None:
-    """The largest κ below the loss's own with which at most `share` of the samples have no loss, at its margin."""
+    """The largest κ below the loss's own with which at most
+    `share` of the samples have no loss, at its margin."""
     own, other = gaps(cosines, targets)
     if loss.place == "angle":
         own = (own.clamp(-1, 1).acos() + loss.margin).cos()
@@ -223,7 +235,8 @@ def kappa_for(loss: MarginLoss, cosines: Tensor, targets: Tensor, share: float) 
 
 
 def _above(values: Tensor, share: float) -> float:
-    """A little more than the value that more than `share` of the values reach: at most `share` are ≥ it."""
+    """A little more than the value that more than `share`
+    of the values reach: at most `share` are ≥ it."""
     ordered = values.sort(descending=True).values
     rank = int(share * len(ordered))
     return ordered[min(rank, len(ordered) - 1)].item() + 1e-6

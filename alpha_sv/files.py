@@ -1,7 +1,8 @@
 """Files: written whole or not at all, and made again only if their inputs have changed.
 
-A file is written under a temporary name in its own folder, forced to disk and renamed: rename is atomic on one file
-system, so after a crash, a full disk or an interrupt the old file is still whole, or there is none.
+A file is written under a temporary name in its own folder, forced to disk and renamed: rename is
+atomic on one file system, so after a crash, a full disk or an interrupt the old file is still
+whole, or there is none.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ def atomic_write(path: str | os.PathLike, mode: str = "w") -> Iterator[IO]:
     Raises
     ------
     ValueError
-        `path` is there and not a file: a folder, or a device such as /dev/null, which a rename would replace.
+        `path` is there and not a file: a folder,
+        or a device such as /dev/null, which a rename would replace.
     OSError
         As raised by the file system (a full disk, say). `path` then keeps its old content.
 
@@ -86,9 +88,11 @@ def atomic_write(path: str | os.PathLike, mode: str = "w") -> Iterator[IO]:
 
 @contextlib.contextmanager
 def libtorch_writes(path: str | os.PathLike | None = None) -> Iterator[None]:
-    """Within, an error that libtorch's writer puts in place of a full disk or an interrupt is that again.
+    """Within, an error that libtorch's writer puts in
+    place of a full disk or an interrupt is that again.
 
-    Where it wrote to disk by itself, nothing stands behind its error: then it is an `OSError` of `path`, if known.
+    Where it wrote to disk by itself, nothing stands behind its error:
+    then it is an `OSError` of `path`, if known.
     """
     try:
         yield
@@ -130,7 +134,8 @@ def as_list(paths: Paths) -> list[str]:
 
 
 def file_state(path: str | os.PathLike) -> tuple[int, int] | None:
-    """What tells cheaply that a file has changed: its bytes and its time in ns; None if it is not there."""
+    """What tells cheaply that a file has changed:
+    its bytes and its time in ns; None if it is not there."""
     try:
         status = os.stat(path)
     except OSError:
@@ -144,8 +149,8 @@ def input_key(inputs: object) -> str:
     Parameters
     ----------
     inputs : JSON value (dicts, lists, strings, numbers), or iterator
-        Taken as canonical JSON. The parts of an iterator, JSON values or buffers of bytes, are taken one after the
-        other, so that the key of a million rows needs no memory.
+        Taken as canonical JSON. The parts of an iterator, JSON values or buffers of bytes,
+        are taken one after the other, so that the key of a million rows needs no memory.
 
     Example
     -------
@@ -168,7 +173,8 @@ def input_key(inputs: object) -> str:
 
 
 def is_fresh(stamp: str | os.PathLike, key: str) -> bool:
-    """Whether the outputs beside `stamp` were made from inputs with this key and have not changed since.
+    """Whether the outputs beside `stamp` were made from
+    inputs with this key and have not changed since.
 
     A missing, unreadable or foreign stamp means no: the outputs are then made again.
     """
@@ -186,7 +192,8 @@ def is_fresh(stamp: str | os.PathLike, key: str) -> bool:
 
 
 def write_stamp(stamp: str | os.PathLike, key: str, outputs: Sequence[str], **facts) -> None:
-    """Write the stamp of `outputs`, names in its own folder; `facts` are kept beside them for the reader.
+    """Write the stamp of `outputs`, names in its own folder;
+    `facts` are kept beside them for the reader.
 
     Example
     -------
@@ -194,8 +201,10 @@ def write_stamp(stamp: str | os.PathLike, key: str, outputs: Sequence[str], **fa
     >>> folder = Path(tempfile.mkdtemp())
     >>> _ = (folder / "list.txt").write_text("a b c")
     >>> write_stamp(folder / "done.json", input_key([1, 2]), ["list.txt"])
-    >>> is_fresh(folder / "done.json", input_key([1, 2])), is_fresh(folder / "done.json", input_key([1, 3]))
-    (True, False)
+    >>> is_fresh(folder / "done.json", input_key([1, 2]))
+    True
+    >>> is_fresh(folder / "done.json", input_key([1, 3]))
+    False
     >>> _ = (folder / "list.txt").write_text("a b")
     >>> is_fresh(folder / "done.json", input_key([1, 2]))
     False

@@ -1,7 +1,9 @@
-"""What is read from elsewhere: whatever is wrong in a file, the error is an `InputError` that names it.
+"""What is read from elsewhere: whatever is wrong in a file,
+the error is an `InputError` that names it.
 
-Files that somebody else wrote may be cut, huge, nested a hundred thousand deep or of other types than expected. They
-are read through `reading`, `read_text`, `read_json` and `read_npy`, so that no parser's own exception reaches the user.
+Files that somebody else wrote may be cut, huge, nested a hundred thousand deep or of other types
+than expected. They are read through `reading`, `read_text`, `read_json` and `read_npy`, so that no
+parser's own exception reaches the user.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ if TYPE_CHECKING:
 
 
 class InputError(ValueError):
-    """Something is wrong with a file that was given; the message names the file, the value and the remedy."""
+    """Something is wrong with a file that was given;
+    the message names the file, the value and the remedy."""
 
 
 @contextlib.contextmanager
@@ -31,17 +34,19 @@ def reading(
     remedy: str = "give the file as it was written",
     also: tuple[type[Exception], ...] = (),
 ) -> Iterator[None]:
-    """Within, whatever a parser of text, CSV, JSON or gzip raises is an `InputError` that names `path`.
+    """Within, whatever a parser of text, CSV,
+    JSON or gzip raises is an `InputError` that names `path`.
 
-    An `OSError` without a file name, such as one of a read in the middle of a file, gets that of `path`. `also` are
-    further exceptions that mean a damaged file, such as ValueError where `numpy.load` reads a header.
+    An `OSError` without a file name, such as one of a read in the middle of a file, gets that of
+    `path`. `also` are further exceptions that mean a damaged file, such as ValueError where
+    `numpy.load` reads a header.
 
     Example
     -------
-    >>> with reading("list.csv"):
+    >>> with reading("list.csv"):  # doctest: +ELLIPSIS
     ...     list(csv.reader(['a,"b'], strict=True))
     Traceback (most recent call last):
-    alpha_sv.inputs.InputError: list.csv: damaged (unexpected end of data); give the file as it was written
+    alpha_sv.inputs.InputError: list.csv: damaged (unexpected end of data); give the file ...
     """
     try:
         yield
@@ -80,7 +85,8 @@ def read_text(path: str | os.PathLike, most: int = 1 << 28) -> str:
 def read_json(
     path: str | os.PathLike, like: object = None, most: int = 1 << 28, depth: int = 64, finite: bool = True
 ) -> object:
-    """A JSON file from elsewhere: bounded in size and depth, every number finite, its types checked.
+    """A JSON file from elsewhere: bounded in size and depth,
+    every number finite, its types checked.
 
     Parameters
     ----------
@@ -91,12 +97,14 @@ def read_json(
     depth : int
         How deep lists may lie in lists; what is deeper could break whoever walks through it.
     finite : bool
-        False where NaN, an infinity or a number of any size may stand, and the caller says which field must not.
+        False where NaN, an infinity or a number of any size may stand,
+        and the caller says which field must not.
 
     Raises
     ------
     InputError
-        Damaged, too large, too deep, a number that no int64 or float64 holds, or not like `like`; the file is named.
+        Damaged, too large, too deep, a number that no int64 or
+        float64 holds, or not like `like`; the file is named.
     OSError
         As `read_text`.
 
@@ -148,7 +156,8 @@ def parse_json(
 
 
 def read_npy(path: str | os.PathLike, remedy: str = "make the file again", mode: str = "r") -> np.memmap:
-    """An array of numpy's .npy, mapped from disk: what its header claims takes no memory, and nothing is unpickled.
+    """An array of numpy's .npy, mapped from disk:
+    what its header claims takes no memory, and nothing is unpickled.
 
     Parameters
     ----------
@@ -164,7 +173,8 @@ def read_npy(path: str | os.PathLike, remedy: str = "make the file again", mode:
     """
     import numpy as np
 
-    # numpy evaluates the header as a Python literal, and multiplies the shape as machine integers, which may wrap
+    # numpy evaluates the header as a Python literal,
+    # and multiplies the shape as machine integers, which may wrap
     with reading(path, remedy, (ValueError, TypeError, SyntaxError, tokenize.TokenError, MemoryError)):
         with np.errstate(over="raise"):
             try:
@@ -177,8 +187,9 @@ def read_npy(path: str | os.PathLike, remedy: str = "make the file again", mode:
 def check_types(content: object, like: object, where: str = "") -> None:
     """Check parsed JSON against a pattern.
 
-    A pattern is a type (`float` takes whole numbers too; True is no number), a tuple of patterns of which one fits,
-    ``[pattern]`` for a list of such, a dict whose keys must be there (there may be more), or None for anything.
+    A pattern is a type (`float` takes whole numbers too; True is no number), a tuple of patterns of
+    which one fits, ``[pattern]`` for a list of such, a dict whose keys must be there (there may be
+    more), or None for anything.
 
     Raises
     ------
@@ -218,14 +229,19 @@ def check_types(content: object, like: object, where: str = "") -> None:
 
 
 def nfc(name: str) -> str:
-    """The form in which names are compared: an accent is one character, however it was typed or copied (NFC)."""
+    """The form in which names are compared:
+    an accent is one character, however it was typed or copied (NFC)."""
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def spelled(names: Iterable[str], known: Collection[str]) -> list[str]:
     """Names as `known` has them: what differs in its Unicode form only is one name.
 
-    >>> spelled(["Jose\u0301", "Ann", "Bob"], {"Jos\u00e9", "Ann"}) == ["Jos\u00e9", "Ann", "Bob"]
+    >>> spelled(["Jose\u0301", "Ann", "Bob"], {"Jos\u00e9", "Ann"}) == [
+    ...     "Jos\u00e9",
+    ...     "Ann",
+    ...     "Bob",
+    ... ]
     True
     """
     names, known = list(names), known if isinstance(known, Set | Mapping) else set(known)

@@ -1,6 +1,7 @@
 """One writer at a time: the lock of a folder.
 
-It ends with its process, however that ends: who comes next takes over the folder of a process that was killed.
+It ends with its process, however that ends:
+who comes next takes over the folder of a process that was killed.
 """
 
 from __future__ import annotations
@@ -30,10 +31,11 @@ class FolderInUse(ValueError):
 def folder_lock(folder: str | os.PathLike, wait: bool = False) -> Iterator[None]:
     """Hold a folder alone while the block runs, so that two runs never write into it together.
 
-    What killed processes have left half written in it goes. `<folder>/.lock` says who holds it: process, machine,
-    start. The operating system's lock on that file ends with its process, however that ends, so a file left by a killed
-    process is taken over, with a word in the log. Where the file system has no locks, a process of this machine that no
-    longer runs is taken to be dead. With `wait`, for what takes seconds, another holder is waited for.
+    What killed processes have left half written in it goes. `<folder>/.lock` says who holds it:
+    process, machine, start. The operating system's lock on that file ends with its process, however
+    that ends, so a file left by a killed process is taken over, with a word in the log. Where the
+    file system has no locks, a process of this machine that no longer runs is taken to be dead.
+    With `wait`, for what takes seconds, another holder is waited for.
 
     Raises
     ------
@@ -49,7 +51,7 @@ def folder_lock(folder: str | os.PathLike, wait: bool = False) -> Iterator[None]
     ...         pass
     Traceback (most recent call last):
     ...
-    alpha_sv.locks.FolderInUse: ... is in use by process ... on ... since ...; wait for it, or give another folder
+    alpha_sv.locks.FolderInUse: ... is in use by process ... on ... since ...; wait for it, ...
     """
     path = Path(folder) / ".lock"
     made = wait or not path.parent.exists()  # who waits cannot tell: the holder may have made it
@@ -93,7 +95,8 @@ def folder_lock(folder: str | os.PathLike, wait: bool = False) -> Iterator[None]
 
 @contextlib.contextmanager
 def in_turn(folder: str | os.PathLike) -> Iterator[None]:
-    """Wait until no other process is within for this folder: two files that belong together come from one of them."""
+    """Wait until no other process is within for this folder:
+    two files that belong together come from one of them."""
     made = not os.path.exists(folder)
     with contextlib.ExitStack() as stack:
         while True:

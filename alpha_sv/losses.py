@@ -1,4 +1,5 @@
-"""The losses as modules: one Fenchel-Young loss, one α, three places for a margin; every name is a row of one table.
+"""The losses as modules: one Fenchel-Young loss, one α,
+three places for a margin; every name is a row of one table.
 
     name          α     place of the margin      α = 1 special case
     NormSoftmax   1     none                     cross-entropy on cosines (NormFace)
@@ -9,11 +10,12 @@
     QMargin       1.5   reference  q_y = e^{−sm} CosFace
     A3M           1.5   angle      s cos(φ_y+m)  ArcFace
 
-All take `reduction`, `implementation` and the inter-top-K penalty as well, see `MarginLoss`. The ArcFace of the face
-toolkits has another gradient: `AAMSoftmax(straight_through=True)`.
-Each is a `compute_cost` of a SpeechBrain speaker recipe: called with cosines [N, C] or [N, 1, C], labels [N] or
-[N, 1] and, if the recipe passes it, `length`, which has no bearing on one label per utterance. With
-`reduction="batch"`, at construction or in the call, it is a metric of SpeechBrain's `MetricStats`.
+All take `reduction`, `implementation` and the inter-top-K penalty as well, see `MarginLoss`. The
+ArcFace of the face toolkits has another gradient: `AAMSoftmax(straight_through=True)`. Each is a
+`compute_cost` of a SpeechBrain speaker recipe: called with cosines [N, C] or [N, 1, C], labels
+[N] or [N, 1] and, if the recipe passes it, `length`, which has no bearing on one label per
+utterance. With `reduction="batch"`, at construction or in the call, it is a metric of
+SpeechBrain's `MetricStats`.
 """
 
 from __future__ import annotations
@@ -38,8 +40,9 @@ class AMSoftmax(MarginLoss):
 class AAMSoftmax(MarginLoss):
     """ArcFace / AAM-softmax (arXiv 1801.07698): s cos(φ_y + m), m in radians.
 
-    The gradient is the true one, as in SpeechBrain and WeSpeaker. `straight_through` has the same value and leaves the
-    factor sin(φ_y + m)/sin φ_y out of the target's gradient, as insightface does: a baseline should say which it is.
+    The gradient is the true one, as in SpeechBrain and WeSpeaker. `straight_through` has the same
+    value and leaves the factor sin(φ_y + m)/sin φ_y out of the target's gradient, as insightface
+    does: a baseline should say which it is.
 
     Example
     -------
@@ -71,7 +74,8 @@ class Entmax(MarginLoss):
 
 
 class QMargin(MarginLoss):
-    """Q-Margin (arXiv 2511.13621): the margin sits in the reference measure, q_y = exp(−s·m); CosFace at α = 1.
+    """Q-Margin (arXiv 2511.13621): the margin sits in the
+    reference measure, q_y = exp(−s·m); CosFace at α = 1.
 
     A sample's loss is exactly zero iff c_y − max_{j≠y} c_j ≥ e^{κm}/κ, κ = s(α−1).
     """
@@ -83,7 +87,8 @@ class QMargin(MarginLoss):
 class A3M(MarginLoss):
     """A3M (arXiv 2511.13621): α-divergence loss with an additive angular margin; ArcFace at α = 1.
 
-    A sample's loss is exactly zero iff cos(φ_y + m) − max_{j≠y} c_j ≥ 1/κ, κ = s(α−1). p_y may become exactly 0.
+    A sample's loss is exactly zero iff cos(φ_y + m) − max_{j≠y} c_j ≥ 1/κ, κ = s(α−1).
+    p_y may become exactly 0.
     """
 
     def __init__(self, alpha: float = 1.5, scale: float | str = 10.0, margin: float = 0.2, **options):

@@ -1,7 +1,8 @@
-"""One Fenchel-Young loss of cosines, one α, three places for a margin: what every loss of `alpha_sv.losses` is.
+"""One Fenchel-Young loss of cosines, one α, three places for a margin:
+what every loss of `alpha_sv.losses` is.
 
-Called with cosines [N, C] or [N, 1, C], labels [N] or [N, 1] and, if the recipe passes it, `length`, which has no
-bearing on one label per utterance.
+Called with cosines [N, C] or [N, 1, C], labels [N] or [N, 1] and,
+if the recipe passes it, `length`, which has no bearing on one label per utterance.
 """
 
 from __future__ import annotations
@@ -52,13 +53,16 @@ class MarginLoss(nn.Module):
     place : {"none", "cosine", "angle", "reference"}
         Where the margin goes, see `alpha_sv.functional.margins`.
     reduction : {"mean", "sum", "batch", "none", "batchmean"}
-        What a call returns: the mean ("batchmean" is the same), the sum, or ("batch", "none") the loss of each
-        example, which `MetricStats(metric=QMargin(reduction="batch"))` and your own weights need.
+        What a call returns: the mean ("batchmean" is the same), the sum, or ("batch",
+        "none") the loss of each example, which
+        `MetricStats(metric=QMargin(reduction="batch"))` and your own weights need.
     implementation : {"fast", "plain"}
-        "plain" computes by `alpha_sv.functional.plain`, the readable page; slower, the same numbers.
+        "plain" computes by `alpha_sv.functional.plain`,
+        the readable page; slower, the same numbers.
     inter_top_k : int
         Of the other classes, bring so many, the hardest, nearer by `inter_margin` before all else
-        (`margins.raise_hardest`): WeSpeaker's and SpeakIn's recipes take 5. 0, the default, is none. For dense heads.
+        (`margins.raise_hardest`): WeSpeaker's and SpeakIn's recipes take 5.
+        0, the default, is none. For dense heads.
     inter_margin : float
         Radians, 0 to π/2; 0.06 in those recipes.
 
@@ -70,7 +74,8 @@ class MarginLoss(nn.Module):
     Raises
     ------
     ValueError
-        For parameters out of range; scale "auto" with α = 1; a margin so large that the loss overflows float32.
+        For parameters out of range; scale "auto" with α = 1;
+        a margin so large that the loss overflows float32.
 
     Example
     -------
@@ -179,8 +184,8 @@ class MarginLoss(nn.Module):
         Raises
         ------
         ValueError
-            For labels outside [0, C), shapes that do not match, outputs that are not cosines, or the mean of an empty
-            batch.
+            For labels outside [0, C), shapes that do not match,
+            outputs that are not cosines, or the mean of an empty batch.
         """
         check_third(length)
         cosines, targets = self._check(outputs, targets)
@@ -191,21 +196,25 @@ class MarginLoss(nn.Module):
         return self.reduce(self.per_example(cosines, targets, watch), reduction)
 
     def watch(self) -> Callable[[Active], None] | None:
-        """What is to look at this batch, if it is of the training and one of those that the monitor looks at."""
+        """What is to look at this batch, if it is of the
+        training and one of those that the monitor looks at."""
         return self.monitor.look if self._trains() and self.monitor.due() else None
 
     def _trains(self) -> bool:
-        """A `compute_cost` stays in training mode also during validation, but nothing wants a gradient there."""
+        """A `compute_cost` stays in training mode also during validation,
+        but nothing wants a gradient there."""
         return self.training and torch.is_grad_enabled() and not transformed()
 
     def per_example(self, cosines: Tensor, targets: Tensor, watch: Callable | None = None) -> Tensor:
-        """Loss [N] of cosines [N, C] and labels [N], which are taken as they are; `watch` sees what is active."""
+        """Loss [N] of cosines [N, C] and labels [N],
+        which are taken as they are; `watch` sees what is active."""
         cosines = self._raised(cosines, targets)
         how = {"watch": watch, "implementation": self.implementation}
         return margin_loss(cosines, targets, alpha=self.alpha, **self.with_margin(), **how)
 
     def with_margin(self) -> dict:
-        """Scale, margin and place as of now; refuses a margin so large that the loss overflows float32."""
+        """Scale, margin and place as of now;
+        refuses a margin so large that the loss overflows float32."""
         how = {"scale": self.scale, "margin": self.margin, "place": self.place}
         margins.check_growth(self.alpha, **how)
         return how
@@ -216,7 +225,8 @@ class MarginLoss(nn.Module):
 
     @torch.no_grad()
     def sparsity(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
-        """What the sparse regime does on this batch: `alpha_sv.monitor.sparsity_figures`; arguments as `forward`."""
+        """What the sparse regime does on this batch:
+        `alpha_sv.monitor.sparsity_figures`; arguments as `forward`."""
         cosines, targets = self._check(outputs, targets)
         if not len(targets):
             raise ValueError("the batch is empty: it has no sparsity")

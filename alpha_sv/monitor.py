@@ -1,4 +1,5 @@
-"""How sparse the training is: figures of one batch, and a watch that warns when the gradient starves."""
+"""How sparse the training is: figures of one batch,
+and a watch that warns when the gradient starves."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from alpha_sv.functional.solver import Active
 logger = logging.getLogger(__name__)
 
 STARVED = 0.9
-"""Fraction of zero-loss samples from which sparse training was published to starve (arXiv 2606.31664)."""
+"""Fraction of zero-loss samples from which sparse
+training was published to starve (arXiv 2606.31664)."""
 
 
 @torch.no_grad()
@@ -23,15 +25,18 @@ def sparsity_figures(found: Active) -> dict[str, float]:
     Returns
     -------
     dict
-        support: mean number of speakers with p > 0.  zero_loss: fraction of samples with p = e_y, that is no loss and
-        no gradient.  zero_target: fraction with p_y = 0, where the target is beyond the threshold.
-        target_probability: mean p_y.  candidates: classes the last solve ran over, for each active one.
+        support: mean number of speakers with p > 0.
+        zero_loss: fraction of samples with p = e_y, that is no loss and no gradient.
+        zero_target: fraction with p_y = 0, where the target is beyond the threshold.
+        target_probability: mean p_y.
+        candidates: classes the last solve ran over, for each active one.
     """
     return figures_of_rows(found.row_sums((found.p > 0).double()), found.p.index_select(0, found.at), len(found.p))
 
 
 def figures_of_rows(support: Tensor, p_target: Tensor, candidates: Tensor | int) -> dict[str, float]:
-    """As `sparsity_figures`, from each sample's number of active speakers and p_y [N], and all that were solved for."""
+    """As `sparsity_figures`, from each sample's number of
+    active speakers and p_y [N], and all that were solved for."""
     values = torch.stack(
         [
             support.mean(),
@@ -46,7 +51,8 @@ def figures_of_rows(support: Tensor, p_target: Tensor, candidates: Tensor | int)
 
 
 class SparsityMonitor:
-    """Looks at every 20th training batch, and warns once when the samples with zero loss are too many.
+    """Looks at every 20th training batch,
+    and warns once when the samples with zero loss are too many.
 
     Attributes
     ----------

@@ -1,8 +1,9 @@
-"""Old import paths: a module that has moved can still be imported by its old name, with one warning.
+"""Old import paths: a module that has moved can
+still be imported by its old name, with one warning.
 
-Recipes name classes by their path (`!new:alpha_sv.data.chunks.Augmenter`), and so do the recipes saved in the folders
-of earlier runs. `install` puts a finder at the end of `sys.meta_path`, so it is asked only for names that nothing
-else can import.
+Recipes name classes by their path (`!new:alpha_sv.data.chunks.Augmenter`), and so do the recipes
+saved in the folders of earlier runs. `install` puts a finder at the end of `sys.meta_path`, so it
+is asked only for names that nothing else can import.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Margin, α and learning rate as pure functions of the epoch, so there is nothing to checkpoint.
 
-Epochs are fractional: 0 at the first step of training, 1 after one pass. The keys of the margin are WeSpeaker's, so
-that a schedule can be carried over:
+Epochs are fractional: 0 at the first step of training, 1 after one pass.
+The keys of the margin are WeSpeaker's, so that a schedule can be carried over:
 
     epoch < increase_start_epoch                   initial_margin
     increase_start_epoch ≤ epoch < fix_start_epoch  grows, "linear" or "exp"
@@ -25,14 +25,17 @@ class MarginSchedule:
     increase_start_epoch, fix_start_epoch : float
         Where the growth begins and ends, in epochs counted from 0; start ≤ fix. Equal means a jump.
     increase_type : {"linear", "exp", "measure"}
-        "exp" approaches the final margin as WeSpeaker does: 1 − e^{−x·ln 1000}, rescaled to end exactly there.
-        "measure" lets the q_y = e^{−s·m} of Q-Margin fall linearly instead: slower at first, faster towards the end.
+        "exp" approaches the final margin as WeSpeaker does: 1 − e^{−x·ln 1000}, rescaled to end
+        exactly there. "measure" lets the q_y = e^{−s·m} of Q-Margin fall linearly instead: slower
+        at first, faster towards the end.
     scale : float
         s of the loss, in nats, which "measure" needs.
 
     Example
     -------
-    >>> ramp = MarginSchedule(0.0, 0.2, increase_start_epoch=20, fix_start_epoch=40, increase_type="linear")
+    >>> ramp = MarginSchedule(
+    ...     0.0, 0.2, increase_start_epoch=20, fix_start_epoch=40, increase_type="linear"
+    ... )
     >>> [ramp(epoch) for epoch in (0, 20, 30, 40, 150)]
     [0.0, 0.0, 0.1, 0.2, 0.2]
     """
@@ -55,7 +58,8 @@ class MarginSchedule:
             raise ValueError(f"increase_type 'measure', and only it, needs the loss's scale > 0, got {self.scale}")
 
     def __call__(self, epoch: float) -> float:
-        """The margin at `epoch` (0 at the first step of training, 1 after one pass, fractions in between)."""
+        """The margin at `epoch` (0 at the first step of training,
+        1 after one pass, fractions in between)."""
         x = _ramp(self, epoch)
         if x in (0, 1):
             return (self.initial_margin, self.final_margin)[int(x)]
@@ -71,8 +75,9 @@ class MarginSchedule:
 class AlphaSchedule:
     """α as a function of the epoch: from a dense posterior to a sparse one, linearly.
 
-    A loss with scale "auto" keeps κ = s(α−1) on the way, so that s falls as α rises; one with a number as its scale
-    keeps s, so that κ grows and the first loss may be α = 1, the softmax (CosFace for Q-Margin, ArcFace for A3M).
+    A loss with scale "auto" keeps κ = s(α−1) on the way, so that s falls as α rises; one with a
+    number as its scale keeps s, so that κ grows and the first loss may be α = 1, the softmax
+    (CosFace for Q-Margin, ArcFace for A3M).
 
     Parameters
     ----------
@@ -119,10 +124,12 @@ def _ramp(schedule, epoch: float) -> float:
 
 @dataclass(frozen=True)
 class ExponentialRate:
-    """Learning rate initial_lr · (final_lr / initial_lr)^(epoch / number_of_epochs), times epoch / warmup_epochs in the
-    warm-up: WeSpeaker's ExponentialDecrease with warm_from_zero and scale_ratio 1.
+    """Learning rate initial_lr · (final_lr / initial_lr)^(epoch / number_of_epochs), times
+    epoch / warmup_epochs in the warm-up: WeSpeaker's ExponentialDecrease with
+    warm_from_zero and scale_ratio 1.
 
-    WeSpeaker multiplies all of it by scale_ratio = processes · batch size of each / 64: put that into both rates.
+    WeSpeaker multiplies all of it by scale_ratio = processes ·
+    batch size of each / 64: put that into both rates.
 
     Parameters
     ----------
@@ -133,7 +140,9 @@ class ExponentialRate:
 
     Example
     -------
-    >>> rate = ExponentialRate(initial_lr=0.1, final_lr=0.00005, warmup_epochs=6, number_of_epochs=150)
+    >>> rate = ExponentialRate(
+    ...     initial_lr=0.1, final_lr=0.00005, warmup_epochs=6, number_of_epochs=150
+    ... )
     >>> [f"{rate(epoch):.5f}" for epoch in (0, 3, 6, 75, 150)]
     ['0.00000', '0.04295', '0.07378', '0.00224', '0.00005']
     """
@@ -161,7 +170,8 @@ class ExponentialRate:
 
 @dataclass(frozen=True)
 class PolynomialRate:
-    """Learning rate initial_lr · (1 − epoch / number_of_epochs)^power, after a linear warm-up; insightface's for faces.
+    """Learning rate initial_lr · (1 − epoch / number_of_epochs)^power,
+    after a linear warm-up; insightface's for faces.
 
     Parameters
     ----------
@@ -200,8 +210,9 @@ class PolynomialRate:
 
 @dataclass(frozen=True)
 class TriangularRate:
-    """Learning rate that goes from base_lr to max_lr and back, over and over: SpeechBrain's CyclicLRScheduler in mode
-    "triangular" (Smith, "Cyclical learning rates for training neural networks", 2017).
+    """Learning rate that goes from base_lr to max_lr and back, over and over: SpeechBrain's
+    CyclicLRScheduler in mode "triangular" (Smith, "Cyclical learning rates for training
+    neural networks", 2017).
 
     Parameters
     ----------

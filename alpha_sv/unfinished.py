@@ -1,7 +1,7 @@
 """Files and folders under a temporary name until they are whole, locked while their writer lives.
 
-The operating system's lock on an open file ends with its process, however that ends. So it tells the living from the
-dead: whoever writes next removes what a killed process has left half written.
+The operating system's lock on an open file ends with its process, however that ends. So it tells
+the living from the dead: whoever writes next removes what a killed process has left half written.
 """
 
 from __future__ import annotations
@@ -39,10 +39,12 @@ def flock(file: IO | int, wait: bool = False) -> bool | None:
 
 
 def in_made_folder(folder: str | os.PathLike, act: Callable[[], T]) -> T:
-    """What `act` returns, done in a folder that is made if need be, also while others make and remove it.
+    """What `act` returns, done in a folder that is made if need be,
+    also while others make and remove it.
 
-    Who made a folder and left nothing in it removes it again, so it may go between any two looks. `os.makedirs` itself
-    looks twice: a folder that was there at the first look and gone at the second is a FileExistsError.
+    Who made a folder and left nothing in it removes it again, so it may go between any two looks.
+    `os.makedirs` itself looks twice: a folder that was there at the first look and gone at the
+    second is a FileExistsError.
 
     Example
     -------
@@ -71,7 +73,8 @@ def is_still(handle: int, path: str | os.PathLike) -> bool:
 
 @contextlib.contextmanager
 def new_part(path: Path) -> Iterator[tuple[int, str]]:
-    """A new file, open for writing, that is to become `path`, and its name; nobody takes it for dead within the block.
+    """A new file, open for writing, that is to become `path`,
+    and its name; nobody takes it for dead within the block.
 
     The folder is made if need be. What killed processes have left in that folder goes.
     """
@@ -139,7 +142,8 @@ def whole_folder(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def _sweep(folder: Path, again: bool = False) -> None:
-    """Remove what killed processes have left in a folder, once in the life of this process, or `again`."""
+    """Remove what killed processes have left in a folder,
+    once in the life of this process, or `again`."""
     name = os.path.realpath(folder)
     if name in _swept and not again:
         return
@@ -173,14 +177,16 @@ def _remove_dead(path: str, older_than: float = 0.0) -> bool:
 
 
 def clear_parts(folder: str | os.PathLike, older_than: float = 0.0) -> list[str]:
-    """Delete what killed processes have left half written in a folder and its subfolders; links are not followed.
+    """Delete what killed processes have left half written
+    in a folder and its subfolders; links are not followed.
 
     Parameters
     ----------
     folder : path-like
         Need not exist.
     older_than : float
-        Seconds since a file was last written to; for files that other programs write, which hold no lock.
+        Seconds since a file was last written to;
+        for files that other programs write, which hold no lock.
 
     Returns
     -------

@@ -1,10 +1,12 @@
-"""What calibrators fitted to 10 to 100 speakers are worth on speakers they have not heard: prints a Markdown table.
+"""What calibrators fitted to 10 to 100 speakers are worth
+on speakers they have not heard: prints a Markdown table.
 
     python benchmarks/calibration.py [--lists 200] [--seed 0]
 
-Each development list has its own speakers, number of trials, distance of the classes and spread of the target scores;
-part of the variance is a speaker's own, so its trials are not independent. Scores of both classes are normal, so the
-ideal log-likelihood ratios are known. Fresh scores are of 400 other speakers.
+Each development list has its own speakers, number of trials, distance of the classes and spread
+of the target scores; part of the variance is a speaker's own, so its trials are not
+independent. Scores of both classes are normal, so the ideal log-likelihood ratios are known.
+Fresh scores are of 400 other speakers.
 """
 
 from __future__ import annotations
@@ -26,14 +28,16 @@ FRESH_SPEAKERS, FRESH_NONTARGETS = 400, 40_000
 
 @dataclass(frozen=True)
 class Population:
-    """Nontarget scores are N(0, 1), target scores N(distance, spread ** 2); `own` is the variance due to speakers."""
+    """Nontarget scores are N(0, 1), target scores N(distance,
+    spread ** 2); `own` is the variance due to speakers."""
 
     distance: float
     spread: float
     own: float
 
     def trials(self, rng: np.random.Generator, speakers: int, takes: int, nontargets: int) -> tuple[np.ndarray, ...]:
-        """Scores, labels and the speakers of both sides: all target trials of `takes` utterances per speaker."""
+        """Scores, labels and the speakers of both sides:
+        all target trials of `takes` utterances per speaker."""
         first, second = np.triu_indices(takes, 1)
         same = np.repeat(np.arange(speakers), len(first))
         enroll = np.concatenate([same, rng.integers(speakers, size=nontargets)])

@@ -1,7 +1,9 @@
-"""What makes times and peaks of different candidates comparable, and a target they are held against.
+"""What makes times and peaks of different candidates comparable,
+and a target they are held against.
 
-Times are compared only within one process and one run, the candidates taking turns (A B C A B C …), so that whatever
-else the machine does meets all of them. Peaks are taken in a process of the candidate's own.
+Times are compared only within one process and one run, the candidates taking turns
+(A B C A B C …), so that whatever else the machine does meets all of them. Peaks are taken in a
+process of the candidate's own.
 """
 
 from __future__ import annotations
@@ -45,7 +47,8 @@ class Cell:
 def world(cell: Cell) -> tuple[Tensor, Tensor, Tensor]:
     """Embeddings [B, D], unit; prototypes [C, D]; labels [B].
 
-    A trained embedding is its prototype plus noise as long: its cosine to it is 1/√2 but for the chance of the noise.
+    A trained embedding is its prototype plus noise as long:
+    its cosine to it is 1/√2 but for the chance of the noise.
     """
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(cell.classes, cell.dim, generator=generator)
@@ -103,7 +106,8 @@ def _page_faults() -> int:
 
 
 def in_child(function: Callable, *arguments: object):
-    """Call it in a fresh process, forked from a server that has imported the package: quicker than a new Python."""
+    """Call it in a fresh process, forked from a server that
+    has imported the package: quicker than a new Python."""
     try:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["alpha_sv.heads"])
@@ -129,7 +133,8 @@ def extra_mb(run: Callable[[], object]) -> float:
 
 
 def relative_error(found: Sequence[Tensor], truth: Sequence[Tensor], floors: Sequence[float]) -> float:
-    """Largest difference of each tensor over its largest true value, or its floor if that is more; the worst one."""
+    """Largest difference of each tensor over its largest true value,
+    or its floor if that is more; the worst one."""
     return max(
         (a.double() - b).abs().max().item() / max(b.abs().max().item(), floor)
         for a, b, floor in zip(found, truth, floors, strict=True)

@@ -1,12 +1,14 @@
-"""All that a GPU has to answer, in one command of less than nine minutes: a JSON file and a Markdown page.
+"""All that a GPU has to answer, in one command of less than nine minutes:
+a JSON file and a Markdown page.
 
     python benchmarks/device.py                        on the first GPU
     python benchmarks/device.py --device cpu --quick   only shows that it runs
 
-The tests of the rooms that compute on tensors, the losses and the heads beside dense ones, whole training steps of the
-three VoxCeleb networks in float32 and bfloat16, and whether results repeat. Each part runs in a process of its own and
-is kept in the output folder as soon as it is done: the same command goes on after an interruption, and begins anew
-where the code, the machine or the size is another.
+The tests of the rooms that compute on tensors, the losses and the heads beside dense ones,
+whole training steps of the three VoxCeleb networks in float32 and bfloat16, and whether results
+repeat. Each part runs in a process of its own and is kept in the output folder as soon as it is
+done: the same command goes on after an interruption, and begins anew where the code, the
+machine or the size is another.
 """
 
 from __future__ import annotations
@@ -89,7 +91,8 @@ def solver(device: str, size: Size) -> dict:
 
 
 def heads(device: str, size: Size) -> dict:
-    """Median ms from embeddings to gradients, MB beyond the prototypes, and the error of value and gradients."""
+    """Median ms from embeddings to gradients,
+    MB beyond the prototypes, and the error of value and gradients."""
     found = {}
     for classes in size.classes:
         there = [x.to(device) for x in world(Cell(classes, size.batch))]
@@ -107,7 +110,8 @@ def train(device: str, size: Size, network: str, precision: str) -> dict:
 
 
 def repeats(device: str, size: Size) -> dict:
-    """Twice the same, under `torch.use_deterministic_algorithms`; alone and in a batch; float32 and float64."""
+    """Twice the same, under `torch.use_deterministic_algorithms`;
+    alone and in a batch; float32 and float64."""
     torch.use_deterministic_algorithms(True)
     classes, found = size.classes[min(1, len(size.classes) - 1)], {}
     embeddings, weight, labels = (x.to(device) for x in world(Cell(classes, size.batch)))

@@ -1,17 +1,20 @@
-"""Files → embeddings: how fast and in how much memory, ours and others', with the same network on the same files.
+"""Files → embeddings: how fast and in how much memory,
+ours and others', with the same network on the same files.
 
     python benchmarks/extraction.py DATA --work /tmp/extraction
 
-Prints a Markdown section and its rows of targets. DATA/<corpus>/wav has the files: words of 1 s, sentences of 2 to 6 s,
-and those sentences joined to recordings of a minute. Networks: the published CAM++, and ECAPA-TDNN of SpeechBrain's
-published size with random weights. `--work` keeps the exported networks for the next call.
+Prints a Markdown section and its rows of targets. DATA/<corpus>/wav has the files: words of 1 s,
+sentences of 2 to 6 s, and those sentences joined to recordings of a minute. Networks: the published
+CAM++, and ECAPA-TDNN of SpeechBrain's published size with random weights. `--work` keeps the
+exported networks for the next call.
 
-Every candidate is a process that has loaded its network. They take turns, each embedding one list of files from disk
-while the others wait; a first turn does not count. Where the machine has other work, `--processor` counts the seconds
-of the processor, which is the same on one core that is free. Peaks are of the processes. The error is 1 − cosine to
-our torch path, each file alone; of the batches of SpeechBrain, which pads them, it is also that of the padding.
-Resemblyzer has a network of its own and is here for scale: it is no peer of the same network. Its package, with librosa
-and webrtcvad-wheels, may be in an environment of its own, whose Python `--resemblyzer` names.
+Every candidate is a process that has loaded its network. They take turns, each embedding one list
+of files from disk while the others wait; a first turn does not count. Where the machine has other
+work, `--processor` counts the seconds of the processor, which is the same on one core that is free.
+Peaks are of the processes. The error is 1 − cosine to our torch path, each file alone; of the
+batches of SpeechBrain, which pads them, it is also that of the padding. Resemblyzer has a network
+of its own and is here for scale: it is no peer of the same network. Its package, with librosa and
+webrtcvad-wheels, may be in an environment of its own, whose Python `--resemblyzer` names.
 """
 
 from __future__ import annotations
@@ -97,7 +100,8 @@ def main() -> None:
 
 
 def compare(network: str, cores: int, found: dict, lists: dict) -> list:
-    """Our best candidate of full precision over the fastest of the others', by list; and the features' share."""
+    """Our best candidate of full precision over the fastest
+    of the others', by list; and the features' share."""
     from common import Target
 
     ours = [name for name in found if name.startswith("ours") and "int8" not in name]
@@ -118,7 +122,8 @@ def compare(network: str, cores: int, found: dict, lists: dict) -> list:
 
 
 def take_turns(network: str, command: list[str], cores: int, rounds: int, lists: list[str]) -> dict:
-    """What each candidate took for each list in each round, its peak, and the error of its embeddings."""
+    """What each candidate took for each list in each round,
+    its peak, and the error of its embeddings."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(cores)}
     names = list(CANDIDATES[network])
     pin = ["taskset", "-c", f"0-{cores - 1}"]

@@ -1,4 +1,5 @@
-"""The candidates of extraction.py: each loads a network in a process of its own and embeds lists of files from disk."""
+"""The candidates of extraction.py: each loads a network in
+a process of its own and embeds lists of files from disk."""
 
 from __future__ import annotations
 
@@ -39,7 +40,8 @@ def child(network: str, candidate: str, work: Path, clock: Callable[[], float]) 
 
 
 def load(network: str, candidate: str, work: Path) -> tuple[Callable, Callable | None]:
-    """A function that embeds files, and one that says how long the features alone take (ours in torch)."""
+    """A function that embeds files, and one that says
+    how long the features alone take (ours in torch)."""
     folder = work / network
     if candidate.startswith("ours"):
         from alpha_sv.verify.model import load_model
@@ -88,7 +90,8 @@ def features_of(model) -> Callable:
 
 
 def onnx_loop(folder: Path, kaldi: bool) -> Callable:
-    """What a user writes: read, features by kaldi-native-fbank where they are Kaldi's, run; one file after another."""
+    """What a user writes: read, features by kaldi-native-fbank
+    where they are Kaldi's, run; one file after another."""
     import onnxruntime
 
     if kaldi:

@@ -2,12 +2,12 @@
 
     python benchmarks/gen.py
 
-`extraction.py` and `training.py` need speech, so they are run by themselves and their sections are kept as they stand.
-`--put FILE` puts what a benchmark has printed in the place of its section.
+`extraction.py` and `training.py` need speech, so they are run by themselves and their sections
+are kept as they stand. `--put FILE` puts what a benchmark has printed in the place of its section.
 
-It takes about 45 minutes on two cores, 10 GB of memory and 20 GB in TMPDIR; the machine should have nothing else to do
-meanwhile. What a benchmark has found is kept in results/benchmarks; `--continue` does only what an interrupted run had
-left.
+It takes about 45 minutes on two cores, 10 GB of memory and 20 GB in TMPDIR; the machine should have
+nothing else to do meanwhile. What a benchmark has found is kept in results/benchmarks; `--continue`
+does only what an interrupted run had left.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import json
 import re
 import shutil
 import sys
+import textwrap
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -63,7 +64,8 @@ def versions() -> str:
 
 
 def run(size: str, parts: Path | None = None) -> tuple[list[list[str]], list[str]]:
-    """Rows of targets and sections of the benchmarks of training, at the size of that name, "FULL" or "QUICK".
+    """Rows of targets and sections of the benchmarks of training,
+    at the size of that name, "FULL" or "QUICK".
 
     Each is kept in `parts` when it is done, and taken from there if it is there.
     """
@@ -92,6 +94,17 @@ def document(rows: list[list[str]], sections: list[str]) -> str:
     return "\n\n".join(["# Benchmarks", METHOD.strip(), describe(), versions(), first, *sections]) + "\n"
 
 
+def wrapped(text: str) -> str:
+    """Its paragraphs in lines of at most 100 characters; headings, tables and lists as they are."""
+
+    def fill(block: str) -> str:
+        if any(line.startswith(("#", "|", "`" * 3, "* ", "- ")) for line in block.splitlines()):
+            return block
+        return textwrap.fill(block, 100, break_long_words=False, break_on_hyphens=False)
+
+    return "\n\n".join(fill(block) for block in text.rstrip().split("\n\n")) + "\n"
+
+
 def section_of(name: str, text: str) -> str:
     """The section of that benchmark in a document, "" if there is none."""
     found = re.search(rf"^## {re.escape(name)}: .*?(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
@@ -99,7 +112,8 @@ def section_of(name: str, text: str) -> str:
 
 
 def put(section: str, text: str) -> str:
-    """The document with this section, in the place of the one of its name or before the last but one."""
+    """The document with this section, in the place of
+    the one of its name or before the last but one."""
     section = section.strip()
     name = re.match(r"## (\w+): ", section)
     if name is None:
@@ -138,7 +152,7 @@ def main() -> None:
         files = scoring.files_section(scoring.LINES, scoring.alone)
         text = document(rows, [*sections, scoring.section(scoring.FULL), *kept, files, on_a_gpu()])
     with atomic_write(RESULTS) as file:
-        file.write(text)
+        file.write(wrapped(text))
     if not given.put:
         shutil.rmtree(PARTS)
     print(f"{RESULTS}, after {(time.perf_counter() - begin) / 60:.0f} minutes", file=sys.stderr)

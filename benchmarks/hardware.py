@@ -15,7 +15,8 @@ import threadpoolctl
 
 
 def describe() -> str:
-    """CPU, cores this process may use, memory, accelerator, versions and BLAS threads, as one line of Markdown."""
+    """CPU, cores this process may use, memory, accelerator,
+    versions and BLAS threads, as one line of Markdown."""
     import torch  # here, so that a process that only wants peak_mb stays small
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -33,9 +34,11 @@ def describe() -> str:
 
 
 def peak_mb() -> float:
-    """Largest resident memory of this process so far, in MB (10^6 bytes), pages of memory maps included.
+    """Largest resident memory of this process so far,
+    in MB (10^6 bytes), pages of memory maps included.
 
-    Linux only. `resource.getrusage` would do elsewhere, but there a child process starts with its parent's peak.
+    Linux only. `resource.getrusage` would do elsewhere,
+    but there a child process starts with its parent's peak.
     """
     status = Path("/proc/self/status").read_text()
     return int(re.search(r"VmHWM:\s*(\d+) kB", status)[1]) * 1024 / 1e6

@@ -1,10 +1,11 @@
-"""Heads for very many speakers: time, peak memory and error, beside a dense CosFace head; prints a Markdown section.
+"""Heads for very many speakers: time, peak memory and error,
+beside a dense CosFace head; prints a Markdown section.
 
     python benchmarks/head_memory.py [--quick]
 
-Forward and backward from embeddings to the gradients of embeddings and prototypes, normalisation included; and the
-whole training step of a head, with the update of the prototypes. The bare GEMM is embeddings times prototypes, forward
-only, neither normalised: less than that no exact head can do.
+Forward and backward from embeddings to the gradients of embeddings and prototypes, normalisation
+included; and the whole training step of a head, with the update of the prototypes. The bare GEMM is
+embeddings times prototypes, forward only, neither normalised: less than that no exact head can do.
 """
 
 from __future__ import annotations
@@ -137,7 +138,8 @@ def _time_with_default_allocator(cell: Cell, seconds: float) -> dict[str, Times]
 
 
 def peak_of(cell: Cell, name: str) -> float:
-    """MB beyond the prototypes and the embeddings; the default allocator, which gives back what is freed."""
+    """MB beyond the prototypes and the embeddings;
+    the default allocator, which gives back what is freed."""
     tiny = world(Cell(100, 2, cell.dim))
     runs(*tiny)[name]()  # libraries are loaded, threads started
     run = runs(*world(cell))[name]

@@ -1,12 +1,14 @@
-"""Who is it, or a stranger? Open-set identification on speakers that neither the model nor the calibrator has heard.
+"""Who is it, or a stranger?
+Open-set identification on speakers that neither the model nor the calibrator has heard.
 
     python benchmarks/identification.py DATA --model campplus --calibrator CALIBRATOR
 
-DATA/<corpus>/wav/<speaker>/<session>/<file> and DATA/<corpus>/speakers.tsv (speaker, split). Half of the test speakers
-are enrolled with some files each, their other files and all files of the other half are searches; all of this for a
-hundred random halves. Thresholds are those that a gallery takes, `alpha_sv.verify.open_set.gallery_threshold`: nothing
-is tuned here. Intervals are Clopper's and Pearson's and count people, each with the share of his or her searches that
-err: the files and halves of one person are no independent evidence.
+DATA/<corpus>/wav/<speaker>/<session>/<file> and DATA/<corpus>/speakers.tsv (speaker, split). Half
+of the test speakers are enrolled with some files each, their other files and all files of the other
+half are searches; all of this for a hundred random halves. Thresholds are those that a gallery
+takes, `alpha_sv.verify.open_set.gallery_threshold`: nothing is tuned here. Intervals are Clopper's
+and Pearson's and count people, each with the share of his or her searches that err: the files and
+halves of one person are no independent evidence.
 """
 
 from __future__ import annotations

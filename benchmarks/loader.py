@@ -1,10 +1,12 @@
-"""Training examples a second against number of workers, from loose files and tar shards: prints a Markdown section.
+"""Training examples a second against number of workers,
+from loose files and tar shards: prints a Markdown section.
 
     python benchmarks/loader.py [--quick]
-    TMPDIR=/scratch python benchmarks/loader.py          # the file system that your corpus is to lie on
+    TMPDIR=/scratch python benchmarks/loader.py    # the file system that your corpus will lie on
 
-The files are made in a temporary folder, 20 GB of them without --quick. What a reader finds in the page cache depends
-on the machine's memory: where the 20 GB do not fit, the disk is part of the measurement.
+The files are made in a temporary folder, 20 GB of them without --quick. What a reader finds
+in the page cache depends on the machine's memory: where the 20 GB do not fit, the disk is
+part of the measurement.
 """
 
 from __future__ import annotations
@@ -53,7 +55,8 @@ class Measured:
 
 
 def signal(number: int) -> np.ndarray:
-    """16-bit counts [T]: noise whose spectrum falls as that of speech, so that FLAC has something to do."""
+    """16-bit counts [T]: noise whose spectrum falls as
+    that of speech, so that FLAC has something to do."""
     white = np.random.default_rng(number % 997).standard_normal(round(RATE * SECONDS))
     pink = np.convolve(white, 0.9 ** np.arange(40), mode="same")
     return (3000 / np.std(pink) * pink).clip(-32768, 32767).astype(np.int16)
@@ -138,7 +141,8 @@ def _rate(batches: Iterator[tuple], seconds: float) -> tuple[float, float]:
 
 
 def _error(chunks: RandomChunks, corpus: Corpus, source: str, folder: Path, augmented: bool) -> float | None:
-    """Largest difference of examples from those of the loose wav files; theirs from what was written there."""
+    """Largest difference of examples from those of the loose wav files;
+    theirs from what was written there."""
     numbers = range(0, len(chunks), max(len(chunks) // 20, 1))
     if source != SOURCES[0]:
         oracle = dataset(corpus[SOURCES[0]], folder, augmented)

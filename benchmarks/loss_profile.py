@@ -1,4 +1,5 @@
-"""Where the time of the losses goes at few classes, by the profiler, and what it is of a step; prints Markdown.
+"""Where the time of the losses goes at few classes,
+by the profiler, and what it is of a step; prints Markdown.
 
 python benchmarks/loss_profile.py [--quick]
 """
@@ -39,7 +40,8 @@ QUICK = Size(600, 8, seconds=0.0, repeats=5, channels=(8, 8, 8, 8, 24), chunks=2
 
 @dataclass(frozen=True)
 class Measured:
-    """Of one loss: its times, calls and µs of its operations, those on all cosines, its error, its operations."""
+    """Of one loss: its times, calls and µs of its operations,
+    those on all cosines, its error, its operations."""
 
     times: Times
     calls: float

@@ -1,9 +1,11 @@
-"""Millions of identities: one process with all prototypes, and four with a part each; prints a Markdown section.
+"""Millions of identities: one process with all prototypes,
+and four with a part each; prints a Markdown section.
 
     python benchmarks/many_identities.py [--quick]
 
-Whole steps, from embeddings to updated prototypes, on trained prototypes. Each process has one thread. The traffic is
-what the collectives of one step deliver to a rank, counted, beside the model of docs/heads.md.
+Whole steps, from embeddings to updated prototypes, on trained prototypes. Each process has
+one thread. The traffic is what the collectives of one step deliver to a rank, counted, beside
+the model of docs/heads.md.
 """
 
 from __future__ import annotations
@@ -40,7 +42,8 @@ FULL, QUICK = Size((1_000_000, 5_000_000), 1_000_000), Size((2_000,), 500)
 
 @dataclass(frozen=True)
 class Measured:
-    """Of one process: seconds of its steps, and of the processor for them; peak; bytes it was sent; error, in nats."""
+    """Of one process: seconds of its steps, and of the processor for them;
+    peak; bytes it was sent; error, in nats."""
 
     name: str
     prototypes: str
@@ -81,7 +84,8 @@ def model_bytes(samples: int, newton: int) -> int:
 
 
 def batch(weight: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """As in common.world: embeddings at a cosine of 0.7 to their prototypes, of this process's classes."""
+    """As in common.world: embeddings at a cosine of 0.7
+    to their prototypes, of this process's classes."""
     g = torch.Generator().manual_seed(seed)
     rows = torch.randint(len(weight), (BATCH,), generator=g)
     return F.normalize(torch.randn(BATCH, DIM, generator=g) / DIM**0.5 + F.normalize(weight[rows])), rows
@@ -94,7 +98,8 @@ def reference(head: nn.Module, embeddings: torch.Tensor) -> torch.Tensor:
 
 
 def train(head: nn.Module, first: int, seed: int) -> dict:
-    """Times of steps, and how far the losses of a few samples are from the plain solver's in float64."""
+    """Times of steps, and how far the losses of a few
+    samples are from the plain solver's in float64."""
     optimizer, seconds, cpu = PrototypeSGD(head.parameters(), lr=1e-4), [], []
     embeddings, rows = batch(head.weight.detach(), seed)
     labels = rows + first

@@ -1,11 +1,14 @@
-"""What a published model does on speech: error rates on trial lists, and the calibrator that goes with it.
+"""What a published model does on speech:
+error rates on trial lists, and the calibrator that goes with it.
 
     python benchmarks/pretrained.py DATA --model campplus
-    python benchmarks/pretrained.py DATA --model campplus --calibrator alpha_sv/exchange/calibrators/campplus.json
+    python benchmarks/pretrained.py DATA --model campplus \\
+        --calibrator alpha_sv/exchange/calibrators/campplus.json
 
-DATA has a folder for each corpus, with wav/<speaker>/<session>/<file>, speakers.tsv (speaker, split) and
-trials_dev.txt ("1 enroll test" for a target trial). Whole utterances, cosines, no normalisation. The calibrator is
-fitted to trials among the training speakers only; trials_dev then shows what it is worth on speakers it did not hear.
+DATA has a folder for each corpus, with wav/<speaker>/<session>/<file>, speakers.tsv
+(speaker, split) and trials_dev.txt ("1 enroll test" for a target trial). Whole utterances, cosines,
+no normalisation. The calibrator is fitted to trials among the training speakers only; trials_dev
+then shows what it is worth on speakers it did not hear.
 """
 
 from __future__ import annotations
@@ -45,7 +48,8 @@ def score(
 
 
 def training_trials(corpus: Path, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(enroll, test, labels): all pairs of each training speaker's files, and ten times as many of different ones."""
+    """(enroll, test, labels): all pairs of each training speaker's files,
+    and ten times as many of different ones."""
     with open(corpus / "speakers.tsv", newline="", encoding="utf-8") as file:
         speakers = sorted(row["speaker"] for row in csv.DictReader(file, delimiter="\t") if row["split"] == "train")
     draw = random.Random(seed)
@@ -63,7 +67,8 @@ def training_trials(corpus: Path, seed: int = 0) -> tuple[np.ndarray, np.ndarray
 
 
 def calibrate(model: SpeakerModel, corpora: list[Path], facts: dict) -> tuple[Calibrator, dict]:
-    """The calibrator of the pooled training trials of the corpora that have target trials; numbers on unheard ones."""
+    """The calibrator of the pooled training trials of the
+    corpora that have target trials; numbers on unheard ones."""
     parts, counts = [], defaultdict(dict)
     for corpus in corpora:
         enroll, test, labels = training_trials(corpus)

@@ -1,10 +1,12 @@
-"""What short, noisy, coded, clipped and faint recordings cost: the table behind the rules of verify/quality.py.
+"""What short, noisy, coded, clipped and faint recordings cost:
+the table behind the rules of verify/quality.py.
 
     python benchmarks/quality.py DATA --model campplus
 
-DATA/<corpus>/wav/<speaker>/<session>/<file>, DATA/<corpus>/speakers.tsv (speaker, split), DATA/noise/wav. Training
-speakers only: the rules are chosen by this table. Every pair of files of different or equal speakers is one trial;
-"one side" leaves the other file as it was. Intervals resample speakers.
+DATA/<corpus>/wav/<speaker>/<session>/<file>, DATA/<corpus>/speakers.tsv (speaker, split),
+DATA/noise/wav. Training speakers only: the rules are chosen by this table. Every pair of files
+of different or equal speakers is one trial; "one side" leaves the other file as it was.
+Intervals resample speakers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Time and memory of the heads as speakers and batch grow: prints a Markdown section, draws results/scaling.svg.
+"""Time and memory of the heads as speakers and batch grow:
+prints a Markdown section, draws results/scaling.svg.
 
     python benchmarks/scaling.py [--quick]
 
@@ -54,7 +55,8 @@ def measure_all(size: Size) -> Results:
 
 
 def draw(results: Results, size: Size) -> str:
-    """The figure as SVG; in a process of its own, since the pages of matplotlib are no part of a head."""
+    """The figure as SVG; in a process of its own,
+    since the pages of matplotlib are no part of a head."""
     from alpha_sv.report.figures.canvas import key, look, stack, style, svg
 
     with style():

@@ -1,4 +1,5 @@
-"""Scores files of millions of lines: what each verb of the command line takes, beside awk, which only reads the text.
+"""Scores files of millions of lines: what each verb of the
+command line takes, beside awk, which only reads the text.
 
 `python benchmarks/scoring.py --files` prints the Markdown section.
 """
@@ -27,7 +28,8 @@ ALL_VERBS = 4_000_000  # lines; of longer files the reading and evaluate only
 
 
 def scores_file(path: str, lines: int, utterances: int = UTTERANCES, speakers: int = SPEAKERS, seed: int = 1) -> None:
-    """A scores file of that many lines, 5 % of them target trials; a pair that comes twice has the same score."""
+    """A scores file of that many lines, 5 % of them target trials;
+    a pair that comes twice has the same score."""
     rng = np.random.default_rng(0)
     speaker = rng.integers(speakers, size=utterances)
     names = Names.of(_names(speaker))
@@ -47,7 +49,8 @@ def _names(speaker: np.ndarray) -> list[str]:
 
 
 def store_of_them(path: str, utterances: int = UTTERANCES, speakers: int = SPEAKERS, cohort: int = COHORT) -> None:
-    """An embedding store of the utterances of `scores_file`, and of one of each speaker of a cohort, D = 192."""
+    """An embedding store of the utterances of `scores_file`,
+    and of one of each speaker of a cohort, D = 192."""
     rng = np.random.default_rng(0)
     speaker = rng.integers(speakers, size=utterances)
     ids = [*_names(speaker), *(f"cohort{n}/1.wav" for n in range(cohort))]
@@ -65,7 +68,8 @@ def our_reading(path: str) -> tuple[float, float, float, float]:
 
 
 def plain_reading(path: str, lines: int) -> tuple[float, float, float, float]:
-    """As `our_reading`, by the readable reader that ours is tested against; some lines, extrapolated."""
+    """As `our_reading`, by the readable reader that
+    ours is tested against; some lines, extrapolated."""
     with open(path, "rb") as file:
         head = b"".join(itertools.islice(file, lines))
     start, cpu = time.perf_counter(), time.process_time()

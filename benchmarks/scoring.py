@@ -2,10 +2,10 @@
 
     python benchmarks/scoring.py [--quick] [--files]
 
-Random embeddings with speaker structure; the counts are those of the list, and nothing else about it matters to the
-time. Each of our measurements has a process of its own, so that its peak memory is its own. The other ways are
-timed on a few trials and extrapolated: linearly where they loop over trials, quadratically where they compare every
-trial with every threshold.
+Random embeddings with speaker structure; the counts are those of the list, and nothing else about
+it matters to the time. Each of our measurements has a process of its own, so that its peak memory
+is its own. The other ways are timed on a few trials and extrapolated: linearly where they loop over
+trials, quadratically where they compare every trial with every threshold.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ QUICK = Size(5_000, 2_000, 100, 600, 20_000, sample=20, eer_sample=500, dcf_samp
 
 
 def world(size: Size) -> tuple[Trials, ArrayStore, np.ndarray]:
-    """Trials, their embeddings [utterances, dim] and a cohort [cohort, dim] of other speakers, all float32."""
+    """Trials, their embeddings [utterances, dim] and a
+    cohort [cohort, dim] of other speakers, all float32."""
     rng = np.random.default_rng(0)
 
     def speech(of: np.ndarray, speakers: int) -> np.ndarray:
@@ -88,7 +89,8 @@ def our_as_norm(size: Size) -> tuple[float, float, np.ndarray]:
 
 
 def our_long_cohort(size: Size) -> tuple[float, float, float]:
-    """The third number is the largest error of the statistics of one utterance, against a plain sort."""
+    """The third number is the largest error of the
+    statistics of one utterance, against a plain sort."""
     rng = np.random.default_rng(1)
     rows = rng.standard_normal((size.sample, size.dim), dtype=np.float32)
     names = [f"u{n}" for n in range(size.sample)]
@@ -131,7 +133,8 @@ def cosine_loop(size: Size) -> tuple[float, np.ndarray]:
 
 
 def as_norm_loop(size: Size) -> tuple[float, np.ndarray]:
-    """The algorithm and the shapes of SpeechBrain's verification recipe: both sides meet the cohort in every trial.
+    """The algorithm and the shapes of SpeechBrain's verification recipe:
+    both sides meet the cohort in every trial.
 
     The standard deviation is that of the population, as ours; the recipe's has ddof = 1.
     """
@@ -153,7 +156,8 @@ def as_norm_loop(size: Size) -> tuple[float, np.ndarray]:
 
 
 def lean_as_norm_loop(size: Size) -> tuple[float, np.ndarray]:
-    """A per-trial loop that leaves nothing but the repetition to save: a normalised cohort, one product a side."""
+    """A per-trial loop that leaves nothing but the repetition to save:
+    a normalised cohort, one product a side."""
     _, store, cohort, pairs = sample(size)
     matrix, cohort = store.matrix.astype(np.float64), cohort.astype(np.float64)
     cohort /= np.linalg.norm(cohort, axis=1, keepdims=True)

@@ -1,9 +1,11 @@
-"""Many clients of `alpha-sv serve` at once: is anything lost, and how long does the slowest twentieth wait?
+"""Many clients of `alpha-sv serve` at once:
+is anything lost, and how long does the slowest twentieth wait?
 
     python benchmarks/serve_load.py --model campplus --clients 50
 
-Each client enrols a person of its own, identifies another recording and compares the two, `--rounds` times. Recordings
-are synthetic (noise in bands, 3 s at 16 kHz), so no data is needed. Everything runs on this machine, the clients too.
+Each client enrols a person of its own, identifies another recording and compares the two,
+`--rounds` times. Recordings are synthetic (noise in bands, 3 s at 16 kHz), so no data is needed.
+Everything runs on this machine, the clients too.
 """
 
 from __future__ import annotations

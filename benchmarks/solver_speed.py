@@ -1,9 +1,10 @@
-"""The losses on given cosines beside cross-entropy, CosFace and the entmax package: prints a Markdown section.
+"""The losses on given cosines beside cross-entropy,
+CosFace and the entmax package: prints a Markdown section.
 
     python benchmarks/solver_speed.py [--quick]
 
-Forward and backward of a batch of cosines. The entmax package has no margin, so it is compared with `Entmax`, whose
-posterior is the same: its logits are ours, s·cosine.
+Forward and backward of a batch of cosines. The entmax package has no margin,
+so it is compared with `Entmax`, whose posterior is the same: its logits are ours, s·cosine.
 """
 
 from __future__ import annotations
@@ -82,7 +83,8 @@ def cosface(cosines: Tensor, labels: Tensor) -> Tensor:
 
 
 def cosface_mixed(cosines: Tensor, labels: Tensor) -> Tensor:
-    """As most toolkits write it: a mix, by a one-hot matrix, of the logits with the margin and those without."""
+    """As most toolkits write it: a mix, by a one-hot matrix,
+    of the logits with the margin and those without."""
     own = torch.zeros_like(cosines).scatter_(1, labels[:, None], 1.0)
     return F.cross_entropy(SCALE * (own * (cosines - MARGIN) + (1.0 - own) * cosines), labels)
 

@@ -1,9 +1,10 @@
-"""A training's first batch at a million files, at the beginning and in mid-epoch; prints a Markdown section.
+"""A training's first batch at a million files,
+at the beginning and in mid-epoch; prints a Markdown section.
 
     python benchmarks/start_up.py [--quick]
 
-A million different paths lead to a thousand files (by links of folders): what counts here is how many there are, not
-how fast a disk is.
+A million different paths lead to a thousand files (by links of folders):
+what counts here is how many there are, not how fast a disk is.
 """
 
 from __future__ import annotations

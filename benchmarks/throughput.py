@@ -1,11 +1,12 @@
-"""How many chunks a second each VoxCeleb network trains on, and what a recipe then costs: prints a Markdown section.
+"""How many chunks a second each VoxCeleb network trains on,
+and what a recipe then costs: prints a Markdown section.
 
     python benchmarks/throughput.py                                          on this machine's CPU
     python benchmarks/throughput.py --device cuda --precision bf16 --batch 256       on one GPU
 
-Whole training steps of recipes/VoxCeleb/hparams/<model>_q_margin.yaml as it stands: features, network, Q-Margin over
-all 17,982 classes (5,994 speakers at three speeds), backward, the optimizer's step. Audio is there already; `loader.py`
-says what the reading can deliver.
+Whole training steps of recipes/VoxCeleb/hparams/<model>_q_margin.yaml as it stands: features,
+network, Q-Margin over all 17,982 classes (5,994 speakers at three speeds), backward, the
+optimizer's step. Audio is there already; `loader.py` says what the reading can deliver.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
     python benchmarks/train_step.py [--quick]
 
-An ECAPA-TDNN on chunks of two seconds, forward and backward, with the optimiser's step. The graph is cut at the
-embeddings, which changes nothing but tells apart what belongs to the head: its forward, its backward down to the
-gradient of the embeddings, and the update of its prototypes. Dense heads are trained with Adam like the embedder, as
-recipes do, SparseHead with PrototypeSGD.
+An ECAPA-TDNN on chunks of two seconds, forward and backward, with the optimiser's step. The graph
+is cut at the embeddings, which changes nothing but tells apart what belongs to the head: its
+forward, its backward down to the gradient of the embeddings, and the update of its prototypes.
+Dense heads are trained with Adam like the embedder, as recipes do, SparseHead with PrototypeSGD.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ QUICK = Size((500,), batch=4, dim=16, channels=(8, 8, 8, 8, 24), seconds=0.5, ro
 
 @dataclass(frozen=True)
 class Measured:
-    """Median seconds of the parts of a step, and the error of the head's value and gradients on these embeddings."""
+    """Median seconds of the parts of a step, and the error
+    of the head's value and gradients on these embeddings."""
 
     embedder: float
     head: float

@@ -1,10 +1,11 @@
-"""Chunks a second of whole training steps: ours, SpeechBrain's VoxCeleb recipe, the bare network; prints Markdown.
+"""Chunks a second of whole training steps:
+ours, SpeechBrain's VoxCeleb recipe, the bare network; prints Markdown.
 
     python benchmarks/training.py --data /corpora
 
-/corpora holds <corpus>/wav, noise/wav and rir/wav. Each contender trains in a process of its own with one thread and no
-workers, so that all of its work is counted, and takes one step when it is its turn. On a machine with other things to
-do the seconds of the processor are the ones to believe.
+/corpora holds <corpus>/wav, noise/wav and rir/wav. Each contender trains in a process of its own
+with one thread and no workers, so that all of its work is counted, and takes one step when it is
+its turn. On a machine with other things to do the seconds of the processor are the ones to believe.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ QUICK = Size(batch=4, seconds=0.5, rounds=2, limit=60, channels=(8, 8, 8, 8, 24)
 
 
 def bare(turns: Turns, size: Size, folder: Path, kept: bool = False) -> None:
-    """Forward, backward and Adam of the network and the classifier, on features that are there already."""
+    """Forward, backward and Adam of the network and the classifier,
+    on features that are there already."""
     from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
 
     if kept:
@@ -72,7 +74,8 @@ def bare(turns: Turns, size: Size, folder: Path, kept: bool = False) -> None:
 
 
 def matrix_products(turns: Turns, size: Size, folder: Path, width: int = 1024) -> None:
-    """As many multiplications as the network's, in products of large matrices: what the core can do."""
+    """As many multiplications as the network's,
+    in products of large matrices: what the core can do."""
     from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -226,7 +229,8 @@ def section(results: dict[str, Results], size: Size) -> str:
 
 
 def prepare(data: Path, folder: Path, size: Size) -> None:
-    """One manifest for all, of the utterances of which SpeechBrain's recipe can cut a chunk; noises and rooms."""
+    """One manifest for all, of the utterances of which
+    SpeechBrain's recipe can cut a chunk; noises and rooms."""
     from alpha_sv.data.corpus.manifest import read_manifest, write_manifest
     from alpha_sv.data.corpus.prepare import prepare_tree
 

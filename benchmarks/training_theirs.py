@@ -1,7 +1,9 @@
-"""The smallest faithful driver of SpeechBrain's VoxCeleb recipe around its classes, for `training.py`.
+"""The smallest faithful driver of SpeechBrain's
+VoxCeleb recipe around its classes, for `training.py`.
 
-Its wheel does not bring the recipe. The settings are those of its ECAPA-TDNN on VoxCeleb, but for the size of network,
-batch and chunk, which `training.py` sets for all. The audio is read as there: a random chunk of a file, by soundfile.
+Its wheel does not bring the recipe. The settings are those of its ECAPA-TDNN on VoxCeleb, but for
+the size of network, batch and chunk, which `training.py` sets for all. The audio is read as there:
+a random chunk of a file, by soundfile.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ def loss_of() -> torch.nn.Module:
 
 
 class SpeechBrainRecipe(sb.Brain):
-    """Augmentation of the batch, features, normalisation, network, classifier, loss, the next rate."""
+    """Augmentation of the batch, features, normalisation,
+    network, classifier, loss, the next rate."""
 
     @classmethod
     def made(cls, network: dict, dim: int, classes: int, folder: Path, augment: str, precision: str):
@@ -70,7 +73,8 @@ class SpeechBrainRecipe(sb.Brain):
 
 
 def augmenter(folder: Path, kind: str) -> Augmenter:
-    """Of kind copies, the recipe's: clean chunks and a copy with each of the four; all: one after the other."""
+    """Of kind copies, the recipe's:
+    clean chunks and a copy with each of the four; all: one after the other."""
     lists = {}
     for name in ("noise", "rir"):
         lists[name] = folder / f"{name}_{kind}.csv"

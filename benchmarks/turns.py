@@ -1,4 +1,5 @@
-"""Loops that have a mind of their own, such as a training, take one step at a time, in turns, and are timed.
+"""Loops that have a mind of their own, such as a training,
+take one step at a time, in turns, and are timed.
 
 Each runs in a process of its own, so that each has its own allocator and its own threads.
 """
@@ -19,7 +20,8 @@ WARM_UP, FEWEST = 2, 3  # rounds
 
 @dataclass(frozen=True)
 class Step:
-    """Of one step: seconds, seconds of the processor, chunks through the network, page faults, the loss."""
+    """Of one step: seconds, seconds of the processor,
+    chunks through the network, page faults, the loss."""
 
     wall: float
     cpu: float
@@ -51,7 +53,8 @@ class Turns:
         return time.perf_counter(), time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
     def between_steps_of(self, brain, chunks: Callable[[], int]) -> None:
-        """From the end of one `fit_batch` to the end of the next: with the loader, the logging and all else."""
+        """From the end of one `fit_batch` to the end of the next:
+        with the loader, the logging and all else."""
         own = brain.fit_batch
 
         def fit_batch(batch):
@@ -70,7 +73,8 @@ def _child(pipe, contender: Callable, *arguments: object) -> None:
 
 
 def in_turns(contenders: Mapping[str, tuple], rounds: int, limit: float) -> dict[str, tuple[list[Step], float]]:
-    """Steps of each contender, a function of `Turns` and its arguments, after those that do not count; its peak, MB.
+    """Steps of each contender, a function of `Turns` and its arguments,
+    after those that do not count; its peak, MB.
 
     There are fewer rounds, but `FEWEST` at least, when `limit` seconds are over.
     """

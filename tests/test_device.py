@@ -120,7 +120,8 @@ class TestPretendedGpu:
                 there.numpy()
 
     def test_a_number_among_tensors_in_the_second_look_is_seen(self):
-        """Once `alpha_softargmax(torch.zeros(1, 300, device="cuda"), 2.0)` stacked a float: seen on GPUs only."""
+        """Once `alpha_softargmax(torch.zeros(1, 300,
+        device="cuda"), 2.0)` stacked a float: seen on GPUs only."""
         with working_on("cuda"), patch.object(torch, "stack", side_effect=torch.stack) as stack:
             found = alpha_softargmax(torch.zeros(1, 300, dtype=torch.float64), 2.0)
             assert found.device.type == "cuda" and stack.called

@@ -1,4 +1,5 @@
-"""The diagnosis: the shares are those of the closed conditions, and its remedies do what they say."""
+"""The diagnosis: the shares are those of the closed conditions,
+and its remedies do what they say."""
 
 import math
 
@@ -11,7 +12,8 @@ from alpha_sv.losses import A3M, AAMSoftmax, AMSoftmax, Entmax, QMargin
 
 
 def cosines_of(noise, speakers=12, each=40, dim=16, seed=0):
-    """Samples around prototypes at random: with little noise every sample is far from the other prototypes."""
+    """Samples around prototypes at random:
+    with little noise every sample is far from the other prototypes."""
     rng = torch.Generator().manual_seed(seed)
     prototypes = torch.nn.functional.normalize(torch.randn(speakers, dim, generator=rng), dim=1)
     targets = torch.arange(speakers).repeat_interleave(each)

@@ -1,4 +1,5 @@
-"""The import order of docs/architecture.md, read from the source: a room imports only rooms listed for it."""
+"""The import order of docs/architecture.md, read from the source:
+a room imports only rooms listed for it."""
 
 import ast
 import subprocess

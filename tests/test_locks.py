@@ -62,7 +62,7 @@ def test_another_process_is_refused_by_name_until_the_first_ends(tmp_path, holde
 def test_a_killed_holder_is_taken_over_with_a_word_though_its_workers_live_on(tmp_path, holder, caplog):
     process = holder("forks")
     os.kill(process.pid, signal.SIGKILL)
-    time.sleep(0.1)
+    process.wait()
     with folder_lock(tmp_path):
         assert f"process {process.pid} on" in caplog.text and "ended without a word" in caplog.text
 

@@ -1,4 +1,5 @@
-"""The named losses as modules: live parameters, SpeechBrain shapes, the published zero-loss conditions, sparsity."""
+"""The named losses as modules: live parameters,
+SpeechBrain shapes, the published zero-loss conditions, sparsity."""
 
 import math
 
@@ -25,7 +26,8 @@ EVERY = pytest.mark.parametrize("make", INSTANCES.values(), ids=INSTANCES.keys()
 
 
 def test_a_target_of_probability_zero_has_the_largest_gradient_and_one_of_zero_loss_none():
-    """p − e_y is −1 at the target where p_y = 0: such a sample is not lost, it pulls harder than any other."""
+    """p − e_y is −1 at the target where p_y = 0:
+    such a sample is not lost, it pulls harder than any other."""
     cosines = torch.tensor([[0.1, 0.9, 0.2], [0.6, 0.55, 0.1], [0.99, 0.0, 0.0]], requires_grad=True)
     loss = A3M(alpha=1.5, scale=10.0, margin=0.0)
     targets = torch.zeros(3, dtype=torch.int64)
@@ -151,7 +153,8 @@ def test_classical_rows_are_the_classical_losses():
 
 @pytest.mark.parametrize("name", ["AMSoftmax", "AAMSoftmax", "QMargin", "A3M"])
 def test_margin_is_live_and_makes_the_loss_harder(name):
-    """SpeechBrain's additive angular margin freezes cos m at construction: scheduling it does nothing there."""
+    """SpeechBrain's additive angular margin freezes cos m at construction:
+    scheduling it does nothing there."""
     cosines, target = random_cosines(8, 20)
     loss = NAMED[name](margin=0.0)
     values = []
@@ -193,7 +196,8 @@ def test_bad_parameters_are_refused(make, message):
 @pytest.mark.parametrize("alpha", [1.25, 1.5, 2.0])
 @pytest.mark.parametrize("name", ["QMargin", "A3M"])
 def test_loss_vanishes_exactly_at_the_published_cosine_gap(name, alpha):
-    """Zero iff c_y − max c_j ≥ e^{κm}/κ (Q-Margin), cos(φ_y+m) − max c_j ≥ 1/κ (A3M); κ = 5, m = 0.2."""
+    """Zero iff c_y − max c_j ≥ e^{κm}/κ (Q-Margin),
+    cos(φ_y+m) − max c_j ≥ 1/κ (A3M); κ = 5, m = 0.2."""
     kappa, margin, other = 5.0, 0.2, 0.1
     gap = math.exp(kappa * margin) / kappa if name == "QMargin" else 1 / kappa
     c_y = other + gap if name == "QMargin" else math.cos(math.acos(other + gap) - margin)
@@ -208,7 +212,8 @@ def test_loss_vanishes_exactly_at_the_published_cosine_gap(name, alpha):
 def test_sparsity_counts_what_it_says():
     cosines = torch.tensor([[0.95, 0.1, 0.0, -0.5], [0.7, 0.45, 0.44, -0.5], [-0.5, 0.9, 0.0, 0.0]])
     stats = A3M(alpha=2.0, scale=5.0, margin=0.2).sparsity(cosines, torch.tensor([0, 0, 0]))
-    # row 0: alone with its target; row 1: three within 1/κ; row 2: the target is far below the winner
+    # row 0: alone with its target; row 1: three within 1/κ;
+    # row 2: the target is far below the winner
     assert stats["zero_loss"] == pytest.approx(1 / 3)
     assert stats["zero_target"] == pytest.approx(1 / 3)
     assert stats["support"] == pytest.approx((1 + 3 + 1) / 3)

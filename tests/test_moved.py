@@ -1,4 +1,5 @@
-"""What was made and written with version 0.1 (commit 962bb18) still works: import paths, YAML names, a run's files."""
+"""What was made and written with version 0.1 (commit 962bb18) still works:
+import paths, YAML names, a run's files."""
 
 import importlib
 import json
@@ -75,7 +76,8 @@ def test_tags_are_translated_and_others_left_alone():
 
 @pytest.fixture(scope="module")
 def earlier(tmp_path_factory):
-    """A finished run of version 0.1 with its store, scores, calibrator and metrics, and a run killed in epoch 2."""
+    """A finished run of version 0.1 with its store, scores,
+    calibrator and metrics, and a run killed in epoch 2."""
     folder = tmp_path_factory.mktemp("earlier")
     with tarfile.open(Path(__file__).parent / "fixtures" / "made_by_962bb18.tar.xz") as tar:
         tar.extractall(folder, filter="data")

@@ -106,7 +106,8 @@ def test_results_of_the_readme_are_those_of_the_generated_tables():
 
 
 def difference(study, after, row):
-    """EER, and misses at 1 % and 0.1 % FPR, of the first line of that name after those words; no spread of seeds."""
+    """EER, and misses at 1 % and 0.1 % FPR, of the first line
+    of that name after those words; no spread of seeds."""
     text = (ROOT / f"docs/results_{study}.md").read_text(encoding="utf-8").split(after)[1]
     line = next(line for line in text.splitlines() if line.startswith(f"| {row} |"))
     return [cell.split(" ±")[0].strip() for cell in line.split("|")[3:-1]]

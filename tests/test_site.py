@@ -1,4 +1,5 @@
-"""The site: the tutorials do what they say, the API has every public name, nothing is loaded from elsewhere."""
+"""The site: the tutorials do what they say,
+the API has every public name, nothing is loaded from elsewhere."""
 
 import importlib.util
 import re
@@ -80,7 +81,8 @@ def test_the_cheat_sheet_has_every_verb():
 
 
 def test_the_api_has_every_public_name():
-    """Names at the door, names of the rooms, and those that are promised to stay; each in a module that has a page."""
+    """Names at the door, names of the rooms, and those that
+    are promised to stay; each in a module that has a page."""
     written = pages.api_pages()
     documented = {module for text in written.values() for module in re.findall(r"^::: (\S+)", text, flags=re.M)}
     import alpha_sv

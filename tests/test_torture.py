@@ -1,4 +1,5 @@
-"""A slice of `make torture`, with the verbs that start in no time: nothing is lost, whatever happens at a file."""
+"""A slice of `make torture`, with the verbs that start in no time:
+nothing is lost, whatever happens at a file."""
 
 import os
 import shutil

@@ -1,4 +1,5 @@
-"""What is written is whole or absent; what killed processes leave goes with the next, what living ones write not."""
+"""What is written is whole or absent;
+what killed processes leave goes with the next, what living ones write not."""
 
 import contextlib
 import os

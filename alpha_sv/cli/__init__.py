@@ -1,7 +1,8 @@
 """The command line: one verb for each arrow between two files.
 
 speech ─prepare→ manifest.csv ─train→ model/ ─extract→ embeddings/
-embeddings/ ─score→ scores.txt ─normalize→ scores.txt ─calibrate→ llrs.txt ─evaluate→ metrics.json ─report→ report.html
+embeddings/ ─score→ scores.txt ─normalize→ scores.txt
+─calibrate→ llrs.txt ─evaluate→ metrics.json ─report→ report.html
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from collections.abc import Iterator, Sequence
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `alpha-sv`; returns the exit status. Errors of use are one line on standard error."""
+    """Entry point of `alpha-sv`; returns the exit status.
+    Errors of use are one line on standard error."""
     with _no_traceback():
         from alpha_sv.cli.guard import guarded
     argv = list(sys.argv[1:] if argv is None else argv)
@@ -28,7 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextlib.contextmanager
 def _no_traceback() -> Iterator[None]:
-    """Ctrl-C ends the process by its signal, as it does before Python runs; `signal` itself is slow to import."""
+    """Ctrl-C ends the process by its signal, as it does before Python runs;
+    `signal` itself is slow to import."""
     number, python = _signal.SIGINT, _signal.default_int_handler
     ours = _signal.getsignal(number) is python
     with contextlib.suppress(ValueError):  # not in the main thread

@@ -1,4 +1,5 @@
-"""The verb face: pairs of images, the template protocol of IJB-B / IJB-C, TAR at FAR, and published checkpoints."""
+"""The verb face: pairs of images, the template protocol
+of IJB-B / IJB-C, TAR at FAR, and published checkpoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What stands around every verb: errors become one line, signals an ending, and no verb overwrites its own input."""
+"""What stands around every verb: errors become one line,
+signals an ending, and no verb overwrites its own input."""
 
 from __future__ import annotations
 
@@ -33,8 +34,9 @@ class Terminated(KeyboardInterrupt):
 def guarded(run: Callable[[], int | None]) -> int:
     """Run a verb and return its exit status: what `run` returns, 0 for None.
 
-    Whatever is raised is one line on standard error: 2 for what the user can mend (a file, an option, the disk, the
-    memory), 70 for what should not happen, 130 and 143 for signals. With ALPHA_SV_TRACEBACK=1 the traceback too.
+    Whatever is raised is one line on standard error: 2 for what the user can mend (a file, an
+    option, the disk, the memory), 70 for what should not happen, 130 and 143 for signals. With
+    ALPHA_SV_TRACEBACK=1 the traceback too.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.raiseExceptions = False  # a log on a full disk is no reason to print tracebacks
@@ -100,9 +102,11 @@ def one_line(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _signals(received: list[KeyboardInterrupt]) -> Iterator[None]:
-    """SIGTERM and SIGHUP raise `Terminated` within, unless somebody, such as nohup, has set them otherwise.
+    """SIGTERM and SIGHUP raise `Terminated` within,
+    unless somebody, such as nohup, has set them otherwise.
 
-    What was raised for a signal is in `received`, too: a library may have put an error of its own in its place.
+    What was raised for a signal is in `received`, too:
+    a library may have put an error of its own in its place.
     """
     owner, before = os.getpid(), {}
 
@@ -134,10 +138,11 @@ def _signals(received: list[KeyboardInterrupt]) -> Iterator[None]:
 
 
 def refuse_overwriting(arguments: argparse.Namespace) -> None:
-    """Raise ValueError if an output of a verb is one of its inputs, by whatever name: links, other spellings, pipes.
+    """Raise ValueError if an output of a verb is one of its inputs,
+    by whatever name: links, other spellings, pipes.
 
-    Inputs are all arguments of free text but `arguments.words`, and what lies beside or in them. Output is `output`,
-    the files `arguments.makes` in it, and its note.
+    Inputs are all arguments of free text but `arguments.words`, and what lies beside or in them.
+    Output is `output`, the files `arguments.makes` in it, and its note.
     """
     output = getattr(arguments, "output", None)
     if not output:
@@ -157,14 +162,16 @@ def refuse_overwriting(arguments: argparse.Namespace) -> None:
 
 
 def _read_with(given: str) -> Iterator[str]:
-    """The files behind an argument, "file" or "name=file": itself, its note and, of a folder, the parts of it."""
+    """The files behind an argument, "file" or "name=file":
+    itself, its note and, of a folder, the parts of it."""
     for path in {given: None, given.partition("=")[2]: None}:
         if path:
             yield from (path, f"{path}{NOTE}", *(os.path.join(path, name) for name in PARTS))
 
 
 def _identity(path: str, stream: int) -> tuple[int, int] | None:
-    """What a path leads to, the same for each of its names; None if there is nothing that could be lost."""
+    """What a path leads to, the same for each of its names;
+    None if there is nothing that could be lost."""
     try:
         found = os.fstat(stream) if path == "-" else os.stat(os.path.realpath(path))  # as `atomic_write` does
     except (OSError, ValueError):

@@ -46,7 +46,8 @@ def run_verb(argv: Sequence[str]) -> int | None:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of every verb; importing torch waits until a verb runs, so `--help` answers at once."""
+    """The parser of every verb; importing torch waits
+    until a verb runs, so `--help` answers at once."""
     parser = argparse.ArgumentParser(
         prog="alpha-sv",
         description="Speaker verification with α-divergence losses. The verbs are the steps between the files.",

@@ -1,8 +1,10 @@
-"""`-` in place of a file: standard input becomes a file before a verb runs, standard output gets one after it.
+"""`-` in place of a file: standard input becomes a file
+before a verb runs, standard output gets one after it.
 
-Readers need whole files anyway (the layout is found from all lines, sources are hashed), and writers write whole
-files or none, so each is left as it is. A named pipe, such as `<(zcat scores.gz)`, can be read once only and becomes a
-file too. All that is not the data, progress and logs, goes to standard error.
+Readers need whole files anyway (the layout is found from all lines, sources are hashed), and
+writers write whole files or none, so each is left as it is. A named pipe, such as
+`<(zcat scores.gz)`, can be read once only and becomes a file too. All that is not the data,
+progress and logs, goes to standard error.
 """
 
 from __future__ import annotations
@@ -18,8 +20,8 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def standard_input(arguments: argparse.Namespace) -> Iterator[None]:
-    """Within, each of the arguments named in `arguments.reads` that is a pipe, or "name=" and a pipe, is a file of that
-    content."""
+    """Within, each of the arguments named in `arguments.reads` that is a pipe,
+    or "name=" and a pipe, is a file of that content."""
     values = {name: getattr(arguments, name) for name in arguments.reads}
     flat = [item for value in values.values() for item in (value if isinstance(value, list) else [value])]
     pipes = [pipe for item in flat if (pipe := _pipe(item))]

@@ -26,9 +26,10 @@ def verb(
     words: Sequence[str] = (),
     makes: Sequence[str] = (),
 ) -> argparse.ArgumentParser:
-    """A verb: `summary` and `description` say what it does, `example` shows it. Arguments named in `reads` may be
-    "-", see `alpha_sv.cli.streams`; those in `words` are names and texts, no files; `makes` are the files written into
-    an output that is a folder, see `alpha_sv.cli.guard.refuse_overwriting`."""
+    """A verb: `summary` and `description` say what it does, `example` shows it. Arguments named in
+    `reads` may be "-", see `alpha_sv.cli.streams`; those in `words` are names and texts, no files;
+    `makes` are the files written into an output that is a folder, see
+    `alpha_sv.cli.guard.refuse_overwriting`."""
     sub = verbs.add_parser(
         name,
         help=summary,

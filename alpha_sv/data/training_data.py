@@ -1,4 +1,5 @@
-"""What a training needs of a corpus, be it speech or faces: the seam between where data lie and `alpha_sv.sb`."""
+"""What a training needs of a corpus, be it speech or faces:
+the seam between where data lie and `alpha_sv.sb`."""
 
 from __future__ import annotations
 
@@ -18,18 +19,21 @@ class TrainingData:
     source : str
         Its name, for errors.
     train_set : dataset
-        Map-style: (epoch, number) → (input, row of the head); what is random is a function of (seed, epoch, number).
+        Map-style: (epoch, number) → (input, row of the head);
+        what is random is a function of (seed, epoch, number).
     classes : dict
         Class → row of the head.
     people : int
         How many persons these are.
     whole, whole_labels : dataset, int64 tensor [N]
-        Every example as it is, number → (input, number), with `batches(batch_size)`; the row of each.
+        Every example as it is, number → (input, number),
+        with `batches(batch_size)`; the row of each.
     valid : tuple or None
-        (name → example, trials, examples → dataset like `whole`), as `alpha_sv.sb.datasets.DevelopmentSet`.
+        (name → example, trials, examples → dataset like `whole`),
+        as `alpha_sv.sb.datasets.DevelopmentSet`.
     digest, trials_digest, samples : str
-        Hashes of the examples, of the development trials and of what is in the files ("" if that is not known); a run
-        is continued on the same ones only.
+        Hashes of the examples, of the development trials and of what is in the
+        files ("" if that is not known); a run is continued on the same ones only.
     """
 
     source: str

@@ -1,4 +1,5 @@
-"""The embedded demo: a synthetic corpus and the whole chain on it. Nothing below this room imports it."""
+"""The embedded demo: a synthetic corpus and the whole chain on it.
+Nothing below this room imports it."""
 
 
 def __getattr__(name: str) -> object:

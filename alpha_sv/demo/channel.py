@@ -1,8 +1,9 @@
-"""The world between a synthetic mouth and the file: mood, room, noise, the device's gain curve, level.
+"""The world between a synthetic mouth and the file:
+mood, room, noise, the device's gain curve, level.
 
-The mood, the room, the kinds of noise and device and, but for 2 dB, the levels are drawn once for a session,
-without looking at the speaker. The noise clips and room responses for training augmentation come from the
-same models.
+The mood, the room, the kinds of noise and device and, but for 2 dB, the levels are drawn once for a
+session, without looking at the speaker. The noise clips and room responses for training
+augmentation come from the same models.
 """
 
 from __future__ import annotations
@@ -106,7 +107,8 @@ def _record(
     sample_rate: int,
     bank: np.ndarray,
 ) -> np.ndarray:
-    """Room, noise, gain curve of the device, level. `session` draws what all its utterances share."""
+    """Room, noise, gain curve of the device, level.
+    `session` draws what all its utterances share."""
     shape = list(_CHANNELS.values())[session.integers(len(_CHANNELS))]
     noise = NOISES[session.integers(len(NOISES))]
     snr = session.uniform(5, 30)
@@ -126,7 +128,8 @@ def _record(
 
 
 def _room(rng: np.random.Generator, sample_rate: int) -> np.ndarray:
-    """A room: the direct sound, then noise that loses 60 dB in the reverberation time (Polack's model)."""
+    """A room: the direct sound, then noise that loses
+    60 dB in the reverberation time (Polack's model)."""
     reverberation_time = rng.uniform(0.1, 0.5)  # s
     direct_to_reverberant = rng.uniform(0, 10)  # dB
     time = np.arange(round(reverberation_time * sample_rate)) / sample_rate
@@ -138,7 +141,8 @@ def _room(rng: np.random.Generator, sample_rate: int) -> np.ndarray:
 
 
 def _noise(rng: np.random.Generator, kind: str, length: int, sample_rate: int, bank: np.ndarray | None) -> np.ndarray:
-    """`length` samples of noise of RMS 1. Pink is 1/f and brown 1/f^2 in power; babble is cut from `bank`."""
+    """`length` samples of noise of RMS 1.
+    Pink is 1/f and brown 1/f^2 in power; babble is cut from `bank`."""
     if kind == "babble":
         start = int(rng.integers(len(bank)))
         wave = np.take(bank, np.arange(start, start + length), mode="wrap")

@@ -6,15 +6,15 @@ is there. A session has its own channel, noise, level, tempo and mood, so that t
 sounds different across sessions, and target trials always cross sessions. The channel is drawn
 without looking at the speaker, so it says nothing about who speaks.
 
-    <folder>/wav/<speaker>/<session>/<utterance>.flac     16 bit mono
-    <folder>/trials.txt                                   `label enroll test`, paths relative to <folder>/wav
-    <folder>/noise/*.flac, rir/*.flac                     for training augmentation
-    <folder>/speakers.tsv, corpus.json                    who they are; the parameters and versions
+    <folder>/wav/<speaker>/<session>/<utterance>.flac   16 bit mono
+    <folder>/trials.txt                                 `label enroll test`, paths below wav
+    <folder>/noise/*.flac, rir/*.flac                   for training augmentation
+    <folder>/speakers.tsv, corpus.json                  who they are; parameters and versions
 
 The seed settles what is to be made (`synthetic_plan`): who (`synthetic_voices`) says which sentence
-(`synthetic_text`) in which session. Worker processes have it said by espeak-ng (`synthetic_espeak`: an
-optional installed package under the GPL, no part of this one), record it (`synthetic_channel`) and write the
-files here.
+(`synthetic_text`) in which session. Worker processes have it said by espeak-ng (`synthetic_espeak`:
+an optional installed package under the GPL, no part of this one), record it (`synthetic_channel`)
+and write the files here.
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ def build_corpus(
     Returns
     -------
     Path
-        `folder`. Speakers ``spk000`` and on are for training, the last `num_test_speakers` for the trials.
+        `folder`.
+        Speakers ``spk000`` and on are for training, the last `num_test_speakers` for the trials.
 
     Raises
     ------
@@ -167,7 +168,8 @@ def _write_json(path: Path, content: dict) -> None:
 
 
 def make_files(jobs: list[tuple[Path, str, tuple]], p: Parameters, workers: int | None, progress: bool) -> None:
-    """Do jobs of `plan.jobs` in child processes: espeak-ng sets the locale, and a crash in C must not end the caller.
+    """Do jobs of `plan.jobs` in child processes:
+    espeak-ng sets the locale, and a crash in C must not end the caller.
 
     ImportError, RuntimeError and ValueError as `build_corpus`.
     """
@@ -175,7 +177,8 @@ def make_files(jobs: list[tuple[Path, str, tuple]], p: Parameters, workers: int 
         workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if workers < 1:
         raise ValueError(f"build_corpus: workers = {workers}; it must be at least 1, or None for one per core")
-    # Forked children start at once and do not import the caller's script again; elsewhere, the default.
+    # Forked children start at once and do not import
+    # the caller's script again; elsewhere, the default.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
     chunks = [jobs[n : n + 10] for n in range(0, len(jobs), 10)]
     with (

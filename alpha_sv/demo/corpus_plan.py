@@ -1,8 +1,9 @@
-"""What the demo corpus holds, settled before the first sound: parameters, files, speakers and trials.
+"""What the demo corpus holds, settled before the first sound:
+parameters, files, speakers and trials.
 
-Every random number of the corpus, here and in `synthetic_channel`, comes from a generator keyed by (seed,
-purpose, speaker, session, utterance): a file is the same bytes however many workers run, and whichever files
-exist already.
+Every random number of the corpus, here and in `synthetic_channel`, comes from a generator keyed by
+(seed, purpose, speaker, session, utterance): a file is the same bytes however many workers run, and
+whichever files exist already.
 """
 
 from __future__ import annotations
@@ -53,17 +54,20 @@ def generator(seed: int, purpose: int, *key: int) -> np.random.Generator:
 
     Example
     -------
-    >>> generator(1, VOICE, 3).random() == generator(1, VOICE, 3).random() != generator(1, DRIFT, 3).random()
+    >>> generator(1, VOICE, 3).random() == generator(1, VOICE, 3).random() != generator(
+    ...     1, DRIFT, 3
+    ... ).random()
     True
     """
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(purpose, *key)))
 
 
 def jobs(folder: Path, p: Parameters) -> list[tuple[Path, str, tuple]]:
-    """One (path, kind, key) per audio file: small enough for a worker's queue, enough to make the file.
+    """One (path, kind, key) per audio file:
+    small enough for a worker's queue, enough to make the file.
 
-    The key is (speaker, session, utterance, sentence) of "speech", (number, kind of noise) of "noise" and
-    (number,) of "rir".
+    The key is (speaker, session, utterance, sentence) of "speech",
+    (number, kind of noise) of "noise" and (number,) of "rir".
     """
     size, sessions = p.utterances_per_speaker, p.sessions_per_speaker
     texts = generator(p.seed, TEXT).choice(NUM_SENTENCES, p.num_speakers * size, replace=False).tolist()
@@ -90,7 +94,8 @@ def speaker_lines(p: Parameters) -> list[str]:
 
 
 def trials(p: Parameters) -> list[tuple[int, str, str]]:
-    """(label, enroll, test) of every cross-session pair of a test speaker, and ten times as many nontargets.
+    """(label, enroll, test) of every cross-session pair
+    of a test speaker, and ten times as many nontargets.
 
     The nontargets are spread evenly over the pairs of speakers.
     """

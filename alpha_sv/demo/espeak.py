@@ -1,4 +1,5 @@
-"""A synthetic voice says a sentence: espeak-ng called so that the same arguments give the same samples.
+"""A synthetic voice says a sentence:
+espeak-ng called so that the same arguments give the same samples.
 
 espeak-ng is licensed under the GPL. It is neither copied nor linked here: the optional package
 `espeakng-loader` brings it (``pip install 'alpha_sv[demo]'``), and only the demo corpus calls it.
@@ -37,7 +38,8 @@ def _loader():
 
 
 def install_engine(folder: str | os.PathLike) -> Path:
-    """Copy the English part of espeak-ng's data (1 MB) to `folder`, so that voices can be added to it.
+    """Copy the English part of espeak-ng's data (1 MB) to `folder`,
+    so that voices can be added to it.
 
     Raises
     ------
@@ -58,7 +60,8 @@ def install_engine(folder: str | os.PathLike) -> Path:
 
 
 def engine_version() -> str:
-    """Version of the installed espeak-ng, such as ``'1.52.0'``. Raises ImportError if there is none."""
+    """Version of the installed espeak-ng, such as ``'1.52.0'``.
+    Raises ImportError if there is none."""
     library = ctypes.CDLL(str(_loader().get_library_path()))
     try:
         library.espeak_Info.restype = ctypes.c_char_p

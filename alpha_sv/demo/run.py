@@ -1,4 +1,5 @@
-"""The embedded demo: a synthetic corpus, a small ECAPA-TDNN, and the whole chain to a report, on two CPU cores.
+"""The embedded demo: a synthetic corpus, a small ECAPA-TDNN,
+and the whole chain to a report, on two CPU cores.
 
 Every step keeps what it finished: run it again and it continues, or ends at once.
 """
@@ -41,14 +42,16 @@ SHOWN = 5  # of the epochs, every fifth is told
 
 
 def run_demo(loss: str = "q_margin", output: str | os.PathLike | None = None, seed: int = 1234) -> Path:
-    """Corpus → training → embeddings → scores → AS-norm → LLRs → metrics → report; returns the path of the report.
+    """Corpus → training → embeddings → scores → AS-norm →
+    LLRs → metrics → report; returns the path of the report.
 
     Parameters
     ----------
     loss : {"q_margin", "a3m", "am", "aam"}
         The loss to train with; all else is the same.
     output : path-like, optional
-        Folder; by default results/demo, and results/demo_<loss> for the other losses. The corpus lies beside it.
+        Folder; by default results/demo, and results/demo_<loss> for the other losses.
+        The corpus lies beside it.
     seed : int
         Seed of the corpus, the initial weights and the training.
     """
@@ -149,7 +152,8 @@ def _evaluate(corpus: Path, folder: Path, model: Path, loss: str, seed: int) -> 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """What a training says stays in its log.txt, but for warnings and one line for every fifth epoch."""
+    """What a training says stays in its log.txt,
+    but for warnings and one line for every fifth epoch."""
     root, ours = logging.getLogger(), logging.getLogger("alpha_sv")
     before, told = (root.handlers[:], root.level), _Told(sys.stdout)
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):

@@ -1,7 +1,7 @@
 """The sentences of the demo corpus: each has a number, which decides its words.
 
-A sentence says who did what, and where or when. The corpus draws numbers without replacement, so that
-no two utterances say the same.
+A sentence says who did what, and where or when.
+The corpus draws numbers without replacement, so that no two utterances say the same.
 """
 
 from __future__ import annotations

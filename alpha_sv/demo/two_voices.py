@@ -1,7 +1,7 @@
 """`alpha-sv demo --verify`: a decision of the published model on two synthetic voices, in seconds.
 
-The recordings are files of the demo corpus in which the quality rules find no fault, under names of people: two
-sessions of each voice, and one recording of a third.
+The recordings are files of the demo corpus in which the quality rules find no fault,
+under names of people: two sessions of each voice, and one recording of a third.
 """
 
 from __future__ import annotations

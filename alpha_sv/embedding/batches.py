@@ -1,10 +1,12 @@
-"""Many utterances through an embedder: which of them go together, on how many threads, and in how much memory.
+"""Many utterances through an embedder:
+which of them go together, on how many threads, and in how much memory.
 
-An utterance of up to `LONGEST` seconds is embedded whole, so its embedding is exactly that of the network. The
-networks hold all frames at once, 0.2 to 0.8 GB a minute; an hour would need more than most machines have. A longer
-utterance is therefore cut into the fewest equal parts of at most `LONGEST` seconds. Its embedding is the mean of those
-of its parts, each weighted by its length; parts without any sound are left out. Utterances share a batch of half a
-minute at most: larger ones are no quicker.
+An utterance of up to `LONGEST` seconds is embedded whole, so its embedding is exactly that of the
+network. The networks hold all frames at once, 0.2 to 0.8 GB a minute; an hour would need more
+than most machines have. A longer utterance is therefore cut into the fewest equal parts of at
+most `LONGEST` seconds. Its embedding is the mean of those of its parts, each weighted by its
+length; parts without any sound are left out. Utterances share a batch of half a minute at most:
+larger ones are no quicker.
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ def embed_in_batches(
     batch_size: int,
     workers: int = 2,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Embeddings of waveforms that are read as they are needed: (numbers [n], embeddings [n, D]) by batch.
+    """Embeddings of waveforms that are read as they are needed:
+    (numbers [n], embeddings [n, D]) by batch.
 
     Parameters
     ----------

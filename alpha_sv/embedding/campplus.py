@@ -1,10 +1,12 @@
 """CAM++: a densely connected TDNN with context-aware masks (Wang et al., arXiv 2303.00332).
 
     features [B, T, M] → FCM (2-d convolutions, a quarter of the bands … [B, 320, T])
-                       → TDNN (every second frame) → 3 × (dense block, transit) → mean and deviation over time → [B, D]
+                       → TDNN (every second frame) → 3 × (dense block, transit)
+                       → mean and deviation over time → [B, D]
 
-Modules are named as in the official checkpoints of 3D-Speaker and WeSpeaker, so that those load as they are. Layers
-are pre-activated (batch norm, ReLU, convolution), and no convolution but the two that make a mask has a bias.
+Modules are named as in the official checkpoints of 3D-Speaker and WeSpeaker, so that those load as
+they are. Layers are pre-activated (batch norm, ReLU, convolution), and no convolution but the two
+that make a mask has a bias.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ def _batchnorm(channels: int, relu: bool = True, affine: bool = True) -> nn.Sequ
 
 
 class ResidualBlock(nn.Module):
-    """Two 3 × 3 convolutions beside a shortcut; the first one thins the bands out by `stride`. [B, C, M, T]"""
+    """Two 3 × 3 convolutions beside a shortcut;
+    the first one thins the bands out by `stride`. [B, C, M, T]"""
 
     def __init__(self, channels: int, stride: int):
         super().__init__()
@@ -46,7 +49,8 @@ class ResidualBlock(nn.Module):
 
 
 class FrontConvolution(nn.Module):
-    """The FCM of the paper, for patterns at any pitch: [B, M, T] → [B, C M / 8, T], by 2-d convolutions."""
+    """The FCM of the paper, for patterns at any pitch:
+    [B, M, T] → [B, C M / 8, T], by 2-d convolutions."""
 
     def __init__(self, bands: int, channels: int):
         super().__init__()
@@ -65,7 +69,8 @@ class FrontConvolution(nn.Module):
 
 
 class ContextAwareMask(nn.Module):
-    """A local convolution whose channels are weighted by what the utterance and its surroundings are like."""
+    """A local convolution whose channels are weighted by
+    what the utterance and its surroundings are like."""
 
     def __init__(self, in_channels: int, out_channels: int, dilation: int):
         super().__init__()
@@ -81,7 +86,8 @@ class ContextAwareMask(nn.Module):
 
 
 def segment_means(x: Tensor, size: int = SEGMENT) -> Tensor:
-    """The mean of each segment of `size` frames of [B, C, T] → [B, C, S]; of the last one over what it has.
+    """The mean of each segment of `size` frames of [B, C, T] → [B, C, S];
+    of the last one over what it has.
 
     S is T // size + 2; a mean over no frames is 0.
 

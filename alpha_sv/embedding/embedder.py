@@ -1,7 +1,8 @@
 """From waveforms to embeddings: features and a backbone in one module, saved as weights plus JSON.
 
-A saved model is two files, `embedder.safetensors` and `config.json`. Neither can run code: the architecture is looked
-up by name in `ARCHITECTURES` and its arguments must be numbers or lists of numbers.
+A saved model is two files, `embedder.safetensors` and `config.json`. Neither can run
+code: the architecture is looked up by name in `ARCHITECTURES` and its arguments must be
+numbers or lists of numbers.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ _LARGEST_SIZE, _LONGEST_LIST, _MOST_WEIGHTS = 16_384, 64, 400_000_000
 
 
 class MeanFbank(nn.Module):
-    """Baseline without parameters: the mean log spectrum of the utterance, minus its mean over bands."""
+    """Baseline without parameters:
+    the mean log spectrum of the utterance, minus its mean over bands."""
 
     def __init__(self, input_size: int, lin_neurons: int):
         super().__init__()
@@ -72,27 +74,31 @@ class SpeakerEmbedder(nn.Module, WaveformEmbedder):
     Parameters
     ----------
     architecture : str
-        One of `ARCHITECTURES`: ecapa_tdnn, resnet, campplus, wespeaker_resnet, wespeaker_ecapa, wavlm_mhfa, mean_fbank.
-        SpeechBrain's ECAPA-TDNN (arXiv 2005.07143) or ResNet, CAM++ (arXiv 2303.00332), WeSpeaker's ResNet or
-        ECAPA-TDNN, WavLM with MHFA (arXiv 2210.01273), or a baseline without parameters.
+        One of `ARCHITECTURES`: ecapa_tdnn, resnet, campplus, wespeaker_resnet, wespeaker_ecapa,
+        wavlm_mhfa, mean_fbank. SpeechBrain's ECAPA-TDNN (arXiv 2005.07143) or ResNet, CAM++ (arXiv
+        2303.00332), WeSpeaker's ResNet or ECAPA-TDNN, WavLM with MHFA (arXiv 2210.01273), or a
+        baseline without parameters.
     embedding_dim : int
         D.
     n_mels, sample_rate : int
         Bands and sampling rate (Hz) of the features.
     features : {"speechbrain", "kaldi", "wespeaker", "waveform"}, optional
-        Their kind, see `alpha_sv.embedding.features`; by default Kaldi's for CAM++, WeSpeaker's for its networks, the
-        waveform for WavLM, SpeechBrain's for the others.
+        Their kind, see `alpha_sv.embedding.features`; by default Kaldi's for CAM++,
+        WeSpeaker's for its networks, the waveform for WavLM, SpeechBrain's for the others.
     **sizes
         Further arguments of the backbone's class, e.g. channels=[512, 512, 512, 512, 1536].
 
     Raises
     ------
     ValueError
-        For an unknown architecture or argument, or a size beyond those of any network for speakers (4 · 10^8 weights).
+        For an unknown architecture or argument,
+        or a size beyond those of any network for speakers (4 · 10^8 weights).
 
     Example
     -------
-    >>> embedder = SpeakerEmbedder("ecapa_tdnn", 16, n_mels=24, channels=[8, 8, 8, 8, 24], attention_channels=8)
+    >>> embedder = SpeakerEmbedder(
+    ...     "ecapa_tdnn", 16, n_mels=24, channels=[8, 8, 8, 8, 24], attention_channels=8
+    ... )
     >>> embedder.embed([np.random.randn(16000).astype("float32")]).shape
     (1, 16)
     """
@@ -149,7 +155,8 @@ class SpeakerEmbedder(nn.Module, WaveformEmbedder):
         return self.config["sample_rate"]
 
     def forward(self, waveforms: Tensor) -> Tensor:
-        """Waveforms [N, T], all of the same length, in [−1, 1] → embeddings [N, D], not normalised."""
+        """Waveforms [N, T], all of the same length,
+        in [−1, 1] → embeddings [N, D], not normalised."""
         return self.backbone(self.features(waveforms)).reshape(len(waveforms), self.embedding_dim)
 
     def embed_batch(self, waveforms: np.ndarray) -> np.ndarray:
@@ -167,7 +174,8 @@ class SpeakerEmbedder(nn.Module, WaveformEmbedder):
         return hash_weights(self.config, [self])
 
     def save(self, folder: str | os.PathLike) -> None:
-        """Write `embedder.safetensors` and `config.json`, each whole or not at all; the configuration last."""
+        """Write `embedder.safetensors` and `config.json`,
+        each whole or not at all; the configuration last."""
         folder = Path(folder)
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
         with atomic_write(folder / "embedder.safetensors", "wb") as file:
@@ -177,7 +185,8 @@ class SpeakerEmbedder(nn.Module, WaveformEmbedder):
 
     @classmethod
     def load(cls, folder: str | os.PathLike) -> SpeakerEmbedder:
-        """Read a saved model; runs no code from the folder. Returned in evaluation mode, on the CPU."""
+        """Read a saved model; runs no code from the folder.
+        Returned in evaluation mode, on the CPU."""
         folder = Path(folder)
         config_file, weights_file = folder / "config.json", folder / "embedder.safetensors"
         for file in (config_file, weights_file):

@@ -31,7 +31,8 @@ def read_whole(utterance: Utterance, sample_rate: int) -> np.ndarray:
 
 
 def embedded_length(utterance: Utterance, length: Callable[[int], int]) -> int:
-    """`length` of the utterance's samples; what is too short for an embedding is named by its file."""
+    """`length` of the utterance's samples;
+    what is too short for an embedding is named by its file."""
     try:
         return length(utterance.num_samples)
     except ValueError as error:
@@ -57,10 +58,11 @@ def extract(
     utterances : sequence of Utterance
         In the order of the rows of the store.
     store : path-like
-        Folder of the store. One that is whole and was made from the same model and utterances is reused.
+        Folder of the store.
+        One that is whole and was made from the same model and utterances is reused.
     batch_size : int
-        Utterances of equal length per forward pass; more are faster on a GPU and take more memory. Scores do not depend
-        on it.
+        Utterances of equal length per forward pass;
+        more are faster on a GPU and take more memory. Scores do not depend on it.
     workers : int
         Reader threads; more help where the files are on a slow disk.
     finished : function, optional
@@ -71,8 +73,8 @@ def extract(
     FolderInUse
         Another process writes into the folder.
     AudioError
-        For a file that is missing, truncated, silent, too short or has the wrong rate; what was extracted before is
-        kept.
+        For a file that is missing, truncated, silent,
+        too short or has the wrong rate; what was extracted before is kept.
     """
     with folder_lock(store):
         made = _extract(embedder, utterances, store, batch_size, device, workers, progress)
@@ -111,6 +113,7 @@ def _extract(embedder, utterances, store, batch_size: int, device: str, workers:
 
 
 def _key(embedder: WaveformEmbedder, utterances: Sequence[Utterance]) -> str:
-    """SHA-256 of all the embeddings depend on: the model, and each file's name, place, size and date."""
+    """SHA-256 of all the embeddings depend on:
+    the model, and each file's name, place, size and date."""
     rows = ((*_columns(utterance), file_state(file_on_disk(utterance.path))) for utterance in utterances)
     return input_key(itertools.chain(["whole utterances", embedder.fingerprint()], rows))

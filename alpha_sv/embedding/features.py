@@ -1,10 +1,11 @@
 """The one waveform → features path: training, extraction and export all call it.
 
-Also the one rule that makes a score independent of its batch. Padding a short utterance to the longest of its batch
-lets the convolutions see zeros where the utterance alone would have had its own edge, so the embedding would depend on
-its neighbours. But zeros that change no frame do no harm: the number of frames depends on the length in whole steps of
-gcd(window, hop) only, 5 ms. So every utterance, embedded whole, is filled with zeros up to the end of its step (a
-length that depends on that utterance alone), and only utterances of equal length share a batch.
+Also the one rule that makes a score independent of its batch. Padding a short utterance to the
+longest of its batch lets the convolutions see zeros where the utterance alone would have had its
+own edge, so the embedding would depend on its neighbours. But zeros that change no frame do no
+harm: the number of frames depends on the length in whole steps of gcd(window, hop) only, 5 ms. So
+every utterance, embedded whole, is filled with zeros up to the end of its step (a length that
+depends on that utterance alone), and only utterances of equal length share a batch.
 """
 
 from __future__ import annotations
@@ -35,11 +36,13 @@ class Features(nn.Module):
     mean_norm : bool
         Subtract each band's mean over time, which removes a fixed channel.
     kind : {"speechbrain", "kaldi", "wespeaker", "waveform"}
-        SpeechBrain's Fbank, in dB; Kaldi's as 3D-Speaker uses it, or as WeSpeaker does: see `KaldiFbank`. A network
-        must be given the kind it was trained on. "waveform" is the waveform [N, T] as it is, for WavLM.
+        SpeechBrain's Fbank, in dB; Kaldi's as 3D-Speaker uses it, or as WeSpeaker does: see
+        `KaldiFbank`. A network must be given the kind it was trained on. "waveform" is the waveform
+        [N, T] as it is, for WavLM.
 
-    Shape: waveforms [N, T] → features [N, F, M], hop 10 ms, window 25 ms. F is 1 + T // hop for SpeechBrain's, whose
-    frames are centred; 1 + (T − window) // hop for Kaldi's. In float32, also under autocast.
+    Shape: waveforms [N, T] → features [N, F, M], hop 10 ms, window 25 ms. F is 1 + T // hop
+    for SpeechBrain's, whose frames are centred; 1 + (T − window) // hop for Kaldi's. In
+    float32, also under autocast.
 
     Example
     -------
@@ -122,7 +125,8 @@ def _window_and_hop(sample_rate: int) -> tuple[int, int]:
 
 
 def whole_length(num_samples: int, sample_rate: int = 16000) -> int:
-    """The number of samples to which zeros fill an utterance of `num_samples`; they change none of its frames.
+    """The number of samples to which zeros fill an utterance of `num_samples`;
+    they change none of its frames.
 
     Raises
     ------
@@ -155,7 +159,8 @@ def fill(waveform: np.ndarray, num_samples: int) -> np.ndarray:
 
 
 def length_batches(lengths: Sequence[int], batch_size: int, most: int | None = None) -> list[np.ndarray]:
-    """Indices grouped into batches of equal length, longest first: out of memory shows in the first batch.
+    """Indices grouped into batches of equal length,
+    longest first: out of memory shows in the first batch.
 
     No batch has more than `most` samples in all, unless it is of one utterance.
 

@@ -2,9 +2,10 @@
 
     <folder>/<model>/<recording>.npy     float16 [..., T], T frames
 
-Where a network is frozen up to some stage, what comes out there is the same in every epoch and run. <model> is the hash
-of the configuration, of the frozen weights and of the stage; <recording> that of the bytes of the file. What was made
-from anything else has another name, so nothing stale is ever read. A file is whole or absent.
+Where a network is frozen up to some stage, what comes out there is the same in every epoch and run.
+<model> is the hash of the configuration, of the frozen weights and of the stage; <recording> that
+of the bytes of the file. What was made from anything else has another name, so nothing stale is
+ever read. A file is whole or absent.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ class Front:
     embedder : SpeakerEmbedder
         Stays whole; used as it is at each call.
     train_from : str
-        Name of the first stage of the rest, see `alpha_sv.embedding.stages`; "" is the first of all, so that the front
-        is the features alone.
+        Name of the first stage of the rest, see `alpha_sv.embedding.stages`;
+        "" is the first of all, so that the front is the features alone.
 
     Raises
     ------
@@ -48,7 +49,9 @@ class Front:
 
     Example
     -------
-    >>> embedder = SpeakerEmbedder("campplus", 8, channels=2, init_channels=4, block_sizes=[1, 1], growth=2).eval()
+    >>> embedder = SpeakerEmbedder(
+    ...     "campplus", 8, channels=2, init_channels=4, block_sizes=[1, 1], growth=2
+    ... ).eval()
     >>> front, x = Front(embedder, "transit2"), torch.randn(1, 16000)
     >>> bool((front.rest(front.frames(x)) == embedder(x)).all())
     True
@@ -76,7 +79,8 @@ class Front:
         return x.reshape(len(x), self.embedder.embedding_dim)
 
     def _swapped(self, x: Tensor) -> Tensor:
-        """Bands and frames of the features exchanged; a waveform [N, T] has its time last already."""
+        """Bands and frames of the features exchanged;
+        a waveform [N, T] has its time last already."""
         return x if self._before or x.ndim == 2 else x.transpose(1, 2)
 
     def key(self) -> str:
@@ -153,7 +157,8 @@ class FrontCache:
 
 
 def read_frames(path: Path, start: int = 0, count: int | None = None) -> np.ndarray:
-    """Frames [..., count] of a file of `FrontCache` as float32; from `start` on, again from the first after the last.
+    """Frames [..., count] of a file of `FrontCache` as float32;
+    from `start` on, again from the first after the last.
 
     Example
     -------
@@ -173,7 +178,8 @@ def read_frames(path: Path, start: int = 0, count: int | None = None) -> np.ndar
 
 
 class evaluating:
-    """A block in which a module, or several, are in evaluation mode; afterwards each part is in its mode of before."""
+    """A block in which a module, or several, are in evaluation mode;
+    afterwards each part is in its mode of before."""
 
     def __init__(self, *modules: nn.Module):
         self.modules = modules

@@ -1,7 +1,9 @@
-"""A network in ONNX as an embedder: of ours, of WeSpeaker or sherpa-onnx, or anybody's who says what it takes.
+"""A network in ONNX as an embedder: of ours,
+of WeSpeaker or sherpa-onnx, or anybody's who says what it takes.
 
-What a network expects is not written in its graph, so it stands in a JSON file beside it (`model.onnx`, `model.json`),
-or in the metadata that our export and sherpa-onnx write into the file itself.
+What a network expects is not written in its graph, so it stands in a JSON file beside
+it (`model.onnx`, `model.json`), or in the metadata that our export and sherpa-onnx
+write into the file itself.
 """
 
 from __future__ import annotations
@@ -91,7 +93,8 @@ class OnnxEmbedder(WaveformEmbedder):
     spec : OnnxInput, optional
         What it takes; by default what `read_spec` finds.
     threads : int
-        Of onnxruntime; 0: as many as there are cores for this process, and small batches are computed one on each.
+        Of onnxruntime; 0: as many as there are cores for this process,
+        and small batches are computed one on each.
 
     Raises
     ------
@@ -133,7 +136,8 @@ class OnnxEmbedder(WaveformEmbedder):
 
     @functools.cached_property
     def at_once(self) -> int:
-        """Threads that share one small batch wait for each other after each of its hundreds of operations."""
+        """Threads that share one small batch wait for each
+        other after each of its hundreds of operations."""
         if self.threads or self.session.get_providers()[0] != "CPUExecutionProvider":
             return 1
         return min(_cores(), _MOST_AT_ONCE)
@@ -206,8 +210,8 @@ def read_spec(path: Path, session=None) -> OnnxInput:
     if "alpha_sv" in metadata:
         return OnnxInput.from_json(metadata["alpha_sv"], f"the metadata of {path}")
     if metadata.get("framework") in ("wespeaker", "3d-speaker") and "sample_rate" in metadata:
-        # sherpa-onnx: normalize_samples 1 is for samples in [−1, 1], 0 for those of 16 bits. Both remove the mean in
-        # their own inference; sherpa-onnx's WeSpeaker files fail to say so.
+        # sherpa-onnx: normalize_samples 1 is for samples in [−1, 1], 0 for those of 16 bits.
+        # Both remove the mean in their own inference; sherpa-onnx's WeSpeaker files fail to say so.
         kind = "kaldi" if metadata.get("normalize_samples", "1") == "1" else "wespeaker"
         try:
             return OnnxInput("features", kind, int(metadata["sample_rate"]))
@@ -222,7 +226,8 @@ def read_spec(path: Path, session=None) -> OnnxInput:
 
 
 def _cores() -> int:
-    """Those this process may use. With a thread for each of the machine, onnxruntime's would wait for each other."""
+    """Those this process may use.
+    With a thread for each of the machine, onnxruntime's would wait for each other."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

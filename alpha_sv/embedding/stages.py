@@ -1,7 +1,8 @@
-"""The networks taken apart into named stages, so that a part of one can be frozen and the rest adapted.
+"""The networks taken apart into named stages,
+so that a part of one can be frozen and the rest adapted.
 
-The stages of a network, one after the other, are its `forward`. What goes from one to the next is one tensor whose last
-axis is time, of length 1 after the pooling.
+The stages of a network, one after the other, are its `forward`.
+What goes from one to the next is one tensor whose last axis is time, of length 1 after the pooling.
 """
 
 from __future__ import annotations
@@ -38,7 +39,12 @@ def stages_of(backbone: nn.Module) -> list[Stage]:
 
     Example
     -------
-    >>> [stage.name for stage in stages_of(CAMPPlus(24, 8, channels=2, init_channels=4, block_sizes=[1, 1], growth=2))]
+    >>> [
+    ...     stage.name
+    ...     for stage in stages_of(
+    ...         CAMPPlus(24, 8, channels=2, init_channels=4, block_sizes=[1, 1], growth=2)
+    ...     )
+    ... ]
     ['head', 'tdnn', 'block1', 'transit1', 'block2', 'transit2', 'out_nonlinear', 'stats', 'dense']
     """
     for kind, taken_apart in _APART.items():
@@ -67,7 +73,8 @@ def _campplus(net: CAMPPlus) -> list[Stage]:
 
 
 def _ecapa(net: ECAPA_TDNN) -> list[Stage]:
-    """The outputs of all blocks but the first lie one upon the other as they come; the last is the next one's input."""
+    """The outputs of all blocks but the first lie one upon the
+    other as they come; the last is the next one's input."""
     found = []
     for number, block in enumerate(net.blocks):
 

@@ -1,13 +1,15 @@
-"""Embeddings on disk: a float32 matrix that is memory-mapped, an index of its rows, and what they were made from.
+"""Embeddings on disk: a float32 matrix that is memory-mapped,
+an index of its rows, and what they were made from.
 
     <store>/embeddings.npy   float32 [N, D]
     <store>/index.csv        ID,spk_id,split, one line per row
     <store>/meta.json        written last: a store without it is unfinished
 
-While it is being filled, the matrix is `embeddings.part.npy` and `done.part.npy` flags its finished rows; a writer
-with the key in `key.part` continues there, one with another key starts afresh. A finished store of another key that is
-there already stays until every row of the new one is written: then meta.json goes first and the new one comes last, so
-that a kill in between leaves an unfinished store, which the same command completes.
+While it is being filled, the matrix is `embeddings.part.npy` and `done.part.npy` flags its finished
+rows; a writer with the key in `key.part` continues there, one with another key starts afresh. A
+finished store of another key that is there already stays until every row of the new one is written:
+then meta.json goes first and the new one comes last, so that a kill in between leaves an unfinished
+store, which the same command completes.
 """
 
 from __future__ import annotations
@@ -36,7 +38,9 @@ class EmbeddingStore:
     -------
     >>> import tempfile
     >>> folder = tempfile.mkdtemp()
-    >>> writer = StoreWriter(folder, ["a", "b"], ["s1", "s2"], ["test", "test"], dim=3, key="model-1")
+    >>> writer = StoreWriter(
+    ...     folder, ["a", "b"], ["s1", "s2"], ["test", "test"], dim=3, key="model-1"
+    ... )
     >>> writer.write([0, 1], np.eye(3, dtype="float32")[:2])
     >>> store = writer.finish()
     >>> store.matrix[store.rows(["b"])]
@@ -114,13 +118,14 @@ class StoreWriter:
     dim : int
         D.
     key : str
-        Hash of everything the embeddings depend on. A part written under another key is discarded; a finished store
-        stays until `finish`.
+        Hash of everything the embeddings depend on.
+        A part written under another key is discarded; a finished store stays until `finish`.
 
     Attributes
     ----------
     finished : EmbeddingStore or None
-        The store, if a whole one with this very key is there already; then there is nothing to write.
+        The store, if a whole one with this very key is there already;
+        then there is nothing to write.
     """
 
     def __init__(self, path, ids, speakers, splits, dim: int, key: str):
@@ -149,7 +154,8 @@ class StoreWriter:
             self._open_part()
 
     def _resumes(self) -> bool:
-        """Open a part of this very key that an earlier run left; False if there is none, or it is damaged."""
+        """Open a part of this very key that an earlier run left;
+        False if there is none, or it is damaged."""
         finished = self.path / "embeddings.npy"
         try:
             if _begun(self.path) != self.key:
@@ -220,7 +226,8 @@ def _begun(folder: Path) -> str | None:
 
 
 def _allocate(path: Path, dtype, shape) -> None:
-    """A zero-filled .npy file whose blocks exist: a full disk is an OSError here, not a crash in a memory map later."""
+    """A zero-filled .npy file whose blocks exist:
+    a full disk is an OSError here, not a crash in a memory map later."""
     np.lib.format.open_memmap(path, "w+", dtype, shape).flush()
     if hasattr(os, "posix_fallocate"):
         with open(path, "rb+") as file:

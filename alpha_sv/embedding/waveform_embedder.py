@@ -11,8 +11,9 @@ from alpha_sv.embedding.features import whole_length
 
 
 class WaveformEmbedder:
-    """What an embedder can do whatever runs it. It has a `sample_rate`, an `embedding_dim` and a `config` (JSON), can
-    `embed_batch`, knows its `fingerprint`, and `to(device)` puts it where it computes."""
+    """What an embedder can do whatever runs it. It has a `sample_rate`, an `embedding_dim`
+    and a `config` (JSON), can `embed_batch`, knows its `fingerprint`, and `to(device)` puts
+    it where it computes."""
 
     sample_rate: int
     embedding_dim: int
@@ -28,7 +29,8 @@ class WaveformEmbedder:
         return self.embed_batch(waveforms)
 
     def length(self, num_samples: int) -> int:
-        """To how many samples zeros fill an utterance; only utterances that agree in it share a batch."""
+        """To how many samples zeros fill an utterance;
+        only utterances that agree in it share a batch."""
         return whole_length(num_samples, self.sample_rate)
 
     def embed(self, waveforms: Sequence[np.ndarray], batch_size: int = 32) -> np.ndarray:
@@ -37,7 +39,8 @@ class WaveformEmbedder:
         Parameters
         ----------
         waveforms : sequence of float arrays [T_i]
-            At the model's sample rate, of at least 0.1 s. Of more than 5 min: see `alpha_sv.embedding.batches`.
+            At the model's sample rate, of at least 0.1 s.
+            Of more than 5 min: see `alpha_sv.embedding.batches`.
         batch_size : int
             How many of equal length (to 5 ms) go through the network at once.
 
@@ -48,7 +51,8 @@ class WaveformEmbedder:
         Raises
         ------
         ValueError
-            For a waveform that is too short, silent, not finite or not one-dimensional; it is named by its place.
+            For a waveform that is too short, silent,
+            not finite or not one-dimensional; it is named by its place.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size must be >= 1, got {batch_size}")

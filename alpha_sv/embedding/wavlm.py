@@ -1,5 +1,6 @@
-"""WavLM with multi-head factorised attentive pooling, on the waveform itself: the model on which the authors of the
-α-divergence losses report their gain. The Transformer is that of the package `transformers` (extra `ssl`).
+"""WavLM with multi-head factorised attentive pooling, on the waveform itself: the model on which
+the authors of the α-divergence losses report their gain. The Transformer is that of the package
+`transformers` (extra `ssl`).
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from torch import Tensor, nn
 
 
 class MHFA(nn.Module):
-    """Multi-head factorised attentive pooling over the outputs of all layers (Peng et al., arXiv 2210.01273).
+    """Multi-head factorised attentive pooling over the
+    outputs of all layers (Peng et al., arXiv 2210.01273).
 
-    Two weighted sums over the layers, one for the keys and one for the values, are compressed to P dimensions. Each
-    head attends over time by the keys and pools the values; the heads side by side become the embedding:
+    Two weighted sums over the layers, one for the keys and one for the values, are compressed to P
+    dimensions. Each head attends over time by the keys and pools the values; the heads side by
+    side become the embedding:
 
         k_t = W_k Σ_l softmax(a)_l h_lt,    v_t = W_v Σ_l softmax(b)_l h_lt,
         A_th = softmax_t(w_h·k_t),          e = W [Σ_t A_t1 v_t; …; Σ_t A_tH v_t].
@@ -61,14 +64,16 @@ class WavLMMHFA(nn.Module):
         D.
     heads, compression : int
         Of the pooling.
-    hidden_size, num_hidden_layers, num_attention_heads, intermediate_size, conv_dim, num_conv_pos_embeddings, \
-num_conv_pos_embedding_groups, num_buckets, max_bucket_distance : int or list of int
+    hidden_size, num_hidden_layers, num_attention_heads, intermediate_size, conv_dim, \
+num_conv_pos_embeddings, num_conv_pos_embedding_groups, num_buckets, \
+max_bucket_distance : int or list of int
         As in the `config.json` of WavLM; the defaults are Base+.
     conv_layer_norm, stable_layer_norm, conv_bias, normalize : bool
-        True for WavLM Large: feat_extract_norm "layer", do_stable_layer_norm, conv_bias, and waveforms of mean 0 and
-        variance 1.
+        True for WavLM Large: feat_extract_norm "layer", do_stable_layer_norm,
+        conv_bias, and waveforms of mean 0 and variance 1.
 
-    Without SpecAugment and layer drop, so that a step is a function of its seed; dropout is WavLM's.
+    Without SpecAugment and layer drop,
+    so that a step is a function of its seed; dropout is WavLM's.
 
     Raises
     ------
@@ -128,8 +133,9 @@ num_conv_pos_embedding_groups, num_buckets, max_bucket_distance : int or list of
 
     def layers(self, waveforms: Tensor) -> Tensor:
         """Waveforms [N, T] → the outputs of all layers [L, N, frames, width]."""
-        # Windows of 400 samples every 320: what is beyond a whole 80 makes no frame. But the first norm is over time
-        # and would hear it, and with it the zeros that fill an utterance up to the end of its 80.
+        # Windows of 400 samples every 320: what is beyond a whole 80 makes no frame. But the
+        # first norm is over time and would hear it, and with it the zeros that fill an utterance
+        # up to the end of its 80.
         waveforms = waveforms[:, : waveforms.shape[1] // 80 * 80]
         if self.normalize:
             variance, mean = torch.var_mean(waveforms, dim=1, keepdim=True, correction=0)

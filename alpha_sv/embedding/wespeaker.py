@@ -1,8 +1,9 @@
 """WeSpeaker's ResNet and ECAPA-TDNN, so that their published weights can be used.
 
-They differ from SpeechBrain's, which this toolkit trains: the ResNet has plain blocks of two convolutions and pools
-mean and deviation of each band; the ECAPA-TDNN pads with zeros, passes the last and not the first part of a Res2Net
-block on as it is, and has no norm in its attention. Modules are named as in WeSpeaker's checkpoints.
+They differ from SpeechBrain's, which this toolkit trains: the ResNet has plain blocks of two
+convolutions and pools mean and deviation of each band; the ECAPA-TDNN pads with zeros, passes the
+last and not the first part of a Res2Net block on as it is, and has no norm in its attention.
+Modules are named as in WeSpeaker's checkpoints.
 """
 
 from __future__ import annotations
@@ -34,11 +35,14 @@ class BasicBlock(nn.Module):
 
 
 class WeSpeakerResNet(nn.Module):
-    """r-vector: features [B, T, M] → embeddings [B, D] (arXiv 1910.12592). `block_sizes` [3, 4, 6, 3] is ResNet34.
+    """r-vector: features [B, T, M] → embeddings [B, D] (arXiv 1910.12592).
+    `block_sizes` [3, 4, 6, 3] is ResNet34.
 
     Example
     -------
-    >>> WeSpeakerResNet(40, 16, channels=4, block_sizes=[1, 1, 1, 1]).eval()(torch.randn(2, 50, 40)).shape
+    >>> WeSpeakerResNet(40, 16, channels=4, block_sizes=[1, 1, 1, 1]).eval()(
+    ...     torch.randn(2, 50, 40)
+    ... ).shape
     torch.Size([2, 16])
     """
 
@@ -87,7 +91,8 @@ class ConvReluNorm(nn.Module):
 
 
 class Res2Conv(nn.Module):
-    """Each eighth of the channels is convolved together with the result of the one before; the last stays."""
+    """Each eighth of the channels is convolved together
+    with the result of the one before; the last stays."""
 
     def __init__(self, channels: int, dilation: int, scale: int = 8):
         super().__init__()
@@ -158,7 +163,9 @@ class WeSpeakerECAPA(nn.Module):
 
     Example
     -------
-    >>> WeSpeakerECAPA(40, 16, channels=16, attention_channels=4).eval()(torch.randn(2, 50, 40)).shape
+    >>> WeSpeakerECAPA(40, 16, channels=16, attention_channels=4).eval()(
+    ...     torch.randn(2, 50, 40)
+    ... ).shape
     torch.Size([2, 16])
     """
 

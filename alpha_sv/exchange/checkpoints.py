@@ -1,4 +1,5 @@
-"""Checkpoints of 3D-Speaker and WeSpeaker: which network one holds is told from the names and shapes of its tensors."""
+"""Checkpoints of 3D-Speaker and WeSpeaker:
+which network one holds is told from the names and shapes of its tensors."""
 
 from __future__ import annotations
 
@@ -23,12 +24,14 @@ def read_embedder(file: Path, features: str | None, sample_rate: int = 16000) ->
     file : Path
         .pt, .ckpt, .pth, .bin or .safetensors with nothing but tensors.
     features : {"kaldi", "wespeaker", "speechbrain"} or None
-        What the network was trained on, which no checkpoint says, except by a network that only one of them has.
+        What the network was trained on, which no checkpoint says,
+        except by a network that only one of them has.
 
     Raises
     ------
     ValueError
-        It is damaged, or holds another network than CAM++, ECAPA-TDNN and WeSpeaker's ResNet; or `features` is needed.
+        It is damaged, or holds another network than CAM++,
+        ECAPA-TDNN and WeSpeaker's ResNet; or `features` is needed.
     """
     weights = {name: t for name, t in read_checkpoint(file).items() if not name.startswith(_HEADS)}
     for architecture, look in _NETWORKS.items():

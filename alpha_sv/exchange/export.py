@@ -32,22 +32,26 @@ def export(
     folder : path-like
         Where the model is written; made if need be. It must not hold anything yet.
     to : {"speechbrain", "onnx", "huggingface"}
-        See `alpha_sv.exchange.speechbrain`, `.onnx_export` and `.hub`. All of them embed whole utterances, as we do.
+        See `alpha_sv.exchange.speechbrain`, `.onnx_export` and `.hub`.
+        All of them embed whole utterances, as we do.
     int8 : bool
         Of "onnx": weights of 8 bits too.
     metrics, trained_on, licence
-        Of "huggingface": what the model card says, see `write_hub`; by default what SOURCE.txt beside the model says,
-        which goes along into every layout.
+        Of "huggingface": what the model card says, see `write_hub`;
+        by default what SOURCE.txt beside the model says, which goes along into every layout.
 
     Raises
     ------
     ValueError
-        An unknown layout, a folder in use, a network that the layout cannot have, or one that is in ONNX already.
+        An unknown layout, a folder in use, a network that the
+        layout cannot have, or one that is in ONNX already.
 
     Example
     -------
     >>> import tempfile
-    >>> embedder = SpeakerEmbedder("resnet", 16, channels=[4, 4, 4, 4], block_sizes=[1, 1, 1, 1])
+    >>> embedder = SpeakerEmbedder(
+    ...     "resnet", 16, channels=[4, 4, 4, 4], block_sizes=[1, 1, 1, 1]
+    ... )
     >>> folder = export(embedder, tempfile.mkdtemp(), to="speechbrain")
     >>> sorted(file.name for file in folder.iterdir())
     ['embedding_model.ckpt', 'hyperparams.yaml']

@@ -1,4 +1,5 @@
-"""The layout of the Hugging Face Hub: a model folder that says in README.md what it is, and loads as it is."""
+"""The layout of the Hugging Face Hub:
+a model folder that says in README.md what it is, and loads as it is."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ def write_hub(
     licence: str | None = None,
     calibrator: str | os.PathLike | None = None,
 ) -> Path:
-    """Write `embedder.safetensors`, `config.json`, the calibrator if there is one, and a model card.
+    """Write `embedder.safetensors`, `config.json`,
+    the calibrator if there is one, and a model card.
 
     Parameters
     ----------

@@ -26,13 +26,15 @@ def import_model(
     sample_rate: int = 16000,
     n_mels: int = 80,
 ) -> Path:
-    """Write a model folder that `load_model` reads, from a model of another toolkit; returns the folder.
+    """Write a model folder that `load_model` reads,
+    from a model of another toolkit; returns the folder.
 
     Parameters
     ----------
     source : path-like
-        A SpeechBrain pretrained folder; a checkpoint of 3D-Speaker or WeSpeaker, or of SpeechBrain's ECAPA-TDNN; or a
-        network in ONNX that takes Kaldi features [B, T, M] or waveforms [B, T].
+        A SpeechBrain pretrained folder; a checkpoint of 3D-Speaker or WeSpeaker, or of
+        SpeechBrain's ECAPA-TDNN; or a network in ONNX that takes Kaldi features
+        [B, T, M] or waveforms [B, T].
     output : path-like
         The folder to write; it must not exist, or be empty.
     features : {"kaldi", "wespeaker", "speechbrain"}, optional
@@ -89,22 +91,25 @@ def _import_onnx(source: Path, folder: Path, features, input, sample_rate: int, 
 def import_embeddings(
     source: str | os.PathLike, output: str | os.PathLike, ids: str | os.PathLike | None = None
 ) -> EmbeddingStore:
-    """A store of embeddings that another toolkit made, so that `score` and what follows can use them.
+    """A store of embeddings that another toolkit made,
+    so that `score` and what follows can use them.
 
     Parameters
     ----------
     source : path-like
-        .npy of float [N, D]; or Kaldi's .scp or .ark, one vector for each utterance (needs kaldiio).
+        .npy of float [N, D]; or Kaldi's .scp or .ark,
+        one vector for each utterance (needs kaldiio).
     output : path-like
         Folder of the store to write.
     ids : path-like, optional
-        For .npy: a text file with the N ids, one a line. Where an id has several parts, as in speaker/session/file,
-        the first is taken for the speaker.
+        For .npy: a text file with the N ids, one a line. Where an id has several parts,
+        as in speaker/session/file, the first is taken for the speaker.
 
     Raises
     ------
     ValueError
-        A file is damaged, the counts differ, an id comes twice, or an embedding is not finite or is zero.
+        A file is damaged, the counts differ, an id comes twice,
+        or an embedding is not finite or is zero.
     ImportError
         kaldiio is not installed: pip install 'alpha_sv[kaldi]'.
     """

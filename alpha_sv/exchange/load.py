@@ -1,4 +1,5 @@
-"""One door for every kind of speaker model: a name, a folder of ours or of SpeechBrain, a network in ONNX."""
+"""One door for every kind of speaker model: a name,
+a folder of ours or of SpeechBrain, a network in ONNX."""
 
 from __future__ import annotations
 
@@ -42,8 +43,9 @@ def load_embedder(source: str | os.PathLike) -> Loaded:
     Parameters
     ----------
     source : str or path-like
-        A name from `alpha-sv models`, fetched if need be; a model folder of `alpha-sv train` or `alpha-sv import`; a
-        SpeechBrain pretrained folder; or an .onnx file that says what it takes. A folder or file comes before a name.
+        A name from `alpha-sv models`, fetched if need be; a model folder of `alpha-sv train` or
+        `alpha-sv import`; a SpeechBrain pretrained folder; or an .onnx file that says what it
+        takes. A folder or file comes before a name.
 
     Raises
     ------

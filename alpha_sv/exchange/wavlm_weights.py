@@ -20,15 +20,17 @@ class PretrainedWavLM(SpeakerEmbedder):
     Parameters
     ----------
     folder : path-like
-        As `transformers` saves a WavLM, and as its page on Hugging Face has it: `config.json` and `model.safetensors`
-        or `pytorch_model.bin`. Nothing is downloaded and nothing unpickled; the folder is only read.
+        As `transformers` saves a WavLM, and as its page on Hugging Face has it: `config.json` and
+        `model.safetensors` or `pytorch_model.bin`. Nothing is downloaded and nothing unpickled;
+        the folder is only read.
     embedding_dim, heads, compression : int
         Of the pooling, see `alpha_sv.embedding.wavlm.MHFA`.
 
     Raises
     ------
     ValueError
-        There is no such folder, it holds another kind of network, or `transformers` is not installed.
+        There is no such folder, it holds another kind of network,
+        or `transformers` is not installed.
     """
 
     def __init__(self, folder: str | os.PathLike, embedding_dim: int = 256, heads: int = 64, compression: int = 128):

@@ -1,4 +1,5 @@
-"""From face images to embeddings: an iresnet with its normalisation of pixels, saved as weights plus JSON."""
+"""From face images to embeddings:
+an iresnet with its normalisation of pixels, saved as weights plus JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ _MOST_WEIGHTS = 200_000_000
 
 
 class FaceEmbedder(SpeakerEmbedder):
-    """Aligned faces, uint8 [N, 3, S, S] in RGB, → embeddings [N, D]. Saved and loaded as a speaker embedder is.
+    """Aligned faces, uint8 [N, 3, S, S] in RGB, → embeddings [N, D].
+    Saved and loaded as a speaker embedder is.
 
     Parameters
     ----------
@@ -37,7 +39,9 @@ class FaceEmbedder(SpeakerEmbedder):
 
     Example
     -------
-    >>> embedder = FaceEmbedder(layers=[1, 1, 1, 1], channels=[4, 4, 8, 8], embedding_dim=16, image_size=32)
+    >>> embedder = FaceEmbedder(
+    ...     layers=[1, 1, 1, 1], channels=[4, 4, 8, 8], embedding_dim=16, image_size=32
+    ... )
     >>> embedder.embed_batch(np.zeros((2, 3, 32, 32), np.uint8)).shape
     (2, 16)
     """
@@ -81,7 +85,8 @@ class FaceEmbedder(SpeakerEmbedder):
         return self.backbone(images.float() / 127.5 - 1)
 
     def embed_twice(self, images: Iterable[np.ndarray], batch_size: int = 64) -> Iterator[np.ndarray]:
-        """Images uint8 [S, S, 3], in turn → float32 [n, 2, D] by batch: of each, and of its mirror image."""
+        """Images uint8 [S, S, 3], in turn → float32 [n, 2, D] by batch:
+        of each, and of its mirror image."""
         batch: list[np.ndarray] = []
         for image in images:
             batch.append(image)
@@ -98,7 +103,8 @@ class FaceEmbedder(SpeakerEmbedder):
 
 
 def from_insightface(path: str | os.PathLike) -> FaceEmbedder:
-    """A FaceEmbedder with the weights of one of insightface's PyTorch checkpoints (a state dict of an iresnet).
+    """A FaceEmbedder with the weights of one of insightface's
+    PyTorch checkpoints (a state dict of an iresnet).
 
     Sizes are read off the weights. Nothing is unpickled but tensors.
 

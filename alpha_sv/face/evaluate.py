@@ -81,7 +81,8 @@ def embed_protocol(
     batch_size: int = 64,
     progress: bool = True,
 ) -> EmbeddingStore:
-    """Embed each image of a protocol, aligned, and its mirror image; an interrupted call continues where it stopped.
+    """Embed each image of a protocol, aligned, and its mirror image;
+    an interrupted call continues where it stopped.
 
     Row i of the store is the embedding of image i and then that of its mirror image, [N, 2 D].
     """
@@ -112,13 +113,16 @@ def _embed_protocol(embedder: FaceEmbedder, protocol, store, batch_size: int, pr
 
 
 def fold_accuracy(table: ScoreTable, folds: int = 10) -> tuple[float, float]:
-    """Mean and standard deviation over folds of the accuracy, at the threshold that is best on the other folds.
+    """Mean and standard deviation over folds of the accuracy,
+    at the threshold that is best on the other folds.
 
     The figure of LFW (Huang et al., 2007): the pairs are cut into folds in their order.
 
     Example
     -------
-    >>> table = ScoreTable(list("abcd"), list("efgh"), [0.9, 0.1, 0.8, 0.2], [True, False, True, False])
+    >>> table = ScoreTable(
+    ...     list("abcd"), list("efgh"), [0.9, 0.1, 0.8, 0.2], [True, False, True, False]
+    ... )
     >>> fold_accuracy(table, folds=2)
     (1.0, 0.0)
     """
@@ -134,7 +138,8 @@ def fold_accuracy(table: ScoreTable, folds: int = 10) -> tuple[float, float]:
 
 
 def template_trials(protocol: TemplateProtocol) -> Trials:
-    """The pairs of a protocol as trials, each template called <person>/<template>: the names of scores files."""
+    """The pairs of a protocol as trials, each template
+    called <person>/<template>: the names of scores files."""
     try:
         persons = [f"person{number:06}" for number in protocol.identities().tolist()]
     except ValueError:  # `alpha-sv evaluate` will ask who is who

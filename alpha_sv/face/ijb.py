@@ -1,9 +1,10 @@
-"""The 1:1 protocol of IJB-B and IJB-C in the form of its published files: who is in which template, which are compared.
+"""The 1:1 protocol of IJB-B and IJB-C in the form of its published files:
+who is in which template, which are compared.
 
-loose_crop/<image>                       a face with some of what is around it
-meta/<set>_name_5pts_score.txt           image x1 y1 … x5 y5 score: five points in pixels, the detector's score
-meta/<set>_face_tid_mid.txt              image template media: frames of one video have one media
-meta/<set>_template_pair_label.txt       template template label: 1 for one person, 0 for two
+loose_crop/<image>                  a face with some of what is around it
+meta/<set>_name_5pts_score.txt      image x1 y1 … x5 y5 score: pixels, the detector's score
+meta/<set>_face_tid_mid.txt         image template media: frames of one video have one media
+meta/<set>_template_pair_label.txt  template template label: 1 for one person, 0 for two
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ class TemplateProtocol:
     labels: np.ndarray
 
     def identities(self) -> np.ndarray:
-        """The person of each template, int32 [T]: those that target pairs connect are one. The files name nobody.
+        """The person of each template, int32 [T]:
+        those that target pairs connect are one. The files name nobody.
 
         Raises
         ------
@@ -78,8 +80,8 @@ def read_protocol(folder: str | os.PathLike) -> TemplateProtocol:
     Raises
     ------
     ValueError
-        A file is missing, there are two of a kind, a line is malformed (named file:line), the two lists of images
-        differ, or a pair names a template without images.
+        A file is missing, there are two of a kind, a line is malformed (named file:line),
+        the two lists of images differ, or a pair names a template without images.
     """
     folder = Path(folder)
     points_file, images_file, pairs_file = (

@@ -1,7 +1,8 @@
 """Reading images, and cutting an aligned face out of one.
 
-Pillow does the decoding: it is small, maintained, and there already, since matplotlib needs it. Only the four formats
-below are tried, and an image of more pixels than any face crop is refused before it is decoded.
+Pillow does the decoding: it is small, maintained, and there already, since matplotlib needs
+it. Only the four formats below are tried, and an image of more pixels than any face crop is
+refused before it is decoded.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from PIL import Image
 FORMATS = ("JPEG", "PNG", "BMP", "PPM")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".pgm", ".ppm")
 _MOST_PIXELS = 64_000_000
-# Where eyes, nose and corners of the mouth lie in an aligned face of 112 × 112 (insightface's reference points)
+# Where eyes, nose and corners of the mouth lie in an
+# aligned face of 112 × 112 (insightface's reference points)
 REFERENCE = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
 )
@@ -70,14 +72,15 @@ def check_header(path: str | os.PathLike) -> str:
 
 
 def align(image: np.ndarray, points: np.ndarray, size: int = 112) -> np.ndarray:
-    """Cut the face out: the similarity that moves five points nearest to `REFERENCE`, bilinear, black outside.
+    """Cut the face out: the similarity that moves five
+    points nearest to `REFERENCE`, bilinear, black outside.
 
     Parameters
     ----------
     image : uint8 [H, W, 3]
     points : float [5, 2]
-        x, y in pixels, 0 the centre of the first pixel: left eye, right eye, nose, left and right corner of the
-        mouth, as seen in the image.
+        x, y in pixels, 0 the centre of the first pixel: left eye, right eye,
+        nose, left and right corner of the mouth, as seen in the image.
 
     Returns
     -------
@@ -96,7 +99,8 @@ def align(image: np.ndarray, points: np.ndarray, size: int = 112) -> np.ndarray:
 
 
 def _bilinear(image: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The image [H, W, 3] at places [S, S]; zeros around it, as cv2.warpAffine has them by default."""
+    """The image [H, W, 3] at places [S, S];
+    zeros around it, as cv2.warpAffine has them by default."""
     padded = np.pad(image, ((2, 2), (2, 2), (0, 0)))
     (left, right_weight), (top, bottom_weight) = (
         (np.clip(np.floor(place), -2, length).astype(int) + 2, (place - np.floor(place))[..., None])
@@ -109,10 +113,11 @@ def _bilinear(image: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def similarity(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The rotation with scale A [2, 2] and the shift b [2] that minimise Σ |A source_i + b − target_i|².
+    """The rotation with scale A [2, 2] and the shift
+    b [2] that minimise Σ |A source_i + b − target_i|².
 
-    Umeyama, "Least-squares estimation of transformation parameters between two point patterns", PAMI 1991, equations
-    40 to 43.
+    Umeyama, "Least-squares estimation of transformation parameters
+    between two point patterns", PAMI 1991, equations 40 to 43.
 
     Example
     -------

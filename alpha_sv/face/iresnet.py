@@ -1,8 +1,9 @@
-"""IResNet, the residual network of face verification, under the names of insightface's published checkpoints.
+"""IResNet, the residual network of face verification,
+under the names of insightface's published checkpoints.
 
-It is the "LResNetE-IR" of ArcFace (arXiv 1801.07698, section 3.2): a stem that keeps the size of the image, four stages
-that halve it, and an embedding of all that is left of it, without pooling, because where on an aligned face something
-is matters.
+It is the "LResNetE-IR" of ArcFace (arXiv 1801.07698, section 3.2): a stem that keeps the size of
+the image, four stages that halve it, and an embedding of all that is left of it, without pooling,
+because where on an aligned face something is matters.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ LAYERS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 14, 3), 100: (3, 13, 30
 
 
 class Block(nn.Module):
-    """BN, 3×3, BN, PReLU, 3×3, BN, plus the input; the second convolution and the shortcut change the size."""
+    """BN, 3×3, BN, PReLU, 3×3, BN, plus the input;
+    the second convolution and the shortcut change the size."""
 
     def __init__(self, channels_in: int, channels: int, stride: int):
         super().__init__()
@@ -45,7 +47,8 @@ class IResNet(nn.Module):
     layers : sequence of 4 int
         Blocks of each stage; `LAYERS` has those of depth 18, 34, 50 and 100.
     channels : sequence of 4 int
-        Channels of each stage; the stem has those of the first. More make the network wider and slower.
+        Channels of each stage; the stem has those of the first.
+        More make the network wider and slower.
     embedding_dim : int
         D.
     image_size : int

@@ -1,8 +1,10 @@
-"""`lfw.bin`, `cfp_fp.bin`, `agedb_30.bin`: the pairs of insightface, which are pickles, read without unpickling.
+"""`lfw.bin`, `cfp_fp.bin`, `agedb_30.bin`:
+the pairs of insightface, which are pickles, read without unpickling.
 
-Such a file is the tuple (images, labels): a list of 2n image files as bytes, and a list of n booleans that say whether
-images 2i and 2i + 1 show one person. A pickle is a program for a small machine with a stack. Only the instructions
-that such a file needs are known here; they make lists, tuples, bytes and booleans, and any other one is refused.
+Such a file is the tuple (images, labels): a list of 2n image files as bytes, and a list of n
+booleans that say whether images 2i and 2i + 1 show one person. A pickle is a program for a small
+machine with a stack. Only the instructions that such a file needs are known here; they make lists,
+tuples, bytes and booleans, and any other one is refused.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ def read_pairs(path: str | os.PathLike) -> tuple[list[bytes], np.ndarray]:
     Raises
     ------
     ValueError
-        The file is larger than 2 GiB, or anything but a list of bytes and a list of half as many booleans.
+        The file is larger than 2 GiB, or anything but a
+        list of bytes and a list of half as many booleans.
     """
     if (size := Path(path).stat().st_size) > MAX_BYTES:
         raise ValueError(f"{path} has {size} bytes; files of pairs have less than {MAX_BYTES}")

@@ -1,11 +1,13 @@
 """insightface's training sets: `train.rec` and `train.idx` in MXNet's RecordIO, read without MXNet.
 
 train.idx   lines of "key offset"
-train.rec   at each offset: 0xced7230a, kind and length (3 and 29 bits), that many bytes, filled up to four
+train.rec   at each offset: 0xced7230a, kind and length (3 and 29 bits), that many bytes,
+            filled up to four
 
-The bytes are a header, <IfQQ: flag, label, id, id2, then `flag` further float32 labels, then the image file. Where
-the data themselves hold the magic number at a multiple of four, it is left out and the record split there (kinds 1
-first, 2 middle, 3 last; 0 whole). Record 0 says [first key after the images, …] in two labels, if it has a flag.
+The bytes are a header, <IfQQ: flag, label, id, id2, then `flag` further float32 labels, then the
+image file. Where the data themselves hold the magic number at a multiple of four, it is left out
+and the record split there (kinds 1 first, 2 middle, 3 last; 0 whole). Record 0 says
+[first key after the images, …] in two labels, if it has a flag.
 """
 
 from __future__ import annotations
@@ -103,7 +105,8 @@ class RecordFile:
         return labels.astype(np.int64)
 
     def _images(self) -> np.ndarray:
-        """Which records are images: those before the key that record 0 names, if it names one; else all."""
+        """Which records are images: those before the key
+        that record 0 names, if it names one; else all."""
         if len(self.keys) and self.keys[0] == 0:
             found, content = self._unpacked(int(self._offsets[0]), f"{self.path}, record 0")
             if len(found) >= 2 and not content:

@@ -1,4 +1,5 @@
-"""Where face images lie: folders `<identity>/<image>`, insightface's record files, and its files of pairs."""
+"""Where face images lie: folders `<identity>/<image>`,
+insightface's record files, and its files of pairs."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from alpha_sv.files import input_key, sha256_file
 
 
 class ImageSource(Protocol):
-    """Numbered images: `identities` [N], str or int, says whose each is, `names` str [N] how it is called."""
+    """Numbered images: `identities` [N], str or int,
+    says whose each is, `names` str [N] how it is called."""
 
     path: Path
     identities: np.ndarray
@@ -30,13 +32,15 @@ class ImageSource(Protocol):
 
 
 class FolderSource:
-    """A folder `<identity>/<image>`; a name is that path. Other files, and what begins with a dot, are passed over.
+    """A folder `<identity>/<image>`; a name is that path.
+    Other files, and what begins with a dot, are passed over.
 
     Parameters
     ----------
     path : path-like
     check : bool
-        Look at the first bytes of each image, so that a file that is none is found now and not hours later.
+        Look at the first bytes of each image,
+        so that a file that is none is found now and not hours later.
 
     Raises
     ------
@@ -89,7 +93,8 @@ class RecordSource:
 
 
 class PairSource:
-    """A `.bin` of pairs. It does not say who is who: the images of pair i are of the "people" i, or i and i-other.
+    """A `.bin` of pairs. It does not say who is who:
+    the images of pair i are of the "people" i, or i and i-other.
 
     Example of the names: 17/a and 17/b are one person, 18/a and 18-other/b are two.
     """

@@ -1,9 +1,11 @@
-"""From embeddings of images to one vector for each template, and the cosine of each pair of templates.
+"""From embeddings of images to one vector for each template,
+and the cosine of each pair of templates.
 
-The published evaluation is: add the embeddings of an image and of its mirror image; keep their length, which tells how
-good the image is; multiply by the detector's score; average over the frames of a video; add the media; normalise. Each
-of these choices is an argument, because together they move TAR at FAR 1e-6 by points. (To average the media and to add
-them is the same, as only the direction counts.)
+The published evaluation is: add the embeddings of an image and of its mirror image; keep their
+length, which tells how good the image is; multiply by the detector's score; average over the
+frames of a video; add the media; normalise. Each of these choices is an argument, because
+together they move TAR at FAR 1e-6 by points. (To average the media and to add them is the same,
+as only the direction counts.)
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ class TemplateRule:
     detector_score : bool
         Weigh it by the detector's score.
     media_average : bool
-        Average the frames of a video first, so that it counts as one picture; else every image counts alike.
+        Average the frames of a video first, so that it counts as one picture;
+        else every image counts alike.
 
     Example
     -------
@@ -69,8 +72,8 @@ def pool_templates(
     Parameters
     ----------
     embeddings : float [N, 2, D]
-        Embeddings of each image and of its mirror image. They may be mapped from disk: about `block` rows are read at
-        a time.
+        Embeddings of each image and of its mirror image.
+        They may be mapped from disk: about `block` rows are read at a time.
     template : int [N]
         From 0 to T − 1, each at least once.
     media : int [N]
@@ -88,7 +91,9 @@ def pool_templates(
     Example
     -------
     >>> frames = np.array([[[1.0, 0.0]] * 2, [[1.0, 0.0]] * 2, [[0.0, 1.0]] * 2])
-    >>> pool_templates(frames, np.zeros(3, int), np.array([7, 7, 8]), np.ones(3)).round(3).tolist()
+    >>> pool_templates(frames, np.zeros(3, int), np.array([7, 7, 8]), np.ones(3)).round(
+    ...     3
+    ... ).tolist()
     [[0.707, 0.707]]
     """
     rule = rule or TemplateRule()
@@ -121,7 +126,8 @@ def pool_templates(
 
 
 def score_pairs(templates: np.ndarray, left: np.ndarray, right: np.ndarray, block: int = _BLOCK) -> np.ndarray:
-    """Cosines float64 [P] of rows `left` and `right` of `templates` [T, D] of length one, `block` at a time."""
+    """Cosines float64 [P] of rows `left` and `right` of
+    `templates` [T, D] of length one, `block` at a time."""
     scores = np.empty(len(left))
     for first in range(0, len(left), block):
         part = slice(first, first + block)

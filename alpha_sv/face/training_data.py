@@ -1,4 +1,5 @@
-"""The faces of a training: who is in it, its examples as a function of (seed, epoch, image), its development pairs."""
+"""The faces of a training: who is in it, its examples as a
+function of (seed, epoch, image), its development pairs."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ from alpha_sv.files import input_key
 
 
 class TrainingImages(torch.utils.data.Dataset):
-    """Map-style dataset of (image uint8 [3, S, S], label); its index is the pair (epoch, number of an example).
+    """Map-style dataset of (image uint8 [3, S, S], label);
+    its index is the pair (epoch, number of an example).
 
     Whether an image is mirrored depends on (seed, epoch, number) alone, like the chunks of speech.
     """
@@ -69,7 +71,8 @@ class FaceCorpus:
     trials : path-like, optional
         Test pairs over the folder: their people stay out of training.
     valid_trials : path-like, optional
-        Development pairs: a list over the folder, whose people stay out of training too, or a `.bin`.
+        Development pairs: a list over the folder,
+        whose people stay out of training too, or a `.bin`.
     num_valid_identities : int
         Without `valid_trials`: so many people are held out, and pairs made of them.
     flip : bool
@@ -97,7 +100,8 @@ class FaceCorpus:
         Raises
         ------
         ValueError
-            Fewer than two people are left for training; a list names an image that is not there; or as the readers.
+            Fewer than two people are left for training;
+            a list names an image that is not there; or as the readers.
         """
         source = open_source(self.data_folder, self.check)
         if isinstance(source, PairSource):
@@ -128,7 +132,8 @@ class FaceCorpus:
         )
 
     def _development(self, source: ImageSource, out: set[str], seed: int) -> tuple:
-        """(the pairs and what they are of, or None; people held out for them; hash of the pairs)."""
+        """(the pairs and what they are of, or None;
+        people held out for them; hash of the pairs)."""
         held_out: list = []
         if self.valid_trials and os.fspath(self.valid_trials).endswith(".bin"):
             source = PairSource(self.valid_trials)

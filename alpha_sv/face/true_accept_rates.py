@@ -1,8 +1,10 @@
-"""The table of face verification: TAR at FAR 1e-6 … 1e-1, what each rests on, and intervals over persons.
+"""The table of face verification: TAR at FAR 1e-6 … 1e-1,
+what each rests on, and intervals over persons.
 
-The number is `alpha_sv.metrics`' TAR: the most that a threshold accepts whose FAR is at most the limit. (Some
-evaluations take the nearest point of the curve, which may lie above the limit.) The bootstrap is that of
-`alpha_sv.metrics.bootstrap`, for integers instead of names, so that 15.7 million pairs fit into memory.
+The number is `alpha_sv.metrics`' TAR: the most that a threshold accepts whose FAR is at most the
+limit. (Some evaluations take the nearest point of the curve, which may lie above the limit.) The
+bootstrap is that of `alpha_sv.metrics.bootstrap`, for integers instead of names, so that 15.7
+million pairs fit into memory.
 """
 
 from __future__ import annotations
@@ -41,9 +43,10 @@ def tar_table(
     Returns
     -------
     dict
-        ``pairs`` {target, nontarget}, ``eer``, ``persons`` and ``no_intervals`` (a reason, or None), and ``rows``, each
-        {far, tar, threshold, false_accepts, supported, interval}, where supported means at least 10 false accepts and
-        an interval is [low, high] of 95 %, or None.
+        ``pairs`` {target, nontarget}, ``eer``, ``persons``,
+        ``no_intervals`` (a reason, or None) and ``rows``,
+        each {far, tar, threshold, false_accepts, supported, interval}, where supported means at
+        least 10 false accepts and an interval is [low, high] of 95 %, or None.
 
     Raises
     ------
@@ -89,8 +92,8 @@ def markdown(tables: dict[str, dict], rule: str = "") -> str:
     """Tables of systems as one, with the choices of the protocol above it.
 
     >>> table = tar_table(np.array([0.9, 0.3, 0.4, 0.1]), np.array([True, True, False, False]))
-    >>> print(markdown({"q_margin": table}, rule="flip: sum").splitlines()[0])
-    flip: sum. 2 pairs of one person, 2 of two. [95 % interval over persons] (number of false accepts it rests on)
+    >>> print(markdown({"q_margin": table}, rule="flip: sum").splitlines()[0][:43])
+    flip: sum. 2 pairs of one person, 2 of two.
     """
     first = next(iter(tables.values()))
     head = f"{rule}{'. ' if rule else ''}{first['pairs']['target']:,} pairs of one person, "
@@ -131,7 +134,8 @@ def _draws(
     seed: int,
     progress: Callable[[Iterable], Iterable],
 ) -> np.ndarray:
-    """TAR at each FAR on the usable replicates [R', len(FARS)]: a person drawn w times weighs w, two of them w · w'."""
+    """TAR at each FAR on the usable replicates [R', len(FARS)]:
+    a person drawn w times weighs w, two of them w · w'."""
     target, one, other = left[labels], left[~labels], right[~labels]
     found = []
     for weights in progress(np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=replicates)):

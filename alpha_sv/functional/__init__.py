@@ -1,6 +1,7 @@
 """Pure functions on tensors: per example, classes on the last axis, any leading axes; torch only.
 
-`plain.py` is the whole family on one page; `solver.py` finds the same numbers without looking at every class twice.
+`plain.py` is the whole family on one page;
+`solver.py` finds the same numbers without looking at every class twice.
 """
 
 from alpha_sv.functional import divergence

@@ -1,6 +1,8 @@
-"""Which classes may be above a level, without a look at each: a pass over groups of them, then the few that stand out.
+"""Which classes may be above a level, without a look at each:
+a pass over groups of them, then the few that stand out.
 
-`alpha_sv.functional.solver` has the notation, and the reason why a class below a lower bound can be left out.
+`alpha_sv.functional.solver` has the notation,
+and the reason why a class below a lower bound can be left out.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ GROUP = 1 << GROUP_BITS  # columns in a group: a length vector units like, and f
 
 
 def group_maxima(values: Tensor) -> Tensor:
-    """Maximum of every GROUP consecutive columns, [N, ⌈C / GROUP⌉]; the last group may be smaller."""
+    """Maximum of every GROUP consecutive columns,
+    [N, ⌈C / GROUP⌉]; the last group may be smaller."""
     rows, classes = values.shape
     whole = classes // GROUP * GROUP
     maxima = values[:, :whole].unflatten(1, (-1, GROUP)).amax(2)
@@ -30,10 +33,11 @@ def survivors(
     target_value: Tensor | None = None,
     wanted: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """Rows, flat positions and values of the classes above `level` [N, 1], C ≥ GROUP, and where the targets are.
+    """Rows, flat positions and values of the classes above
+    `level` [N, 1], C ≥ GROUP, and where the targets are.
 
-    `top` are the group maxima. The targets, at flat positions `wanted` [N] in the groups `slot` [N, 1], are kept
-    whatever their value, which `target_value` [N] replaces.
+    `top` are the group maxima. The targets, at flat positions `wanted` [N] in the groups
+    `slot` [N, 1], are kept whatever their value, which `target_value` [N] replaces.
     """
     classes, groups = values.shape[1], top.shape[1]
     mask = top > level

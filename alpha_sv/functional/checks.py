@@ -1,4 +1,5 @@
-"""What is checked before any solve: numbers, shapes, types, labels, the reference measure, the working precision."""
+"""What is checked before any solve: numbers, shapes, types,
+labels, the reference measure, the working precision."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 ASYNCHRONOUS = {"cuda", "xpu"}
-"""Devices on which looking at a value waits for all work before it. A test may add "cpu" to see the code for them."""
+"""Devices on which looking at a value waits for all work before it.
+A test may add "cpu" to see the code for them."""
 
 IMPLEMENTATIONS = ("fast", "plain")
 REDUCTIONS = ("mean", "sum", "batch", "none", "batchmean")  # "batch" and "batchmean" are SpeechBrain's words
@@ -23,7 +25,8 @@ def asynchronous(tensor: Tensor) -> bool:
 
 
 def transformed(*tensors: Tensor | None) -> bool:
-    """Whether a transform of `torch.func` (grad, vmap, jvp, …) is at work, or one of the tensors is a dual number."""
+    """Whether a transform of `torch.func` (grad, vmap, jvp,
+    …) is at work, or one of the tensors is a dual number."""
     if torch._C._are_functorch_transforms_active():
         return True
     return any(x is not None and forward_ad.unpack_dual(x).tangent is not None for x in tensors)
@@ -36,7 +39,8 @@ _BUILD_FIRST = (
 
 
 def refuse_tensors(cls: type, arguments: tuple) -> None:
-    """Refuse to build a loss or a head of tensors, as a class or a partial in the place of one does."""
+    """Refuse to build a loss or a head of tensors,
+    as a class or a partial in the place of one does."""
     if any(isinstance(value, Tensor) for value in arguments):
         raise ValueError(f"what {cls.__name__} is built of must be a number each, got a tensor. {_BUILD_FIRST}")
 
@@ -61,7 +65,8 @@ def check_alpha(alpha: float) -> float:
 
 
 def use_plain(implementation: str, *tensors: Tensor | None) -> bool:
-    """Whether `plain.py` is to do the work: it was asked for, or a derivative of these tensors needs it."""
+    """Whether `plain.py` is to do the work:
+    it was asked for, or a derivative of these tensors needs it."""
     if implementation not in IMPLEMENTATIONS:
         raise ValueError(f"implementation must be one of {IMPLEMENTATIONS}, got {implementation!r}")
     return implementation == "plain" or transformed(*tensors)
@@ -70,14 +75,15 @@ def use_plain(implementation: str, *tensors: Tensor | None) -> bool:
 def working_dtype(dtype: torch.dtype, alpha: float) -> torch.dtype:
     """The precision of the solve, whatever autocast says: float32, or float64 if given or if α > 2.
 
-    For α > 2 the posterior has an infinite slope at the threshold, (…)^{1/(α−1)}: an error of 1e-7 in τ would become
-    one of 1e-7^{1/(α−1)} in p, 2 % at α = 5.
+    For α > 2 the posterior has an infinite slope at the threshold, (…)^{1/(α−1)}:
+    an error of 1e-7 in τ would become one of 1e-7^{1/(α−1)} in p, 2 % at α = 5.
     """
     return torch.float64 if dtype == torch.float64 or alpha > 2 else torch.float32
 
 
 def check_logits(logits: Tensor) -> None:
-    """Refuse what is no tensor, has no class axis, or is of an integer type, which would round p to zero."""
+    """Refuse what is no tensor, has no class axis,
+    or is of an integer type, which would round p to zero."""
     if not isinstance(logits, Tensor):
         raise ValueError(f"logits must be a tensor, got {type(logits).__name__}: torch.as_tensor makes one")
     if logits.ndim == 0 or logits.shape[-1] == 0:
@@ -115,7 +121,8 @@ def check_labels(target: Tensor, shape: torch.Size, classes: int) -> None:
 
 
 def check_batch(outputs: Tensor, targets: Tensor, what: str) -> tuple[Tensor, Tensor]:
-    """SpeechBrain's shapes made plain: (outputs [N, K], targets [N]), from [N, 1, K] and [N, 1] also."""
+    """SpeechBrain's shapes made plain: (outputs [N, K],
+    targets [N]), from [N, 1, K] and [N, 1] also."""
     if not (isinstance(outputs, Tensor) and isinstance(targets, Tensor)):
         kinds = f"{type(outputs).__name__} and {type(targets).__name__}"
         raise ValueError(f"expected tensors of {what} and labels, got {kinds}: torch.as_tensor makes them")
@@ -152,7 +159,8 @@ def reduced(values: Tensor, reduction: str) -> Tensor:
 
 
 def log_measure(q: Tensor | None, logits: Tensor, dtype: torch.dtype) -> Tensor | None:
-    """ln q in the working dtype, or None; refuses a measure that is not positive and finite everywhere."""
+    """ln q in the working dtype, or None;
+    refuses a measure that is not positive and finite everywhere."""
     if q is None:
         return None
     check_broadcast(q, logits, "q")
@@ -182,7 +190,8 @@ def check_range(cosines: Tensor) -> None:
 
 
 def check_third(length) -> None:
-    """A third argument: SpeechBrain's lengths, or None for pytorch-metric-learning's pairs, which have no use here."""
+    """A third argument: SpeechBrain's lengths,
+    or None for pytorch-metric-learning's pairs, which have no use here."""
     if length is not None and not isinstance(length, Tensor):
         raise ValueError(
             f"the third argument is SpeechBrain's relative lengths, got {type(length).__name__}: pairs or triplets of "

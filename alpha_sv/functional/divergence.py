@@ -1,4 +1,5 @@
-"""The divergence by its own name, and the two functions that Fenchel duality pairs with its generator.
+"""The divergence by its own name,
+and the two functions that Fenchel duality pairs with its generator.
 
 `plain.py` has the definitions, on the page of the whole family; here are
 
@@ -6,7 +7,9 @@
     f*(v) = ([1 + (α−1)v]₊^{α/(α−1)} − 1) / α      α → 1:  eᵛ − 1      (convex conjugate over u ≥ 0)
 
 >>> from alpha_sv.functional import divergence
->>> divergence.alpha_divergence(torch.tensor([0.5, 0.5]), torch.tensor([0.5, 0.5]), alpha=1.5)
+>>> divergence.alpha_divergence(
+...     torch.tensor([0.5, 0.5]), torch.tensor([0.5, 0.5]), alpha=1.5
+... )
 tensor(0.)
 """
 
@@ -39,7 +42,8 @@ def generator_derivative(u: Tensor, alpha: float) -> Tensor:
 
 
 def generator_conjugate(v: Tensor, alpha: float) -> Tensor:
-    """f*(v) = max_{u ≥ 0} uv − f(u) = ([1 + (α−1)v]₊^{α/(α−1)} − 1) / α, elementwise; eᵛ − 1 at α = 1."""
+    """f*(v) = max_{u ≥ 0} uv − f(u) = ([1 + (α−1)v]₊^{α/(α−1)} − 1) / α,
+    elementwise; eᵛ − 1 at α = 1."""
     alpha = check_alpha(alpha)
     if alpha == 1.0:
         return torch.expm1(v)

@@ -1,13 +1,16 @@
-"""The Fenchel-Young loss of the α-divergence, touching only the active classes; ∂loss/∂θ = p* − e_y.
+"""The Fenchel-Young loss of the α-divergence,
+touching only the active classes; ∂loss/∂θ = p* − e_y.
 
     loss = max_p {⟨p, θ⟩ − D(p, q)} + D(e_y, q) − θ_y ≥ 0
 
-With b_j = 1 + (α−1)(θ_j − τ) = (p_j / q_j)^{α−1} on the active classes and Σ p = 1, every inactive class cancels:
+With b_j = 1 + (α−1)(θ_j − τ) = (p_j / q_j)^{α−1} on the
+active classes and Σ p = 1, every inactive class cancels:
 
     loss = Σ_{active} p_j (b_j − 1) / α − (θ_y − τ) + expm1((1−α) ln q_y) / (α(α−1)).
 
-α = 1 is the cross-entropy of softmax(θ + ln q). Nothing dense is kept for the backward pass at α > 1. The gradient of
-the loss is the posterior, which `alpha_sv.functional.softargmax` differentiates again, where that is asked for.
+α = 1 is the cross-entropy of softmax(θ + ln q). Nothing dense is kept for the backward pass at
+α > 1. The gradient of the loss is the posterior, which `alpha_sv.functional.softargmax`
+differentiates again, where that is asked for.
 """
 
 from __future__ import annotations
@@ -43,7 +46,8 @@ def fenchel_young_loss(
     log_q: Tensor | None = None,
     implementation: str = "fast",
 ) -> Tensor:
-    """Fenchel-Young loss of the α-divergence, per example, no reduction (arXiv 2511.13621; arXiv 1901.02324).
+    """Fenchel-Young loss of the α-divergence, per example,
+    no reduction (arXiv 2511.13621; arXiv 1901.02324).
 
     Parameters
     ----------
@@ -58,20 +62,20 @@ def fenchel_young_loss(
     log_q : Tensor [..., C], optional
         ln q instead of q, for measures such as exp(−s·m) that may underflow. Give one of the two.
     implementation : {"fast", "plain"}
-        "plain" is the page `alpha_sv.functional.plain`, to read, to step through, or to compare with. Inside a
-        transform of `torch.func` it does the work anyway.
+        "plain" is the page `alpha_sv.functional.plain`, to read, to step through,
+        or to compare with. Inside a transform of `torch.func` it does the work anyway.
 
     Returns
     -------
     Tensor [...]
-        float32 (float64 for float64 logits), ≥ 0, in nats; exactly the target's margin condition makes it 0.
-        Differentiable to any order, in `logits` and in the measure.
+        float32 (float64 for float64 logits), ≥ 0, in nats; exactly the target's margin
+        condition makes it 0. Differentiable to any order, in `logits` and in the measure.
 
     Raises
     ------
     ValueError
-        For alpha < 1, a target outside [0, C) or of the wrong shape or type, a q that is not positive, or both
-        q and log_q.
+        For alpha < 1, a target outside [0, C) or of the wrong shape or type,
+        a q that is not positive, or both q and log_q.
 
     Example
     -------
@@ -113,8 +117,8 @@ def margin_loss(
     watch: Callable[[Active], None] | None = None,
     implementation: str = "fast",
 ) -> Tensor:
-    """Fenchel-Young loss of scaled cosines with a margin, per example; equals `fenchel_young_loss` of
-    `margins.margin_logits`, without making them.
+    """Fenchel-Young loss of scaled cosines with a margin, per example;
+    equals `fenchel_young_loss` of `margins.margin_logits`, without making them.
 
     Parameters
     ----------
@@ -185,9 +189,11 @@ _NO_MARGIN = {"scale": 1.0, "margin": 0.0, "place": "none"}
 
 
 class _ActiveLoss(torch.autograd.Function):
-    """The loss [N] as a function of the active `values` [n] and ln q [n], of which the solver made `found`.
+    """The loss [N] as a function of the active `values`
+    [n] and ln q [n], of which the solver made `found`.
 
-    θ = values, or with `how` (scale, margin, place) scale·values, but for the targets, whose cosine has the margin.
+    θ = values, or with `how` (scale, margin, place) scale·values,
+    but for the targets, whose cosine has the margin.
     """
 
     @staticmethod

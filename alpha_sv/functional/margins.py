@@ -1,15 +1,16 @@
 """Three places to put a margin: the cosine, the angle, or the reference measure.
 
-    place                    logits of the target   ln q_y     with α = 1               with α > 1
-    none                     s·c_y                  0          NormFace                 Sparsemax, Entmax on cosines
-    cosine                   s·(c_y − m)            0          CosFace                  (not published)
-    angle                    s·cos(φ_y + m)         0          ArcFace                  A3M
-    angle_straight_through   s·cos(φ_y + m)         0          ArcFace of face toolkits (not published)
-    reference                s·c_y                  −s·m       CosFace                  Q-Margin
+    place                    target's logit   ln q_y  with α = 1          with α > 1
+    none                     s·c_y            0       NormFace            Sparsemax, Entmax
+    cosine                   s·(c_y − m)      0       CosFace             (not published)
+    angle                    s·cos(φ_y + m)   0       ArcFace             A3M
+    angle_straight_through   s·cos(φ_y + m)   0       face kits' ArcFace  (not published)
+    reference                s·c_y            −s·m    CosFace             Q-Margin
 
-Each place is a function of the target's cosine alone. "angle_straight_through" has the value of "angle", and the
-derivative s in place of the true s·sin(φ_y + m)/sin φ_y: the code of many face papers adds the margin outside of the
-graph. An inter-top-K penalty (`raise_hardest`) is a margin on the other side, at the hardest of the other classes.
+Each place is a function of the target's cosine alone. "angle_straight_through" has the value of
+"angle", and the derivative s in place of the true s·sin(φ_y + m)/sin φ_y: the code of many face
+papers adds the margin outside of the graph. An inter-top-K penalty (`raise_hardest`) is a margin on
+the other side, at the hardest of the other classes.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ _MAX_LOG_VERTEX = 80.0  # the vertex term grows as e^{(α−1)sm}; float32 ends 
 
 
 def target_cosine(cosine: Tensor, *, margin: float, place: str) -> Tensor:
-    """What stands for the target's cosine: c − m (CosFace, arXiv 1801.09414; AM-softmax, arXiv 1801.05599),
-    cos(φ + m) (ArcFace, arXiv 1801.07698; m in radians), or the cosine itself.
+    """What stands for the target's cosine: c − m (CosFace, arXiv 1801.09414; AM-softmax,
+    arXiv 1801.05599), cos(φ + m) (ArcFace, arXiv 1801.07698; m in radians), or the cosine itself.
     """
     if place == "cosine":
         return cosine - margin
@@ -67,10 +68,11 @@ def margin_logits(
 
 
 def raise_hardest(cosines: Tensor, target: Tensor, *, top_k: int, margin: float) -> Tensor:
-    """The inter-top-K penalty (Zhao, Chen, Wang: the SpeakIn system for VoxSRC 2021, arXiv 2109.01989).
+    """The inter-top-K penalty (Zhao, Chen, Wang:
+    the SpeakIn system for VoxSRC 2021, arXiv 2109.01989).
 
-    Of the classes other than the target, the `top_k` of the largest cosine are brought nearer by an angle of `margin`:
-    cos(φ_j − m), the mirror of ArcFace's cos(φ_y + m).
+    Of the classes other than the target, the `top_k` of the largest cosine are brought
+    nearer by an angle of `margin`: cos(φ_j − m), the mirror of ArcFace's cos(φ_y + m).
 
     Parameters
     ----------
@@ -84,7 +86,8 @@ def raise_hardest(cosines: Tensor, target: Tensor, *, top_k: int, margin: float)
     Returns
     -------
     Tensor [N, C]
-        Continuous in the cosines: where two classes change places in the order, they have the same cosine.
+        Continuous in the cosines: where two classes change
+        places in the order, they have the same cosine.
 
     Example
     -------
@@ -99,9 +102,10 @@ def raise_hardest(cosines: Tensor, target: Tensor, *, top_k: int, margin: float)
 def add_angle(cosine: Tensor, margin: float) -> Tensor:
     """cos(arccos(cosine) + margin), with a finite gradient everywhere, ±1 included.
 
-    cos(φ + m) = c cos m − sin φ sin m with sin φ = sqrt((1−c)(1+c)), whose derivative −c/sin φ is unbounded at c = ±1.
-    There sin φ is a constant 0. In between, the smallest sin φ that float32 can hold is 3.5e-4.
-    Beyond φ + m > π, that is c < −cos m, the logit continues as c − m sin m, which keeps it decreasing in φ.
+    cos(φ + m) = c cos m − sin φ sin m with sin φ = sqrt((1−c)(1+c)), whose derivative −c/sin φ is
+    unbounded at c = ±1. There sin φ is a constant 0. In between, the smallest sin φ that float32
+    can hold is 3.5e-4. Beyond φ + m > π, that is c < −cos m, the logit continues as c − m sin m,
+    which keeps it decreasing in φ.
     """
     cosine = cosine.clamp(-1.0, 1.0)
     sine, _ = _sine(cosine)

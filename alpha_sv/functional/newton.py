@@ -1,21 +1,24 @@
-"""The climb to the threshold: one Newton iteration for the bounds, the solver, and the head split over ranks.
+"""The climb to the threshold: one Newton iteration for the bounds,
+the solver, and the head split over ranks.
 
-Notation: z = (α−1)θ, t = (α−1)τ − 1, a_j = q_j^{α−1}, β = 1/(α−1), d_j = a_j (z_j − t)₊. The posterior is
-p_j = d_j^β, and t is the one root of F(t) = Σ_j d_j^β = 1. A class is active iff z_j > t. Three facts make that cheap
-for 1 < α:
+Notation: z = (α−1)θ, t = (α−1)τ − 1, a_j = q_j^{α−1}, β = 1/(α−1), d_j = a_j (z_j − t)₊. The
+posterior is p_j = d_j^β, and t is the one root of F(t) = Σ_j d_j^β = 1. A class is active iff z_j >
+t. Three facts make that cheap for 1 < α:
 
-1. The root over any subset of the classes is a lower bound of the root over all. Among the maxima of groups of 64
-   columns are the likely winners: one pass over the logits gives a bound, and a group whose maximum is not above it
-   holds no active class (`alpha_sv.functional.candidates`).
-2. For β ≥ 1, F^{1/β} is a norm of convex non-negative functions, hence convex, and decreasing. So Newton on
-   F^{1/β} = 1 climbs from any lower bound and never overshoots, and every iterate is a lower bound:
+1. The root over any subset of the classes is a lower bound of the root over all. Among the maxima
+   of groups of 64 columns are the likely winners: one pass over the logits gives a bound, and a
+   group whose maximum is not above it holds no active class (`alpha_sv.functional.candidates`).
+2. For β ≥ 1, F^{1/β} is a norm of convex non-negative functions, hence convex, and
+   decreasing. So Newton on F^{1/β} = 1 climbs from any lower bound and never overshoots, and
+   every iterate is a lower bound:
 
         t ← t + (F − F^{1−1/β}) / Σ_j a_j d_j^{β−1}.
 
-   For one class F^{1/β} is a straight line, for many it is far straighter than F: two to eight steps suffice where
-   Newton on F = 1 takes four to eleven, the fewer the closer α is to 1.
-3. Where all d_j ≤ 1, a larger exponent only removes mass. So β rounded up to a whole number, which is cheap to raise
-   to, also gives a lower bound; for α > 2, where F is not convex, it is that of sparsemax, β = 1.
+   For one class F^{1/β} is a straight line, for many it is far straighter than F: two to eight
+   steps suffice where Newton on F = 1 takes four to eleven, the fewer the closer α is to 1.
+3. Where all d_j ≤ 1, a larger exponent only removes mass. So β rounded up to a whole number,
+   which is cheap to raise to, also gives a lower bound; for α > 2, where F is not convex, it is
+   that of sparsemax, β = 1.
 """
 
 from __future__ import annotations
@@ -41,7 +44,8 @@ def climb(
     sums: Callable[[Tensor, Tensor], list[Tensor]],
     done: Callable[[Tensor], bool] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Newton's climb of fact 2: the bounds, the solver and the head that is split over ranks all take it.
+    """Newton's climb of fact 2: the bounds,
+    the solver and the head that is split over ranks all take it.
 
     Parameters
     ----------
@@ -56,7 +60,8 @@ def climb(
     sums : callable
         The sums over each row of Σ d^β and Σ a d^{β−1}; over ranks it all-reduces them.
     done : callable, optional
-        Told F(t), it says whether that is 1. Without it the climb is of three steps, to a better bound.
+        Told F(t), it says whether that is 1.
+        Without it the climb is of three steps, to a better bound.
 
     Returns
     -------
@@ -80,7 +85,8 @@ def climb(
 
 
 class Convergence:
-    """Whether a climb has arrived; and the certificate: whether it began below the root and has a finite end."""
+    """Whether a climb has arrived; and the certificate:
+    whether it began below the root and has a finite end."""
 
     def __init__(self, dtype: torch.dtype, between_looks: int = 1):
         # how far above 1 the mass may end, for logits of this type
@@ -108,8 +114,8 @@ def lower_bound(
 ) -> tuple[Tensor, Tensor]:
     """(shift, bound), each [N, 1]: the root over all classes is at least κ·shift + bound.
 
-    `subset` [N, T] holds values (z = κ·value) of some of the classes, `a` their weights (None: all one), of which
-    `largest_a` is the largest, if known.
+    `subset` [N, T] holds values (z = κ·value) of some of the classes,
+    `a` their weights (None: all one), of which `largest_a` is the largest, if known.
     """
     shift = subset.amax(1, keepdim=True)
     z, slack = (subset - shift).mul_(kappa), SLACK
@@ -126,14 +132,16 @@ def lower_bound(
 def raise_bound(kept: Candidates, bound: Tensor, alpha: float) -> Tensor:
     """A few steps from one lower bound [N] to one not lower, over the candidates.
 
-    Not lower: so the certificate at the last bound holds for all that was left out below an earlier one.
+    Not lower: so the certificate at the last bound
+    holds for all that was left out below an earlier one.
     """
     higher, *_ = climb(kept.z, kept.a, bound, max(1 / (alpha - 1), 1.0), kept.per_entry, kept.sums)  # fact 3
     return torch.maximum(bound, higher - SLACK)
 
 
 def rounded_down(level: Tensor) -> Tensor:
-    """The next number below: far from zero it may be further off than the slack, so a level must not be rounded up."""
+    """The next number below: far from zero it may be further
+    off than the slack, so a level must not be rounded up."""
     return level.nextafter(torch.full_like(level, -torch.inf))
 
 
@@ -163,5 +171,6 @@ def row_sums(values: Tensor, offsets: Tensor) -> Tensor:
 
 
 def row_offsets(row: Tensor, rows: int) -> Tensor:
-    """Where each row begins among entries of ascending rows, and where the last one ends, [n] → [rows + 1]."""
+    """Where each row begins among entries of ascending rows,
+    and where the last one ends, [n] → [rows + 1]."""
     return torch.searchsorted(row, torch.arange(rows + 1, device=row.device))

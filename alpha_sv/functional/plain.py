@@ -1,18 +1,20 @@
-"""The loss family on one page, over all classes: what the fast path must equal, and what it falls back to.
+"""The loss family on one page, over all classes:
+what the fast path must equal, and what it falls back to.
 
     f(u)    = (uᵅ − 1 − α(u − 1)) / (α(α − 1))        α → 1:  u ln u − u + 1
     D(p, q) = Σ_j q_j f(p_j / q_j)
     p*      = argmax_{p ∈ simplex} ⟨p, θ⟩ − D(p, q)
-            = q_j b_j^{1/(α−1)},  b_j = [1 + (α−1)(θ_j − τ)]₊,  τ the one root of  F(τ) = Σ_j p*_j = 1
+            = q_j b_j^{1/(α−1)},  b_j = [1 + (α−1)(θ_j − τ)]₊,
+              τ the one root of  F(τ) = Σ_j p*_j = 1
     loss    = ⟨p*, θ⟩ − D(p*, q) + D(e_y, q) − θ_y  ≥ 0,    ∂loss/∂θ = p* − e_y
 
 α = 1 gives softmax(θ + ln q) and its cross-entropy, α = 2 with q = 1 is sparsemax, α = 1.5 is
 entmax-1.5 with its logits halved. Sources: arXiv 2511.13621 (the family with a measure q),
 arXiv 1901.02324 (Fenchel-Young losses), arXiv 1602.02068 (sparsemax), arXiv 1905.05702 (entmax).
 
-`implementation="plain"` chooses this page in `alpha_softargmax`, `fenchel_young_loss` and the losses.
-Derivatives are right to any order, and under every transform of `torch.func`: the backward pass is
-written in operations that autograd differentiates again.
+`implementation="plain"` chooses this page in `alpha_softargmax`, `fenchel_young_loss` and the
+losses. Derivatives are right to any order, and under every transform of `torch.func`: the backward
+pass is written in operations that autograd differentiates again.
 """
 
 from __future__ import annotations
@@ -64,7 +66,8 @@ def alpha_divergence(p: Tensor, q: Tensor, alpha: float) -> Tensor:
 
 
 def vertex_divergence(target: Tensor, q: Tensor, alpha: float) -> Tensor:
-    """D(e_y, q) = q_y f(1/q_y) + f(0) Σ_{j≠y} q_j: what makes the Fenchel-Young loss vanish at p* = e_y.
+    """D(e_y, q) = q_y f(1/q_y) + f(0) Σ_{j≠y} q_j:
+    what makes the Fenchel-Young loss vanish at p* = e_y.
 
     Parameters
     ----------
@@ -97,7 +100,9 @@ def plain_softargmax(logits: Tensor, alpha: float, log_q: Tensor | None = None) 
 def plain_loss(logits: Tensor, target: Tensor, alpha: float, log_q: Tensor | None = None) -> Tensor:
     """The Fenchel-Young loss per example [...], of logits [..., C] and target [...].
 
-    In the form without cancellation,  (α−1)/α · Σ_j p_j (θ_j − τ) − (θ_y − τ) + expm1((1−α) ln q_y) / (α(α−1)).
+    In the form without cancellation,
+
+        (α−1)/α · Σ_j p_j (θ_j − τ) − (θ_y − τ) + expm1((1−α) ln q_y) / (α(α−1)).
     """
     log_q = None if log_q is None else log_q.expand_as(logits)
     return _Loss.apply(logits, log_q, target.unsqueeze(-1), alpha)[0]
@@ -119,7 +124,8 @@ def log_slope(p: Tensor, log_q: Tensor | None, alpha: float) -> Tensor:
 
 
 def envelope(p: Tensor, log_q: Tensor, alpha: float) -> Tensor:
-    """p_j b_j = p_j (p_j/q_j)^{α−1}: by the envelope theorem α ∂(max_p …)/∂ln q_j; 0 where p = 0."""
+    """p_j b_j = p_j (p_j/q_j)^{α−1}:
+    by the envelope theorem α ∂(max_p …)/∂ln q_j; 0 where p = 0."""
     active = p > 0
     log_p = torch.where(active, p, 1).log()
     return torch.where(active, torch.exp(alpha * log_p + (1 - alpha) * torch.where(active, log_q, 0)), 0)
@@ -128,9 +134,11 @@ def envelope(p: Tensor, log_q: Tensor, alpha: float) -> Tensor:
 class _Posterior(torch.autograd.Function):
     """Implicit differentiation.  dp = s ⊙ (dθ − dτ) + p ⊙ d ln q  and  Σ dp = 0,  hence
 
-        dτ = (⟨s, dθ⟩ + ⟨p, d ln q⟩) / Σs,     ∂θ ← s ⊙ (g − ḡ),     ∂ln q ← p ⊙ (g − ḡ),     ḡ = ⟨g, s⟩ / Σs.
+        dτ = (⟨s, dθ⟩ + ⟨p, d ln q⟩) / Σs,
+        ∂θ ← s ⊙ (g − ḡ),     ∂ln q ← p ⊙ (g − ḡ),     ḡ = ⟨g, s⟩ / Σs.
 
-    p is an output, so where the backward pass uses it, autograd comes back here for the next derivative.
+    p is an output, so where the backward pass uses it,
+    autograd comes back here for the next derivative.
     """
 
     @staticmethod
@@ -164,7 +172,8 @@ class _Posterior(torch.autograd.Function):
 
 
 class _Loss(torch.autograd.Function):
-    """∂loss/∂ln q_j = (p_j b_j − [j=y] q_y^{1−α}) / α, by the envelope theorem: ∂D/∂q = (1 − u^α)/α."""
+    """∂loss/∂ln q_j = (p_j b_j − [j=y] q_y^{1−α}) / α,
+    by the envelope theorem: ∂D/∂q = (1 − u^α)/α."""
 
     @staticmethod
     def forward(logits, log_q, index, alpha):
@@ -214,7 +223,8 @@ def _gradients(p: Tensor, log_q: Tensor | None, index: Tensor, alpha: float) -> 
 
 
 def _batch_first(info, in_dims, *tensors: Tensor | None) -> list[Tensor | None]:
-    """The axis that `torch.func.vmap` hides, in front, in every tensor: rows do not know of each other."""
+    """The axis that `torch.func.vmap` hides, in front,
+    in every tensor: rows do not know of each other."""
 
     def move(tensor, dim):
         if tensor is None or dim is not None:

@@ -1,4 +1,5 @@
-"""The plain solver: the root τ of Σ_j p*_j = 1 over all classes, by Newton steps inside a bracket."""
+"""The plain solver: the root τ of Σ_j p*_j = 1 over all classes,
+by Newton steps inside a bracket."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ _MAX_STEPS = 300  # bisection alone needs ~60 in float64; the bound only guards 
 
 @dataclass(frozen=True)
 class Solution:
-    """Each [..., C]: the posterior p; gap, θ_j − τ in nats (−inf for an impossible class); base, b_j (1 at α = 1)."""
+    """Each [..., C]: the posterior p; gap, θ_j − τ in nats
+    (−inf for an impossible class); base, b_j (1 at α = 1)."""
 
     p: Tensor
     gap: Tensor
@@ -21,21 +23,23 @@ class Solution:
 
 
 def solve(logits: Tensor, alpha: float, log_q: Tensor | None = None) -> Solution:
-    """Threshold and posterior of each row of `logits` [..., C] (float32 or float64); `log_q` broadcasts.
+    """Threshold and posterior of each row of `logits`
+    [..., C] (float32 or float64); `log_q` broadcasts.
 
     One class alone never has more than mass 1, and replacing every class by the best one only adds
     mass, so
 
-        max_j (θ_j + ln_α q_j)  ≤  τ  ≤  max_j θ_j + ln_α Σ_j q_j,      ln_α q = (1 − q^{1−α}) / (α − 1).
+        max_j (θ_j + ln_α q_j)  ≤  τ  ≤  max_j θ_j + ln_α Σ_j q_j,
+        ln_α q = (1 − q^{1−α}) / (α − 1).
 
     F is decreasing, and convex for 1 < α ≤ 2, so Newton climbs from the left end and never
     overshoots; for α > 2 bisection takes turns with it.
 
-    Numerics. Logits count from the row's maximum. As α → 1, b_j → 1 + tiny: there b − 1 is what must
-    be exact, and p is exp(log1p(b − 1)/(α−1)), which tends to e^{θ−τ} without a threshold around
-    α = 1. Away from 1, b itself may be tiny (many tied classes, a large q), and 1 + (α−1)(θ−τ) would
-    cancel: the unknown is then τ − 1/(α−1), and b is (α−1) times what a logit has above it. q enters
-    by its logarithm only, so q_y = exp(−s·m) may underflow.
+    Numerics. Logits count from the row's maximum. As α → 1, b_j → 1 + tiny: there b − 1 is what
+    must be exact, and p is exp(log1p(b − 1)/(α−1)), which tends to e^{θ−τ} without a threshold
+    around α = 1. Away from 1, b itself may be tiny (many tied classes, a large q), and 1 +
+    (α−1)(θ−τ) would cancel: the unknown is then τ − 1/(α−1), and b is (α−1) times what a logit has
+    above it. q enters by its logarithm only, so q_y = exp(−s·m) may underflow.
     """
     shift = logits.amax(-1, keepdim=True)
     theta = torch.where(shift.isfinite(), logits - shift, torch.nan)  # a row without a finite maximum is NaN

@@ -1,7 +1,7 @@
 """α-softargmax: the posterior p* = argmax_{p ∈ simplex} ⟨p, θ⟩ − D(p, q), exactly sparse for α > 1.
 
-Solved by `alpha_sv.functional.solver`; `alpha_sv.functional.plain` is the readable version. What is kept for the
-backward pass grows with the number of active classes, not with C.
+Solved by `alpha_sv.functional.solver`; `alpha_sv.functional.plain` is the readable version.
+What is kept for the backward pass grows with the number of active classes, not with C.
 """
 
 from __future__ import annotations
@@ -23,26 +23,28 @@ def alpha_softargmax(logits: Tensor, alpha: float, q: Tensor | None = None, *, i
     Parameters
     ----------
     logits : Tensor [..., C]
-        In nats, any floating dtype. −inf is an impossible class. Solved in float32, or float64 if given.
+        In nats, any floating dtype. −inf is an impossible class.
+        Solved in float32, or float64 if given.
     alpha : float
         Order, ≥ 1. 1 is softmax; above 1 most entries are exactly zero.
     q : Tensor [..., C], optional
-        Positive reference measure, broadcast against `logits`; it need not sum to 1. None means all ones.
+        Positive reference measure, broadcast against `logits`;
+        it need not sum to 1. None means all ones.
     implementation : {"fast", "plain"}
-        "plain" is the page `alpha_sv.functional.plain`, to read, to step through, or to compare with. Inside a
-        transform of `torch.func` it does the work anyway.
+        "plain" is the page `alpha_sv.functional.plain`, to read, to step through,
+        or to compare with. Inside a transform of `torch.func` it does the work anyway.
 
     Returns
     -------
     Tensor [..., C]
-        Same shape and dtype as `logits`; rows sum to 1. Rows with NaN, +inf or nothing but −inf are NaN.
-        Differentiable to any order, in `logits` and in `q`.
+        Same shape and dtype as `logits`; rows sum to 1. Rows with NaN,
+        +inf or nothing but −inf are NaN. Differentiable to any order, in `logits` and in `q`.
 
     Raises
     ------
     ValueError
-        If alpha < 1, there is no class, the logits are not floating, or q is not positive and finite or does not
-        broadcast against the logits.
+        If alpha < 1, there is no class, the logits are not floating,
+        or q is not positive and finite or does not broadcast against the logits.
 
     Example
     -------
@@ -76,12 +78,14 @@ def entries(values: Tensor | None, found: Active) -> Tensor | None:
 
 
 def posterior(theta: Tensor, log_q: Tensor | None, p: Tensor, rows: Tensor, offsets: Tensor, alpha: float) -> Tensor:
-    """`p` of the active classes, as of `Active`, float64 [n], as a function of their logits and ln q [n]."""
+    """`p` of the active classes, as of `Active`, float64 [n],
+    as a function of their logits and ln q [n]."""
     return _ActivePosterior.apply(theta.double(), None if log_q is None else log_q.double(), p, rows, offsets, alpha)
 
 
 class _ActivePosterior(torch.autograd.Function):
-    """As `alpha_sv.functional.plain._Posterior`, over the active classes: nothing moves where p = 0."""
+    """As `alpha_sv.functional.plain._Posterior`,
+    over the active classes: nothing moves where p = 0."""
 
     @staticmethod
     def forward(ctx, theta, log_q, p, rows, offsets, alpha):

@@ -1,17 +1,18 @@
 """The fast solver: the classes with p > 0, found exactly and without a solve over all of them.
 
-`alpha_sv.functional.newton` has the notation (z, t, a, β, d) and the facts 1 to 3 that the steps below rest on:
+`alpha_sv.functional.newton` has the notation (z, t, a, β, d)
+and the facts 1 to 3 that the steps below rest on:
 
 * the maxima of groups of 64 columns give a lower bound of the root t, in one pass over the logits;
 * the classes above it are the candidates, 1.0 to 1.5 times the active ones;
 * the climb over the candidates alone ends at the root.
 
-Certificate. What was left out lies below the bound, so the bound must not exceed the root: F ≥ 1 there, over the kept
-classes, which the first step of the last climb evaluates anyway. Rows where it fails (NaN among them) send the batch to
-the plain solver; `COUNTS` says how often.
+Certificate. What was left out lies below the bound, so the bound must not exceed the root: F ≥ 1
+there, over the kept classes, which the first step of the last climb evaluates anyway. Rows where it
+fails (NaN among them) send the batch to the plain solver; `COUNTS` says how often.
 
-On a GPU a solve waits for the device twice: for the number of candidates, and for the sums after the first eight steps
-of the last climb (more only where eight do not suffice).
+On a GPU a solve waits for the device twice: for the number of candidates, and for the
+sums after the first eight steps of the last climb (more only where eight do not suffice).
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ _SMALL = 4 * GROUP  # fewer classes than this are looked at one by one
 _BETWEEN_LOOKS = 8  # steps, on a device where each look waits
 
 COUNTS = {"solves": 0, "fallbacks": 0}
-"""Solves by the fast path since the process began, and how many of them went on to the plain solver."""
+"""Solves by the fast path since the process began,
+and how many of them went on to the plain solver."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,8 @@ class Active:
     Attributes
     ----------
     rows, flat : int64 [n]
-        Row of each, and its position row·C + class; rows ascend. A repeated position has p = 0 in all but one place.
+        Row of each, and its position row·C + class; rows ascend.
+        A repeated position has p = 0 in all but one place.
     offsets : int64 [N + 1]
         Row i has the entries offsets[i] to offsets[i + 1].
     p, base : float64 [n]
@@ -162,7 +165,8 @@ def _candidates(values, alpha, scale, target, target_value, log_q) -> tuple[Cand
 
 
 def finish(kept: Candidates, bound: Tensor, alpha: float, dtype: torch.dtype) -> Active | None:
-    """Solve over the candidates, from a lower bound [N]; None if it was none, or a row has no finite solution."""
+    """Solve over the candidates, from a lower bound [N];
+    None if it was none, or a row has no finite solution."""
     if alpha > 2:
         return _finish_plain(kept, bound, alpha)
     converged = Convergence(dtype, _BETWEEN_LOOKS if asynchronous(kept.z) else 1)

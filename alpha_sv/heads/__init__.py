@@ -1,4 +1,5 @@
-"""Prototypes and loss in one module: embeddings and labels in, scalar loss out; and what trains the prototypes."""
+"""Prototypes and loss in one module: embeddings and labels in,
+scalar loss out; and what trains the prototypes."""
 
 from alpha_sv.heads.checkpoint import load_shards, save_shards
 from alpha_sv.heads.cosine import CosineHead

@@ -1,7 +1,9 @@
-"""Checkpoints of split prototypes: one file a rank, read back by any number of ranks, or by a head on one machine.
+"""Checkpoints of split prototypes: one file a rank,
+read back by any number of ranks, or by a head on one machine.
 
-A folder holds shard-<save>-<first>-<last>.pt for classes first … last, and index.json, which is written last and names
-the files that belong together: a save that was cut short leaves the previous one in force.
+A folder holds shard-<save>-<first>-<last>.pt for classes first … last, and index.json, which
+is written last and names the files that belong together: a save that was cut short leaves
+the previous one in force.
 """
 
 from __future__ import annotations
@@ -55,12 +57,14 @@ def save_shards(folder: str | os.PathLike, head, optimizer: torch.optim.Optimize
 
 
 def load_shards(folder: str | os.PathLike, head, optimizer: torch.optim.Optimizer | None = None) -> None:
-    """Read the classes of this rank from a folder of `save_shards`, whoever wrote it; arguments as there.
+    """Read the classes of this rank from a folder of `save_shards`,
+    whoever wrote it; arguments as there.
 
     Raises
     ------
     ValueError
-        There is no whole save, a file of it is damaged, or it is of another number of classes or dimensions.
+        There is no whole save, a file of it is damaged,
+        or it is of another number of classes or dimensions.
     """
     classes, total = _classes(head), head.num_classes if hasattr(head, "num_classes") else len(head.weight)
     held, dimension = shards_shape(folder)
@@ -78,7 +82,8 @@ def load_shards(folder: str | os.PathLike, head, optimizer: torch.optim.Optimize
 
 
 def load_state(head, optimizer: torch.optim.Optimizer, here: slice, state: dict) -> None:
-    """Give `optimizer` velocities, their steps and the step it is at, for the rows `here` of the weight of `head`."""
+    """Give `optimizer` velocities, their steps and the step it is at,
+    for the rows `here` of the weight of `head`."""
     own = optimizer.state[head.weight]
     if not own:
         own["velocity"] = torch.zeros_like(head.weight.detach())
@@ -89,7 +94,8 @@ def load_state(head, optimizer: torch.optim.Optimizer, here: slice, state: dict)
 
 
 def shards_shape(folder: str | os.PathLike) -> tuple[int, int]:
-    """Number and dimension of the prototypes in a folder of `save_shards`; errors as `load_shards`."""
+    """Number and dimension of the prototypes in a folder of `save_shards`;
+    errors as `load_shards`."""
     index = _read_index(Path(folder))
     name = index["files"][0] if index["files"] else ""
     first, stop = _span(name) if name else (0, 0)
@@ -97,7 +103,8 @@ def shards_shape(folder: str | os.PathLike) -> tuple[int, int]:
 
 
 def read_shards(folder: str | os.PathLike, classes: range) -> Tensor:
-    """Prototypes [len(classes), D], float32, of a folder of `save_shards`; reads no others. Errors as `load_shards`."""
+    """Prototypes [len(classes), D], float32, of a folder of `save_shards`;
+    reads no others. Errors as `load_shards`."""
     weight = torch.empty(len(classes), shards_shape(folder)[1])
     for here, shard in _overlaps(Path(folder), classes):
         weight[here] = shard["weight"].to(weight)

@@ -1,4 +1,5 @@
-"""Dense prototypes and a loss in one module: the readable head, and the oracle of every faster one."""
+"""Dense prototypes and a loss in one module:
+the readable head, and the oracle of every faster one."""
 
 from __future__ import annotations
 
@@ -69,13 +70,15 @@ class CosineHead(nn.Module):
             return F.linear(unit(embeddings.to(dtype)), unit(self.weight.to(dtype)))
 
     def forward(self, embeddings: Tensor, targets: Tensor, length: Tensor | None = None) -> Tensor:
-        """Mean loss of embeddings [N, D] (or [N, 1, D]) with labels [N] (or [N, 1]); `length` as in the losses."""
+        """Mean loss of embeddings [N, D] (or [N, 1, D]) with
+        labels [N] (or [N, 1]); `length` as in the losses."""
         check_third(length)
         return self.loss(self.cosines(embeddings), targets)
 
     @torch.no_grad()
     def statistics(self, embeddings: Tensor, targets: Tensor) -> dict[str, float]:
-        """Accuracy (of the nearest prototype, no margin) and the loss's sparsity figures on one batch."""
+        """Accuracy (of the nearest prototype,
+        no margin) and the loss's sparsity figures on one batch."""
         cosines, targets = check_batch(self.cosines(embeddings), targets, "cosines")
         accuracy = (cosines.argmax(-1) == targets).double().mean().item() if len(targets) else float("nan")
         return {"accuracy": accuracy, **self.loss.sparsity(cosines, targets)}
@@ -84,14 +87,17 @@ class CosineHead(nn.Module):
 def initial_prototypes(
     num_classes: int, embedding_dim: int, classes: range | None = None, state: Tensor | None = None
 ) -> Tensor:
-    """Rows of N(0, 1/D), so of length 1 in expectation; the rows `classes` of them, the same whoever draws which.
+    """Rows of N(0, 1/D), so of length 1 in expectation;
+    the rows `classes` of them, the same whoever draws which.
 
-    The first 65,536 come from torch's own generator, or from one in `state`. Every further block has a seed of its
-    own, so that a rank draws its own rows and not those of the others.
+    The first 65,536 come from torch's own generator, or from one in `state`. Every further
+    block has a seed of its own, so that a rank draws its own rows and not those of the others.
 
     >>> state = torch.get_rng_state()
     >>> whole = initial_prototypes(70_000, 2)
-    >>> torch.equal(initial_prototypes(70_000, 2, range(65_000, 66_000), state), whole[65_000:66_000])
+    >>> torch.equal(
+    ...     initial_prototypes(70_000, 2, range(65_000, 66_000), state), whole[65_000:66_000]
+    ... )
     True
     """
     classes = range(num_classes) if classes is None else classes
@@ -112,7 +118,8 @@ def initial_prototypes(
 
 
 def unit(rows: Tensor) -> Tensor:
-    """Rows of length 1. One of length 0 has no direction: it stays 0 and has no gradient, which would be 1/0."""
+    """Rows of length 1. One of length 0 has no direction:
+    it stays 0 and has no gradient, which would be 1/0."""
     long = torch.linalg.vector_norm(rows.detach(), dim=-1, keepdim=True) > TINY
     return F.normalize(rows, dim=-1, eps=TINY) * long
 
@@ -123,7 +130,8 @@ def working_dtype(weight: Tensor) -> torch.dtype:
 
 
 def built(loss: MarginLoss | None) -> MarginLoss:
-    """`loss`, or the default; refuses a class or a partial one, as `!name:` in a recipe gives it."""
+    """`loss`, or the default; refuses a class or a partial one,
+    as `!name:` in a recipe gives it."""
     if inspect.isclass(loss) or isinstance(loss, functools.partial):
         raise ValueError(
             f"loss must be an object, got {loss!r}: write QMargin(alpha=1.5) and not QMargin; in a recipe "

@@ -1,9 +1,11 @@
-"""SGD with momentum that touches only prototypes with a gradient, and owes the others what momentum would have done.
+"""SGD with momentum that touches only prototypes with a gradient,
+and owes the others what momentum would have done.
 
-Dense SGD moves a row on after its gradient has stopped: k steps later its velocity is μ^k v, and it has moved by
-lr·v·(μ + μ² + … + μ^k). Here a row without gradient is left alone, and that much is made up for in one go when it next
-has one. So with gradients that do not depend on it, a row that is touched is where dense SGD would have it (at a
-constant learning rate); in between it lags by less than lr·v·μ/(1 − μ). A row that is never touched costs nothing.
+Dense SGD moves a row on after its gradient has stopped: k steps later its velocity is μ^k v, and it
+has moved by lr·v·(μ + μ² + … + μ^k). Here a row without gradient is left alone, and that much is
+made up for in one go when it next has one. So with gradients that do not depend on it, a row that
+is touched is where dense SGD would have it (at a constant learning rate); in between it lags by
+less than lr·v·μ/(1 − μ). A row that is never touched costs nothing.
 """
 
 from __future__ import annotations
@@ -18,12 +20,14 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 class PrototypeSGD(torch.optim.Optimizer):
     """Row-sparse SGD + momentum for the weight of a head.
 
-    There is no weight decay: prototypes are normalised before use, so it would only change their length.
+    There is no weight decay: prototypes are normalised before use,
+    so it would only change their length.
 
     Parameters
     ----------
     params : iterable of Parameter [C, D]
-        Gradients may be sparse (the rows given are touched) or dense (the rows that are not all zero are).
+        Gradients may be sparse (the rows given are touched)
+        or dense (the rows that are not all zero are).
     lr : float
         Learning rate, > 0.
     momentum : float
@@ -66,8 +70,9 @@ class PrototypeSGD(torch.optim.Optimizer):
     def catch_up(self) -> None:
         """Move every row to where dense SGD would have it by now.
 
-        Call it before the prototypes are read for anything but training: exported, or handed to other losses. In a
-        loop that is resumed, call it at fixed steps, such as the end of an epoch, and not whenever it saves.
+        Call it before the prototypes are read for anything but training: exported, or handed to
+        other losses. In a loop that is resumed, call it at fixed steps, such as the end of an
+        epoch, and not whenever it saves.
         """
         for group in self.param_groups:
             for weight in group["params"]:
@@ -103,7 +108,8 @@ class PrototypeSGD(torch.optim.Optimizer):
 
 
 def _settled(state: dict, rows: Tensor, momentum: float) -> tuple[Tensor, Tensor]:
-    """By how much momentum has not yet moved the rows, in units of lr, and what their velocity has decayed to."""
+    """By how much momentum has not yet moved the rows,
+    in units of lr, and what their velocity has decayed to."""
     steps = (state["step"] - state["current"].index_select(0, rows)).unsqueeze(1)
     velocity = state["velocity"].index_select(0, rows)
     decay = torch.pow(torch.full_like(steps, momentum, dtype=velocity.dtype), steps)
@@ -121,7 +127,8 @@ def _touched(grad: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def announce_sparse_gradient(weight: Tensor) -> None:
-    """Have an optimizer of torch that cannot take the sparse gradient of this weight told so in plain words."""
+    """Have an optimizer of torch that cannot take the
+    sparse gradient of this weight told so in plain words."""
     weight.row_sparse = True
     _explain()
 

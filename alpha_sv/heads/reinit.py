@@ -1,9 +1,10 @@
-"""A3M-I: prototypes set anew, once in mid-training, to the mean direction of their speakers' embeddings.
+"""A3M-I: prototypes set anew, once in mid-training,
+to the mean direction of their speakers' embeddings.
 
-A3M can drive p_y to exactly 0 while the prototypes are poor: the target no longer takes part in the posterior. The
-published cure (Mošner et al., Odyssey 2026) puts each prototype where its speaker is: at the L2-normalised mean of the
-speaker's L2-normalised embeddings, of the current network and without augmentation, and forgets the prototypes'
-optimiser state.
+A3M can drive p_y to exactly 0 while the prototypes are poor: the target no longer takes part in the
+posterior. The published cure (Mošner et al., Odyssey 2026) puts each prototype where its speaker
+is: at the L2-normalised mean of the speaker's L2-normalised embeddings, of the current network and
+without augmentation, and forgets the prototypes' optimiser state.
 """
 
 from __future__ import annotations
@@ -36,26 +37,32 @@ def class_means(
     num_classes : int
         C.
     combine : callable, optional
-        From the sums over these batches to those over the batches of all processes: an all-reduce. Every process
-        comes to it, also one without batches, or one that fails: then all of them raise.
+        From the sums over these batches to those over the batches of all processes: an
+        all-reduce. Every process comes to it, also one without batches, or one that
+        fails: then all of them raise.
     embedding_dim : int, optional
         D, needed with `combine`, where a process may have no batch to tell it.
     may_be_empty : bool
-        Without batches return [0, D] and [0]: of the classes of one rank of a `ShardedHead` none may have samples.
+        Without batches return [0, D] and [0]:
+        of the classes of one rank of a `ShardedHead` none may have samples.
 
     Returns
     -------
     (Tensor [S, D], int64 [S])
-        Unit vectors, and the classes they belong to: those that had samples and whose embeddings do not cancel out.
+        Unit vectors, and the classes they belong to:
+        those that had samples and whose embeddings do not cancel out.
 
     Raises
     ------
     ValueError
-        There is no batch anywhere, a label outside [0, num_classes), or an embedding that is not finite.
+        There is no batch anywhere, a label outside [0,
+        num_classes), or an embedding that is not finite.
 
     Example
     -------
-    >>> means, classes = class_means([(torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([3, 3]))], num_classes=5)
+    >>> means, classes = class_means(
+    ...     [(torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([3, 3]))], num_classes=5
+    ... )
     >>> classes.tolist(), [round(x, 4) for x in means[0].tolist()]
     ([3], [0.7071, 0.7071])
     """
@@ -96,7 +103,8 @@ def _added(sums: Tensor | None, embeddings: Tensor, labels: Tensor, num_classes:
 
 @torch.no_grad()
 def reinitialise(head, optimizer: torch.optim.Optimizer, means: Tensor, classes: Tensor) -> None:
-    """Set the prototypes of `classes` to `means`, and drop what `optimizer` remembers of the head's weight.
+    """Set the prototypes of `classes` to `means`,
+    and drop what `optimizer` remembers of the head's weight.
 
     A class without a mean keeps its prototype. A `ShardedHead` takes those of its own classes.
     """

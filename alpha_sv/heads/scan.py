@@ -1,12 +1,13 @@
 """One pass over the prototypes in chunks that finds the active classes of a batch, exactly.
 
-A class once below a lower bound of the threshold stays inactive whatever else is seen, so only survivors are carried
-from chunk to chunk, and the bound grows with them: after the 1st, 2nd, 4th, 8th … chunk it is raised over all survivors
-so far. One chunk of cosines is all that is ever held.
+A class once below a lower bound of the threshold stays inactive whatever else is seen, so only
+survivors are carried from chunk to chunk, and the bound grows with them: after the 1st, 2nd, 4th,
+8th … chunk it is raised over all survivors so far. One chunk of cosines is all that is ever held.
 
-Where the processor multiplies bfloat16 natively, the chunks are looked at in it first. With unit roundoff u = 2⁻⁸, the
-roundings of the two factors and of the result move a cosine by at most 3u (Cauchy-Schwarz), so what is more than 4u
-below the level is inactive, and only the survivors' cosines are computed in full: as exact, and far faster.
+Where the processor multiplies bfloat16 natively, the chunks are looked at in it first. With unit
+roundoff u = 2⁻⁸, the roundings of the two factors and of the result move a cosine by at most 3u
+(Cauchy-Schwarz), so what is more than 4u below the level is inactive, and only the survivors'
+cosines are computed in full: as exact, and far faster.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ _BLOCK = 8192
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether this processor multiplies bfloat16 natively; CUDA is left to float32 until someone has measured it."""
+    """Whether this processor multiplies bfloat16 natively;
+    CUDA is left to float32 until someone has measured it."""
     known = getattr(torch.cpu, "get_capabilities", dict)()
     return device.type == "cpu" and bool(known.get("avx512_bf16") or known.get("amx_bf16"))
 
@@ -66,7 +68,8 @@ def scan_prototypes(embeddings: Tensor, weight: Tensor, targets: Tensor, value: 
 
 
 def scan(embeddings: Tensor, weight: Tensor, targets: Tensor, value: Tensor, loss: MarginLoss) -> Pool:
-    """The classes that may be active. Targets outside [0, C) are of other prototypes, but count for the bound."""
+    """The classes that may be active. Targets outside [0,
+    C) are of other prototypes, but count for the bound."""
     if embeddings.dtype == torch.float32 and has_fast_bfloat16(weight.device):
         pool = _scan(embeddings, weight, targets, value, loss, embeddings.bfloat16())
         if pool.largest_error <= _ROUGH_ERROR:
@@ -109,8 +112,8 @@ def _cosines_of_pairs(embeddings: Tensor, block: Tensor, inverse: Tensor, row: T
 class Pool:
     """The survivors so far, and the level [N, 1] of cosine that a class must exceed to be active.
 
-    After `settle`, `kept` are the candidates with their classes `cls` and cosines `value`, the target of a row first,
-    and κ·`shift` + `bound` is a lower bound of each row's root.
+    After `settle`, `kept` are the candidates with their classes `cls` and cosines `value`,
+    the target of a row first, and κ·`shift` + `bound` is a lower bound of each row's root.
     """
 
     def __init__(self, targets: Tensor, value: Tensor, classes: int, loss: MarginLoss):
@@ -167,7 +170,8 @@ class Pool:
         z = (value - shift.index_select(0, row)).mul_(self.kappa)
         a = None if self.a_target == 1.0 else torch.ones_like(z).index_fill_(0, at, self.a_target)
         self.kept = Candidates(row, row * self.classes + cls, offsets, z, a, at)
-        # the bound never falls, so one certificate at its last value is one for all that was dropped below earlier ones
+        # the bound never falls, so one certificate at its last
+        # value is one for all that was dropped below earlier ones
         self.bound = raise_bound(self.kept, self.kappa * (self.level.view(-1) - shift), self.alpha)
         self.level = rounded_down((shift + self.bound / self.kappa).to(value.dtype).unsqueeze(1))
         # the targets first again

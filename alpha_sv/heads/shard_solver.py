@@ -1,4 +1,5 @@
-"""The solve of a `ShardedHead`: every rank scans its own prototypes for the samples of all, and they climb together."""
+"""The solve of a `ShardedHead`: every rank scans its own
+prototypes for the samples of all, and they climb together."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from alpha_sv.heads.scan import scan
 
 
 class Solved(NamedTuple):
-    """The batch of all ranks against the prototypes of this one: its candidates, a sample's target on one rank only."""
+    """The batch of all ranks against the prototypes of this one:
+    its candidates, a sample's target on one rank only."""
 
     embeddings: Tensor
     """[N, D], unit vectors of all ranks."""
@@ -42,7 +44,8 @@ class Solved(NamedTuple):
 
 
 def solve(embeddings: Tensor, weight: Tensor, targets: Tensor, head) -> Solved:
-    """What is active of the prototypes of this rank, for unit embeddings [n, D] and labels [n] of each rank."""
+    """What is active of the prototypes of this rank,
+    for unit embeddings [n, D] and labels [n] of each rank."""
     loss, alpha = head.loss, head.loss.alpha
     embeddings, targets = head.gather(embeddings), head.gather(targets) - head.classes.start
     here = (targets >= 0) & (targets < len(weight))
@@ -70,7 +73,8 @@ def solve(embeddings: Tensor, weight: Tensor, targets: Tensor, head) -> Solved:
 
 
 def _climb_together(z, a, rows, offsets, alpha, head, dtype) -> tuple[Tensor, Tensor, Tensor]:
-    """The common root t [N], from 0, and d, p of this rank's candidates; all ranks see the same sums and stop alike."""
+    """The common root t [N], from 0, and d, p of this rank's candidates;
+    all ranks see the same sums and stop alike."""
 
     def sums(mass: Tensor, slope: Tensor) -> tuple[Tensor, ...]:
         return head.reduce(torch.stack([row_sums(mass, offsets), row_sums(slope, offsets)])).unbind()

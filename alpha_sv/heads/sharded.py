@@ -1,9 +1,11 @@
-"""SparseHead with its prototypes split over the ranks of torch.distributed: no rank sees another's prototypes.
+"""SparseHead with its prototypes split over the ranks
+of torch.distributed: no rank sees another's prototypes.
 
-Every rank embeds its own samples. The embeddings and labels of all ranks are gathered; each rank scans its prototypes
-for all of them (`alpha_sv.heads.scan`) and keeps its candidates. The maximum over ranks of their lower bounds is still
-a lower bound of the common root, from which all climb together, with one all-reduce of two scalars a row (mass and
-slope) in each step. docs/heads.md counts the bytes.
+Every rank embeds its own samples. The embeddings and labels of all ranks are gathered; each rank
+scans its prototypes for all of them (`alpha_sv.heads.scan`) and keeps its candidates. The
+maximum over ranks of their lower bounds is still a lower bound of the common root, from which
+all climb together, with one all-reduce of two scalars a row (mass and slope) in each step.
+docs/heads.md counts the bytes.
 """
 
 from __future__ import annotations
@@ -42,9 +44,10 @@ def shard_range(num_classes: int, ranks: int, rank: int) -> range:
 class ShardedHead(nn.Module):
     """Equal to `SparseHead` over all samples of all ranks, with C/ranks prototypes on each.
 
-    `forward` returns the mean over this rank's samples. Averaged over ranks that is the loss of the whole batch, and
-    the gradients are those of this average: the embeddings' as DistributedDataParallel expects them (it divides the
-    embedder's by the number of ranks), the prototypes' complete. So keep this head out of DistributedDataParallel.
+    `forward` returns the mean over this rank's samples. Averaged over ranks that is the loss of the
+    whole batch, and the gradients are those of this average: the embeddings' as
+    DistributedDataParallel expects them (it divides the embedder's by the number of ranks), the
+    prototypes' complete. So keep this head out of DistributedDataParallel.
 
     Parameters
     ----------
@@ -85,7 +88,8 @@ class ShardedHead(nn.Module):
 
     @torch.compiler.disable  # the work depends on the data
     def forward(self, embeddings: Tensor, targets: Tensor, length: Tensor | None = None) -> Tensor:
-        """Mean loss of this rank's embeddings [n, D] with labels [n] in [0, C); every rank must call it."""
+        """Mean loss of this rank's embeddings [n, D] with
+        labels [n] in [0, C); every rank must call it."""
         embeddings, targets = self._checked(embeddings, targets, length)
         watched = self.loss.watch() is not None
         with torch.autocast(embeddings.device.type, enabled=False):
@@ -93,11 +97,13 @@ class ShardedHead(nn.Module):
 
     @torch.no_grad()
     def statistics(self, embeddings: Tensor, targets: Tensor) -> dict[str, float]:
-        """As `CosineHead.statistics`, over the samples of all ranks; every rank must call it, and each returns it."""
+        """As `CosineHead.statistics`, over the samples of all ranks;
+        every rank must call it, and each returns it."""
         embeddings, targets = self._checked(embeddings, targets)
         with torch.autocast(embeddings.device.type, enabled=False):
             found = solve(unit(embeddings), self.weight, targets, self)
-        # of the others only an active one can be the nearest, or the target is; θ_j − τ = (z_j − t − 1)/(α − 1)
+        # of the others only an active one can be the nearest,
+        # or the target is; θ_j − τ = (z_j − t − 1)/(α − 1)
         gap = (found.z - found.t.index_select(0, found.rows) - 1) / (self.loss.alpha - 1)
         gap = gap.masked_fill_((found.p == 0) | found.first, -torch.inf)
         best = torch.full_like(found.t, -torch.inf).scatter_reduce_(0, found.rows, gap, "amax")
@@ -112,7 +118,8 @@ class ShardedHead(nn.Module):
         return figures_of_rows(sums[0], sums[1], sums[2].sum())
 
     def _checked(self, embeddings: Tensor, targets: Tensor, length: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Embeddings [n, D] to compute with and labels [n]; if they do not fit on one rank, all raise."""
+        """Embeddings [n, D] to compute with and labels [n];
+        if they do not fit on one rank, all raise."""
         if not NEAR_ONE <= self.loss.alpha <= 2:
             raise ValueError(f"ShardedHead solves for {NEAR_ONE} <= alpha <= 2, got {self.loss.alpha}; use CosineHead")
         problem, count = None, -1
@@ -136,10 +143,11 @@ class ShardedHead(nn.Module):
         return embeddings.to(working_dtype(self.weight)), targets.long()
 
     def own_samples(self, batches: Iterable[tuple[Tensor, Tensor]], rounds: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Of the batches of all ranks the samples of this rank's classes: embeddings [m, D], rows of `weight` [m].
+        """Of the batches of all ranks the samples of this rank's classes:
+        embeddings [m, D], rows of `weight` [m].
 
-        Every rank must run through it, with as many `rounds`: the most batches (embeddings [n, D], labels [n], any n)
-        that one of them has. If one fails, all raise.
+        Every rank must run through it, with as many `rounds`: the most batches (embeddings [n, D],
+        labels [n], any n) that one of them has. If one fails, all raise.
         """
         batches, device = iter(batches), self.weight.device
         nothing = torch.empty(0, self.weight.shape[1]), torch.empty(0, dtype=torch.int64)
@@ -166,8 +174,8 @@ class ShardedHead(nn.Module):
 
     @torch.no_grad()
     def clip_grad_norm_(self, max_norm: float) -> Tensor:
-        """As `torch.nn.utils.clip_grad_norm_`, with the prototypes of all ranks; returns their norm. Every rank must
-        call it, also one whose gradient is None.
+        """As `torch.nn.utils.clip_grad_norm_`, with the prototypes of all ranks;
+        returns their norm. Every rank must call it, also one whose gradient is None.
         """
         grad = self.weight.grad
         if grad is not None and grad.is_sparse:

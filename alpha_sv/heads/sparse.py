@@ -1,4 +1,5 @@
-"""Prototypes and an α-divergence loss for very many speakers: exact, in bounded memory, with a row-sparse gradient."""
+"""Prototypes and an α-divergence loss for very many speakers:
+exact, in bounded memory, with a row-sparse gradient."""
 
 from __future__ import annotations
 
@@ -23,10 +24,11 @@ _BLOCK = 8192  # (sample, speaker) pairs, or prototypes, gathered at a time
 class SparseHead(CosineHead):
     """As `CosineHead`, value and gradients, without ever holding the cosines of all speakers.
 
-    The prototypes are scanned in chunks, each class is kept only while it may be active (`alpha_sv.functional.newton`
-    has the proof), and the gradient of the prototypes is a sparse tensor with the rows of the speakers that were active
-    for some sample: train them with `alpha_sv.heads.PrototypeSGD`. With α = 1 (and below 1.02), where every speaker is
-    active, it is the dense head, cosines, memory and gradient included.
+    The prototypes are scanned in chunks, each class is kept only while it may be active
+    (`alpha_sv.functional.newton` has the proof), and the gradient of the prototypes is a sparse
+    tensor with the rows of the speakers that were active for some sample: train them with
+    `alpha_sv.heads.PrototypeSGD`. With α = 1 (and below 1.02), where every speaker is active, it is
+    the dense head, cosines, memory and gradient included.
 
     Parameters
     ----------
@@ -54,13 +56,15 @@ class SparseHead(CosineHead):
 
     @torch.compiler.disable  # the work depends on the data
     def forward(self, embeddings: Tensor, targets: Tensor, length: Tensor | None = None) -> Tensor:
-        """Mean loss of embeddings [N, D] (or [N, 1, D]) with labels [N] (or [N, 1]); `length` as in the losses.
+        """Mean loss of embeddings [N, D] (or [N, 1, D]) with
+        labels [N] (or [N, 1]); `length` as in the losses.
 
         Raises
         ------
         ValueError
-            Labels outside [0, C), embeddings of another dimension, the mean of an empty batch; inside
-            DistributedDataParallel or a transform of `torch.func`, or with parametrised prototypes.
+            Labels outside [0, C), embeddings of another dimension, the mean of an empty
+            batch; inside DistributedDataParallel or a transform of `torch.func`, or with
+            parametrised prototypes.
         """
         if self.loss.alpha < NEAR_ONE:
             return super().forward(embeddings, targets, length)
@@ -81,7 +85,8 @@ class SparseHead(CosineHead):
         embeddings, targets = check_batch(embeddings, targets, "embeddings")
         dtype = working_dtype(self.weight)
         own = (unit(embeddings.to(dtype)) * unit(self.weight[targets].to(dtype))).sum(1)
-        # of the others only an active one can be the nearest, or the target is; θ_j − τ = (b_j − 1)/(α − 1)
+        # of the others only an active one can be the nearest,
+        # or the target is; θ_j − τ = (b_j − 1)/(α − 1)
         gap = (found.base - 1) / (self.loss.alpha - 1)
         gap[(found.p == 0).index_fill(0, found.at, True)] = -torch.inf
         best = torch.segment_reduce(gap, "max", offsets=found.offsets, unsafe=True)
@@ -102,7 +107,8 @@ class SparseHead(CosineHead):
 
 
 class _SparseLoss(torch.autograd.Function):
-    """Per-example loss of unit embeddings [N, D] and prototypes [C, D]; ∂loss/∂cosine = s (p − e_y)."""
+    """Per-example loss of unit embeddings [N, D] and prototypes [C, D];
+    ∂loss/∂cosine = s (p − e_y)."""
 
     @staticmethod
     def forward(ctx, embeddings, weight, targets, loss, how, watch):
@@ -131,7 +137,8 @@ class _SparseLoss(torch.autograd.Function):
 
 
 def refuse_second_derivatives(name: str) -> None:
-    """In a backward pass: refuse to be a step of another derivative, which would silently count as zero."""
+    """In a backward pass: refuse to be a step of another derivative,
+    which would silently count as zero."""
     if torch.is_grad_enabled():
         raise RuntimeError(
             f"{name} has first derivatives only, and this backward pass was asked for more (create_graph=True): "
@@ -140,7 +147,8 @@ def refuse_second_derivatives(name: str) -> None:
 
 
 def refuse_misuse(head: nn.Module, embeddings: Tensor) -> None:
-    """Say what to do where a sparse gradient would end in an error of torch's internals, or in none."""
+    """Say what to do where a sparse gradient would end
+    in an error of torch's internals, or in none."""
     name, weight = type(head).__name__, head.weight
     if transformed(embeddings, weight):
         raise ValueError(f"{name} does not work inside torch.func or forward-mode derivatives: use CosineHead")
@@ -166,7 +174,8 @@ def refuse_misuse(head: nn.Module, embeddings: Tensor) -> None:
 def prototype_gradients(
     embeddings: Tensor, weight: Tensor, rows: Tensor, classes: Tensor, residual: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """With cosines c_ij = e_i·ŵ_j, ŵ = w/|w|, and g_ij = ∂loss/∂c_ij on the n pairs (rows, classes), zero elsewhere,
+    """With cosines c_ij = e_i·ŵ_j, ŵ = w/|w|,
+    and g_ij = ∂loss/∂c_ij on the n pairs (rows, classes), zero elsewhere,
 
         ∂e_i = Σ_j g_ij ŵ_j        and        ∂w_j = (I − ŵ_j ŵ_jᵀ) Σ_i g_ij e_i / |w_j|.
 

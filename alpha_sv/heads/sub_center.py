@@ -1,4 +1,5 @@
-"""Several prototypes for each speaker, of which the nearest counts: sub-center ArcFace, and any other loss."""
+"""Several prototypes for each speaker, of which the nearest counts:
+sub-center ArcFace, and any other loss."""
 
 from __future__ import annotations
 
@@ -11,9 +12,9 @@ from alpha_sv.losses import MarginLoss
 class SubCenterHead(CosineHead):
     """A dense head with K prototypes for each speaker (Deng et al., Sub-center ArcFace, ECCV 2020).
 
-    The cosine of a speaker is the largest of those to his K prototypes, so a few wrong labels or a second recording
-    condition may have a prototype of their own. With K = 1 it is `CosineHead`. The losses see cosines as always, hence
-    every α and every place of the margin keeps its theorems.
+    The cosine of a speaker is the largest of those to his K prototypes, so a few wrong labels or a
+    second recording condition may have a prototype of their own. With K = 1 it is `CosineHead`. The
+    losses see cosines as always, hence every α and every place of the margin keeps its theorems.
 
     Parameters
     ----------
@@ -25,7 +26,8 @@ class SubCenterHead(CosineHead):
     Attributes
     ----------
     weight : Parameter [K·C, D]
-        Prototype k of speaker c is row k·C + c. `reinitialise` (A3M-I) moves the first one of a speaker.
+        Prototype k of speaker c is row k·C + c.
+        `reinitialise` (A3M-I) moves the first one of a speaker.
 
     Raises
     ------

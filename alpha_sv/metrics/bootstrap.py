@@ -7,8 +7,8 @@ many as there are.
 
 What a draw does to the trials
 ------------------------------
-Let speaker s be drawn w_s times (w is multinomial, of mean 1). A speaker drawn twice is two persons who happen to
-sound alike: person k of s enrols and tests with the utterances of s.
+Let speaker s be drawn w_s times (w is multinomial, of mean 1). A speaker drawn twice is two
+persons who happen to sound alike: person k of s enrols and tests with the utterances of s.
 
 * A target trial of s is one trial of each of the w_s persons: its weight is w_s. (Between two
   copies of s there is no target trial: they are two persons.)
@@ -21,9 +21,9 @@ pass.
 
 References
 ----------
-Snijders and Borgatti, "Non-parametric standard errors and tests for network statistics", Connections 22 (1999): the
-bootstrap of the vertices of a graph. Efron and Tibshirani, "An introduction to the bootstrap", 1993, chapter 13:
-percentile intervals.
+Snijders and Borgatti, "Non-parametric standard errors and tests for network statistics",
+Connections 22 (1999): the bootstrap of the vertices of a graph. Efron and Tibshirani, "An
+introduction to the bootstrap", 1993, chapter 13: percentile intervals.
 """
 
 from __future__ import annotations
@@ -89,7 +89,9 @@ def speaker_bootstrap(
     >>> voices = rng.normal(size=(10, 8)).repeat(3, axis=0) + rng.normal(size=(30, 8))
     >>> i, j = np.triu_indices(30, 1)
     >>> scores = -((voices[i] - voices[j]) ** 2).sum(axis=1)
-    >>> boot = speaker_bootstrap(scores, speakers[i], speakers[j], speakers[i] == speakers[j], replicates=100)
+    >>> boot = speaker_bootstrap(
+    ...     scores, speakers[i], speakers[j], speakers[i] == speakers[j], replicates=100
+    ... )
     >>> low, high = boot.intervals()["eer"]
     >>> bool(low <= boot.observed[0, 0] <= high), boot.intervals()["fnr_at_fpr"]
     (True, [None, None, None])

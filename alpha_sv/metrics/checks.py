@@ -31,7 +31,8 @@ LARGEST = 1e300  # sums, differences and what lies above the largest score are t
 
 
 def checked_scores(name: str, scores: np.ndarray) -> np.ndarray:
-    """The scores as float64 [N]; ValueError, with `name`, unless they are numbers from -1e300 to 1e300.
+    """The scores as float64 [N]; ValueError, with `name`,
+    unless they are numbers from -1e300 to 1e300.
 
     Example
     -------
@@ -70,7 +71,7 @@ def checked_sides(target_scores: np.ndarray, nontarget_scores: np.ndarray) -> tu
     -------
     >>> checked_sides([0.9, 0.8, 0.3], [1, 1, 0])  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    ValueError: nontarget_scores looks like the labels of target_scores: one value a score, and only 0 and 1...
+    ValueError: nontarget_scores looks like the labels of target_scores: one value ...
     """
     raw = {"target_scores": target_scores, "nontarget_scores": nontarget_scores}
     arrays = {name: _flat(name, side) for name, side in raw.items()}

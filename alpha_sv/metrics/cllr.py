@@ -54,7 +54,8 @@ def cllr_of(curve: DetCurve) -> float:
 
 
 def llr_costs(target_llrs: np.ndarray, nontarget_llrs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Cost in bits: log2(1 + e^-llr) of each target trial, log2(1 + e^llr) of each nontarget trial."""
+    """Cost in bits: log2(1 + e^-llr) of each target trial,
+    log2(1 + e^llr) of each nontarget trial."""
     return np.logaddexp2(0, -target_llrs / math.log(2)), np.logaddexp2(0, nontarget_llrs / math.log(2))
 
 

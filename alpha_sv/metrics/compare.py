@@ -40,12 +40,18 @@ def compare_systems(bootstrap: SpeakerBootstrap, names: Sequence[str]) -> dict:
     Example
     -------
     >>> from alpha_sv.metrics import speaker_bootstrap
-    >>> enroll, test = list("abcdefghij" * 2), list("abcdefghij" "bcdefghija")
+    >>> enroll, test = list("abcdefghij" * 2), list("abcdefghijbcdefghija")
     >>> labels = np.repeat([True, False], 10)
-    >>> scores = [labels + 0.0, labels * ([0, 2] * 10)]  # the second gives every other target trial a 0
+    >>> scores = [
+    ...     labels + 0.0,
+    ...     labels * ([0, 2] * 10),
+    ... ]  # the second gives every other target trial a 0
     >>> boot = speaker_bootstrap(scores, enroll, test, labels, replicates=50)
     >>> comparison = compare_systems(boot, ["cosine", "as-norm"])
-    >>> [comparison["pairs"][0]["metrics"][0][key] for key in ("metric", "baseline", "system", "difference")]
+    >>> [
+    ...     comparison["pairs"][0]["metrics"][0][key]
+    ...     for key in ("metric", "baseline", "system", "difference")
+    ... ]
     ['eer', 0.0, 0.3333333333333333, 0.3333333333333333]
     """
     if not 2 <= len(names) == bootstrap.observed.shape[0]:

@@ -94,8 +94,12 @@ def evaluate_conditions(
 
     Example
     -------
-    >>> groups = evaluate_conditions([3, 1, 2, 0, 5], [1, 0, 1, 0, 1], {"sex": ["f", "f", "m", "m", "?"]})
-    >>> [(g["value"], g["trials"], g["eer"] and g["eer"]["value"]) for g in groups]  # doctest: +NORMALIZE_WHITESPACE
+    >>> groups = evaluate_conditions(
+    ...     [3, 1, 2, 0, 5], [1, 0, 1, 0, 1], {"sex": ["f", "f", "m", "m", "?"]}
+    ... )
+    >>> [
+    ...     (g["value"], g["trials"], g["eer"] and g["eer"]["value"]) for g in groups
+    ... ]  # doctest: +NORMALIZE_WHITESPACE
     [('?', {'target': 1, 'nontarget': 0}, None),
      ('f', {'target': 1, 'nontarget': 1}, 0.0),
      ('m', {'target': 1, 'nontarget': 1}, 0.0)]
@@ -151,7 +155,8 @@ def _fnr_entry(curve: DetCurve, fpr: float) -> dict:
 
 
 def _thinned(curve: DetCurve, points: int) -> dict[str, list[float]]:
-    """At most `points` vertices, evenly along the curve on the normal-deviate axes of a DET plot."""
+    """At most `points` vertices, evenly along the
+    curve on the normal-deviate axes of a DET plot."""
     p_miss, p_fa = curve.p_miss, curve.p_fa
     if p_miss.size > points:
         # The curve only goes up and left, so ndtri(p_miss) - ndtri(p_fa) is its city-block length

@@ -10,8 +10,8 @@ of that slope.
 
 References
 ----------
-Brümmer and du Preez, "Application-independent evaluation of speaker detection", CSL 20 (2006); Fawcett and
-Niculescu-Mizil, "PAV and the ROC convex hull", Machine Learning 68 (2007).
+Brümmer and du Preez, "Application-independent evaluation of speaker detection", CSL 20 (2006);
+Fawcett and Niculescu-Mizil, "PAV and the ROC convex hull", Machine Learning 68 (2007).
 """
 
 from __future__ import annotations
@@ -74,8 +74,10 @@ def eer_rocch(target_scores: np.ndarray, nontarget_scores: np.ndarray) -> float:
 
     Example
     -------
-    >>> eer_rocch([3.0, 3.0, 1.0], [2.0, 0.0, 0.0]), eer_of(det_curve([3.0, 3.0, 1.0], [2.0, 0.0, 0.0]))[0]
-    (0.16666666666666666, 0.3333333333333333)
+    >>> eer_rocch([3.0, 3.0, 1.0], [2.0, 0.0, 0.0])
+    0.16666666666666666
+    >>> eer_of(det_curve([3.0, 3.0, 1.0], [2.0, 0.0, 0.0]))[0]
+    0.3333333333333333
     """
     return eer_of(convex_hull(det_curve(target_scores, nontarget_scores)))[0]
 

@@ -1,1 +1,2 @@
-"""The arrows between the files of an evaluation, as functions: the command line and the demo call these."""
+"""The arrows between the files of an evaluation, as functions:
+the command line and the demo call these."""

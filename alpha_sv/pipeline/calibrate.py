@@ -1,4 +1,5 @@
-"""Scores → calibrator → log-likelihood ratios, with the numbers that speakers unheard by the calibrator give."""
+"""Scores → calibrator → log-likelihood ratios,
+with the numbers that speakers unheard by the calibrator give."""
 
 from __future__ import annotations
 
@@ -54,10 +55,10 @@ def fit_calibrator(
     Returns
     -------
     (Calibrator, dict)
-        The calibrator, fitted to all trials, with thresholds and errors measured on the cross-calibrated LLRs; and
-        what `alpha_sv.metrics.evaluate` says of these. Its main numbers are in the provenance too, and so is a
-        `score_histogram`. If those LLRs are worth less than none (Cllr of 1 bit or more), the calibrator holds all
-        LLRs near 0 and warns.
+        The calibrator, fitted to all trials, with thresholds and errors measured on the
+        cross-calibrated LLRs; and what `alpha_sv.metrics.evaluate` says of these. Its main numbers
+        are in the provenance too, and so is a `score_histogram`. If those LLRs are worth less than
+        none (Cllr of 1 bit or more), the calibrator holds all LLRs near 0 and warns.
 
     Raises
     ------
@@ -68,7 +69,9 @@ def fit_calibrator(
     -------
     >>> rng = np.random.default_rng(0)
     >>> enroll, test = rng.integers(30, size=(2, 4000)).astype(str)
-    >>> table = ScoreTable(enroll, test, rng.normal(np.where(enroll == test, 2.0, 0.0), 1.0), enroll == test)
+    >>> table = ScoreTable(
+    ...     enroll, test, rng.normal(np.where(enroll == test, 2.0, 0.0), 1.0), enroll == test
+    ... )
     >>> calibrator, unheard = fit_calibrator(table, (enroll, test), p_target=0.5)
     >>> abs(calibrator.weight - 2) < 0.3, 0 < unheard["cllr"] - unheard["min_cllr"] < 0.05
     (True, True)
@@ -104,15 +107,18 @@ def fit_calibrator(
 
 
 def score_histogram(calibrator: Calibrator, scores: np.ndarray, labels: np.ndarray) -> dict:
-    """Counts of target and of nontarget trials in 60 bins from "low" to "high", for the page of `alpha-sv serve`.
+    """Counts of target and of nontarget trials in 60 bins
+    from "low" to "high", for the page of `alpha-sv serve`.
 
-    The ends are those of the scores that the fit made use of, and cosines go on to 1; what is beyond counts in the
-    outermost bin.
+    The ends are those of the scores that the fit made use of,
+    and cosines go on to 1; what is beyond counts in the outermost bin.
 
     Example
     -------
     >>> calibrator = Calibrator(10.0, 0.0, kind="cosine", support={"scores": [-0.3, 0.7]})
-    >>> found = score_histogram(calibrator, np.array([-999.0, -0.3, 0.7]), np.array([False, False, True]))
+    >>> found = score_histogram(
+    ...     calibrator, np.array([-999.0, -0.3, 0.7]), np.array([False, False, True])
+    ... )
     >>> found["low"], found["high"], found["nontargets"][0], found["targets"][46]
     (-0.3, 1.0, 2, 1)
     """
@@ -125,19 +131,22 @@ def score_histogram(calibrator: Calibrator, scores: np.ndarray, labels: np.ndarr
 
 
 def refuse_other_scores(calibrator: Calibrator, sources: Mapping, kind: str | None) -> None:
-    """A ValueError if scores are known to be of another kind or model than those that the calibrator was fitted to.
+    """A ValueError if scores are known to be of another kind
+    or model than those that the calibrator was fitted to.
 
     Parameters
     ----------
     calibrator : Calibrator
     sources, kind
-        Where the scores come from, see `alpha_sv.pipeline.provenance`. What is not known is not compared.
+        Where the scores come from, see `alpha_sv.pipeline.provenance`.
+        What is not known is not compared.
 
     Example
     -------
-    >>> refuse_other_scores(Calibrator(1.0, 0.0, kind="cosine"), {}, "as-norm top 300")
+    >>> cosines = Calibrator(1.0, 0.0, kind="cosine")
+    >>> refuse_other_scores(cosines, {}, "as-norm top 300")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    ValueError: the calibrator was fitted to scores of the kind 'cosine', and these are 'as-norm top 300', ...
+    ValueError: the calibrator was fitted to scores of the kind 'cosine', and these are ...
     """
     models = ("model", calibrator.fitted_model, model_of(sources))
     for what, fitted, given in (("kind", calibrator.kind, kind), models):
@@ -150,7 +159,8 @@ def refuse_other_scores(calibrator: Calibrator, sources: Mapping, kind: str | No
 
 
 def warn_of_other_range(calibrator: Calibrator, scores: np.ndarray) -> None:
-    """A warning if many scores are far from those that the calibrator was fitted to, whatever they are called."""
+    """A warning if many scores are far from those that the
+    calibrator was fitted to, whatever they are called."""
     ends = calibrator.support.get("scores")
     if ends is not None and len(scores):
         room = (ends[1] - ends[0]) / 2
@@ -180,9 +190,15 @@ def manifest_durations(table: ScoreTable, manifests: Sequence[str | os.PathLike]
 def calibration_text(calibrator: Calibrator, unheard: Mapping) -> str:
     """The cross-calibrated numbers and the thresholds of a calibrator, on a terminal.
 
-    >>> calibrator = Calibrator(weight=1.0, offset=0.0, points=(OperatingPoint("eer", 0.5, 3, 2),))
+    >>> calibrator = Calibrator(
+    ...     weight=1.0, offset=0.0, points=(OperatingPoint("eer", 0.5, 3, 2),)
+    ... )
     >>> dcf = [{"p_target": 0.01, "value": 0.25}]
-    >>> print(calibration_text(calibrator, {"cllr": 0.2, "min_cllr": 0.19, "act_dcf": dcf, "min_dcf": dcf}))
+    >>> print(
+    ...     calibration_text(
+    ...         calibrator, {"cllr": 0.2, "min_cllr": 0.19, "act_dcf": dcf, "min_dcf": dcf}
+    ...     )
+    ... )
     Of speakers that the calibrator did not hear (cross-calibrated), Cllr in bits:
     <BLANKLINE>
       Cllr  minCllr  actDCF 0.01  minDCF 0.01
@@ -223,15 +239,19 @@ def _counted(calibrator: Calibrator, llrs: np.ndarray, labels: np.ndarray) -> It
 
 
 def errors_at_points(calibrator: Calibrator, table: ScoreTable) -> list[dict]:
-    """What the saved thresholds do on a labelled list of LLRs: both errors of each operating point, counted.
+    """What the saved thresholds do on a labelled list of LLRs:
+    both errors of each operating point, counted.
 
     Example
     -------
     >>> from alpha_sv.scoring import OperatingPoint
     >>> point = OperatingPoint("p_target 0.5", threshold=0.0)
-    >>> llrs = ScoreTable(["a", "a", "b"], ["c", "d", "d"], [2.0, -1.0, -3.0], [True, True, False])
-    >>> errors_at_points(Calibrator(weight=1.0, offset=0.0, points=(point,)), llrs)
-    [{'name': 'p_target 0.5', 'threshold': 0.0, 'misses': 1, 'false_accepts': 0, 'target': 2, 'nontarget': 1}]
+    >>> llrs = ScoreTable(
+    ...     ["a", "a", "b"], ["c", "d", "d"], [2.0, -1.0, -3.0], [True, True, False]
+    ... )
+    >>> (found,) = errors_at_points(Calibrator(weight=1.0, offset=0.0, points=(point,)), llrs)
+    >>> found["misses"], found["target"], found["false_accepts"], found["nontarget"]
+    (1, 2, 0, 1)
     """
     counts = {"target": len(table.target_scores), "nontarget": len(table.nontarget_scores)}
     return [
@@ -247,7 +267,8 @@ def errors_at_points(calibrator: Calibrator, table: ScoreTable) -> list[dict]:
 
 
 def points_text(points: Sequence[Mapping]) -> str:
-    """`errors_at_points` on a terminal; a rate that rests on fewer than 10 errors is not stated, only counted."""
+    """`errors_at_points` on a terminal;
+    a rate that rests on fewer than 10 errors is not stated, only counted."""
 
     def rate(count: int, total: int) -> str:
         return f"{100 * count / total:.2f} % ({count:,})" if count >= MIN_FALSE_ACCEPTS else f"n/a ({count})"

@@ -1,4 +1,5 @@
-"""Scores files → metrics.json and compare.json: systems on the same trials, with intervals that resample speakers."""
+"""Scores files → metrics.json and compare.json:
+systems on the same trials, with intervals that resample speakers."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Systems:
-    """S systems that scored the same N labelled trials: one row of `scores` [S, N] and one entry of the others each.
+    """S systems that scored the same N labelled trials:
+    one row of `scores` [S, N] and one entry of the others each.
 
     `llr` says whose scores are natural-log likelihood ratios; `sources` are those of metrics.json.
     """
@@ -61,10 +63,11 @@ def load_systems(
     files : sequence of (name, file)
         An empty name becomes the file's stem.
     trials : path, optional
-        Labelled trial list: for scores without labels, and for its further columns (conditions). Without it, the
-        trials are those of the first file that has labels.
+        Labelled trial list: for scores without labels, and for its further columns (conditions).
+        Without it, the trials are those of the first file that has labels.
     layout : str, optional
-        Layout of the score files, as `alpha_sv.data.trials.files.read_scores`; found from the file if left out.
+        Layout of the score files, as `alpha_sv.data.trials.files.read_scores`;
+        found from the file if left out.
     llr : collection of str
         Names of the systems whose scores are natural-log likelihood ratios; "all" for all of them.
     command : str
@@ -73,8 +76,9 @@ def load_systems(
     Raises
     ------
     ValueError
-        Two systems of one name, a name in `llr` that is unknown or whose note says other scores, no labels, one kind
-        of trials only, files of different trials (the file is named), or as the readers.
+        Two systems of one name, a name in `llr` that is unknown or whose note says other
+        scores, no labels, one kind of trials only, files of different trials (the file is
+        named), or as the readers.
     """
     names = [name or Path(file).stem for name, file in files]
     if len(set(names)) < len(names):
@@ -137,13 +141,14 @@ def evaluate_files(
     Returns
     -------
     dict
-        As `alpha_sv.report.load_metrics`. Nothing in it but the hashes depends on the order of the lines. Without
-        enough speakers for intervals and a comparison both are None, and ``no_intervals`` of each system says why.
+        As `alpha_sv.report.load_metrics`. Nothing in it but the hashes depends on the order of the
+        lines. Without enough speakers for intervals and a comparison both are None, and
+        ``no_intervals`` of each system says why.
 
     Raises
     ------
     ValueError
-        As `load_systems` and `alpha_sv.metrics`; also speakers that cannot be told, or an unknown baseline.
+        As `load_systems` and `alpha_sv.metrics`; speakers that cannot be told, unknown baseline.
     """
     systems = load_systems(files, trials, layout, llr, command)
     baseline = _known(baseline or systems.names[0], systems.names, "baseline")
@@ -182,7 +187,7 @@ def compare_files(
     baseline: str | None = None,
     progress: bool = True,
 ) -> dict:
-    """Two or more scores files → the dict of compare.json; arguments and errors as `evaluate_files`."""
+    """Two or more scores files → the dict of compare.json; the rest as `evaluate_files`."""
     systems = load_systems(files, trials, layout, llr)
     if len(files) < 2:
         raise ValueError(f"{files[0][1]} alone has nothing to be compared with; give two or more scores files")
@@ -193,7 +198,7 @@ def compare_files(
 
 
 def hardest_trials(scores: np.ndarray, trials: Trials, count: int = HARDEST) -> dict[str, list[dict]]:
-    """The target trials with the lowest scores and the nontarget trials with the highest; ties by name.
+    """The lowest target trials and the highest nontarget trials; ties by name.
 
     Example
     -------

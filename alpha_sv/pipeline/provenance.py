@@ -1,10 +1,12 @@
-"""What a file was made from: a note beside it, believed only while the file is the one it was written for.
+"""What a file was made from: a note beside it,
+believed only while the file is the one it was written for.
 
     scores.txt    scores.txt.sources.json
 
-The note holds the SHA-256 of its file, the files behind it and the commands that led to it. Each arrow copies what
-the note of its input says and adds its own, so metrics.json names model, trials and cohort although it was made
-from a scores file. A file without a note is as good as any other: less is known of it.
+The note holds the SHA-256 of its file, the files behind it and the commands that led to it. Each
+arrow copies what the note of its input says and adds its own, so metrics.json names model,
+trials and cohort although it was made from a scores file. A file without a note is as good as
+any other: less is known of it.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ logger = logging.getLogger(__name__)
 
 
 def source(path: str | os.PathLike, name: str | None = None) -> dict[str, str]:
-    """A file by its name (not its folder, which differs between machines; the commands have it) and SHA-256."""
+    """A file by its name (not its folder, which differs between machines;
+    the commands have it) and SHA-256."""
     return {"file": name or Path(path).name, "sha256": sha256_file(path)}
 
 
@@ -52,7 +55,9 @@ def write_sources(
     >>> scores = os.path.join(tempfile.mkdtemp(), "scores.txt")
     >>> with open(scores, "w") as file:
     ...     _ = file.write("a b 0.5")
-    >>> write_sources(scores, {"trials": {"file": "trials.txt", "sha256": "0" * 64}}, ["alpha-sv score"])
+    >>> write_sources(
+    ...     scores, {"trials": {"file": "trials.txt", "sha256": "0" * 64}}, ["alpha-sv score"]
+    ... )
     >>> read_sources(scores)[0]["trials"]["file"], read_sources(scores)[1]
     ('trials.txt', ['alpha-sv score'])
     """
@@ -79,10 +84,11 @@ def read_sources(path: str | os.PathLike) -> tuple[dict, list[str]]:
 
 
 def scores_kind(path: str | os.PathLike) -> str | None:
-    """What the scores in a file are: "cosine", "s-norm", "as-norm top 300", "llr"; None if its note does not say.
+    """What the scores in a file are: "cosine", "s-norm",
+    "as-norm top 300", "llr"; None if its note does not say.
 
-    Two kinds are on different scales, so what was learnt from one, a threshold or a calibrator, is wrong for the
-    other.
+    Two kinds are on different scales, so what was learnt from one,
+    a threshold or a calibrator, is wrong for the other.
 
     >>> scores_kind("/no/such/file") is None
     True
@@ -91,7 +97,8 @@ def scores_kind(path: str | os.PathLike) -> str | None:
 
 
 def refuse_known_not_llr(path: str | os.PathLike, name: str) -> None:
-    """ValueError if the note beside the scores file `path` of the system `name` says that these are no LLRs.
+    """ValueError if the note beside the scores file `path`
+    of the system `name` says that these are no LLRs.
 
     >>> refuse_known_not_llr("/no/such/file", "a")
     """
@@ -103,7 +110,8 @@ def refuse_known_not_llr(path: str | os.PathLike, name: str) -> None:
 
 
 def store_note(sources: Mapping[str, object], commands: Sequence[str]) -> Callable[[EmbeddingStore], None]:
-    """What `extract` and `embed_files` call with a `finished` store: it writes the note of its embeddings."""
+    """What `extract` and `embed_files` call with a `finished` store:
+    it writes the note of its embeddings."""
     return lambda store: write_sources(store.path / "embeddings.npy", sources, commands)
 
 
@@ -114,7 +122,8 @@ def save_scores(
     commands: Sequence[str] = (),
     kind: str | None = None,
 ) -> None:
-    """Write a scores file and the note of what it was made from, and of what kind its scores are."""
+    """Write a scores file and the note of what it was made from,
+    and of what kind its scores are."""
     with in_turn(Path(path).resolve().parent):
         write_scores(path, table)
         write_sources(path, sources, commands, kind)

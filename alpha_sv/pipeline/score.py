@@ -23,7 +23,8 @@ Models = Mapping[str, Sequence[str]]
 def cohort_utterances(
     utterances: Sequence[Utterance], speakers: Collection[str], most: int | None = None
 ) -> list[Utterance]:
-    """The training utterances of `speakers`, sorted by ID; at most `most` of each, see `few_of_each`.
+    """The training utterances of `speakers`, sorted by ID;
+    at most `most` of each, see `few_of_each`.
 
     ValueError if no training utterance is of these speakers.
     """
@@ -39,10 +40,12 @@ def cohort_utterances(
 def cohort_matrix(
     store: EmbeddingStore, split: str, strangers_to: Collection[str] = (), per_speaker: bool = True
 ) -> np.ndarray:
-    """Cohort embeddings [S, D] from one split of a store: a mean of each speaker, or every utterance.
+    """Cohort embeddings [S, D] from one split of a store:
+    a mean of each speaker, or every utterance.
 
-    A split whose rows lie together, as those of a store of nothing else do, stays on disk and is read in blocks.
-    A cohort is of strangers: ValueError if one of the speakers `strangers_to` is in it.
+    A split whose rows lie together, as those of a store of nothing else do, stays on disk and
+    is read in blocks. A cohort is of strangers: ValueError if one of the speakers
+    `strangers_to` is in it.
     """
     rows = store.split_rows(split)
     if not len(rows):
@@ -105,12 +108,14 @@ def score_store(
     models : mapping of model name to utterances, optional
         See `alpha_sv.scoring.read_models`.
     average : {"mean", "score"}
-        What is averaged: the normalised embeddings of a model ("mean"), or the scores of its utterances ("score").
+        What is averaged: the normalised embeddings of a model ("mean"),
+        or the scores of its utterances ("score").
 
     Returns
     -------
     ScoreTable
-        The trials in order. If the test utterance of some is part of its own enrolment, a warning says so.
+        The trials in order.
+        If the test utterance of some is part of its own enrolment, a warning says so.
 
     Raises
     ------

@@ -1,7 +1,8 @@
 """Who speaks on each side of a trial: from a file, or from the names of the utterances.
 
-Intervals and calibration resample and separate speakers, so they must know them. In the corpora of the field an
-utterance is called <speaker>/<session>/<file>; where that is not so, a file says who speaks.
+Intervals and calibration resample and separate speakers, so they must know them. In the
+corpora of the field an utterance is called <speaker>/<session>/<file>; where that is not
+so, a file says who speaks.
 """
 
 from __future__ import annotations
@@ -27,14 +28,15 @@ def read_speakers(path: str | os.PathLike) -> dict[str, str]:
     Parameters
     ----------
     path : path-like
-        A CSV with the columns ID and spk_id (manifest.csv, or index.csv of an embedding store), or lines of
-        ``utterance speaker`` (Kaldi's utt2spk). Enrolment models of several utterances are listed as utterances.
+        A CSV with the columns ID and spk_id (manifest.csv, or index.csv of an embedding store), or
+        lines of ``utterance speaker`` (Kaldi's utt2spk). Enrolment models of several utterances
+        are listed as utterances.
 
     Raises
     ------
     ValueError
-        A line is malformed, or gives an utterance another speaker than before (named file:line); there is no
-        line; not UTF-8 text.
+        A line is malformed, or gives an utterance another speaker than
+        before (named file:line); there is no line; not UTF-8 text.
 
     Example
     -------
@@ -70,7 +72,8 @@ def sides_speakers(trials: Trials | ScoreTable, file: str | os.PathLike | None =
     trials : Trials or ScoreTable
         With labels.
     file : path-like, optional
-        As `read_speakers`; without one, the speaker is the first part of an utterance's name, up to the "/".
+        As `read_speakers`; without one, the speaker is the
+        first part of an utterance's name, up to the "/".
 
     Returns
     -------
@@ -80,12 +83,14 @@ def sides_speakers(trials: Trials | ScoreTable, file: str | os.PathLike | None =
     Raises
     ------
     ValueError
-        The file lacks an utterance, or a target trial is of two speakers, or a nontarget trial of one: then the
-        names do not say who speaks.
+        The file lacks an utterance, or a target trial is of two speakers,
+        or a nontarget trial of one: then the names do not say who speaks.
 
     Example
     -------
-    >>> trials = Trials(["id1/x/1.wav", "id1/x/1.wav"], ["id1/y/1.wav", "id2/z/1.wav"], [True, False])
+    >>> trials = Trials(
+    ...     ["id1/x/1.wav", "id1/x/1.wav"], ["id1/y/1.wav", "id2/z/1.wav"], [True, False]
+    ... )
     >>> [side.tolist() for side in sides_speakers(trials)]
     [['id1', 'id1'], ['id1', 'id2']]
     """
@@ -96,9 +101,12 @@ def sides_speakers(trials: Trials | ScoreTable, file: str | os.PathLike | None =
 def numbered_speakers(
     trials: Trials | ScoreTable, file: str | os.PathLike | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """As `sides_speakers`, of millions of trials: K names in order, and the place of each side's speaker, int32 [N].
+    """As `sides_speakers`, of millions of trials:
+    K names in order, and the place of each side's speaker, int32 [N].
 
-    >>> trials = Trials(["id2/x/1.wav", "id1/x/1.wav"], ["id2/y/1.wav", "id2/z/1.wav"], [True, False])
+    >>> trials = Trials(
+    ...     ["id2/x/1.wav", "id1/x/1.wav"], ["id2/y/1.wav", "id2/z/1.wav"], [True, False]
+    ... )
     >>> [part.tolist() for part in numbered_speakers(trials)]
     [['id1', 'id2'], [1, 0], [1, 1]]
     """

@@ -65,7 +65,8 @@ def _row_problem(row: object) -> str:
 
 
 def _parsed(text: str, path: str | os.PathLike, line: int, remedy: str) -> object:
-    """JSON text that begins in the given line of the file; which numbers must be finite is for the checks to say."""
+    """JSON text that begins in the given line of the file;
+    which numbers must be finite is for the checks to say."""
     try:
         return parse_json(text, f"{path}:{line}", finite=False)
     except InputError as error:

@@ -29,9 +29,13 @@ def to_markdown(metrics: Mapping) -> str:
 
     Example
     -------
-    >>> system = {"name": "cosine", "eer": {"value": 0.05}, "min_dcf": [{"p_target": 0.01, "value": 0.4}],
-    ...           "fnr_at_fpr": [{"fpr": 0.01, "fnr": 0.125, "false_accepts": 9, "supported": False}],
-    ...           "intervals": None}
+    >>> system = {
+    ...     "name": "cosine",
+    ...     "eer": {"value": 0.05},
+    ...     "min_dcf": [{"p_target": 0.01, "value": 0.4}],
+    ...     "fnr_at_fpr": [{"fpr": 0.01, "fnr": 0.125, "false_accepts": 9, "supported": False}],
+    ...     "intervals": None,
+    ... }
     >>> print(to_markdown({"systems": [system]}))
     | system | EER % | minDCF 0.01 | FNR % @ FPR 1e-2 (false accepts) |
     |:--|--:|--:|--:|
@@ -95,9 +99,9 @@ def write_markdown(
 ) -> Path:
     """Write the report as one Markdown file; equal input, equal bytes.
 
-    Parameters and errors are those of `alpha_sv.report.write_report`; of the training log there is a
-    table instead of curves. Folded tables use ``<details>``, which GitHub and GitLab fold and others
-    show as they are.
+    Parameters and errors are those of `alpha_sv.report.write_report`; of the training log there is
+    a table instead of curves. Folded tables use ``<details>``, which GitHub and GitLab fold and
+    others show as they are.
     """
     check_metrics(metrics, "metrics")
     systems = metrics["systems"]

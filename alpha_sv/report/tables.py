@@ -118,7 +118,8 @@ def condition_table(system: Mapping, folded: bool = False) -> Table:
 
 
 def hardest_tables(system: Mapping) -> list[Table]:
-    """The lowest target and highest nontarget trials, folded, and what the EER threshold makes of them."""
+    """The lowest target and highest nontarget trials,
+    folded, and what the EER threshold makes of them."""
     threshold, tables = system["eer"]["threshold"], []
     for key, error, what in (
         ("misses", "miss", "lowest target scores"),

@@ -22,9 +22,15 @@ def to_text(metrics: Mapping) -> str:
 
     Example
     -------
-    >>> system = {"name": "cosine", "eer": {"value": 0.05}, "min_dcf": [{"p_target": 0.01, "value": 0.4}],
-    ...           "fnr_at_fpr": [{"fpr": 0.01, "fnr": 0.125, "false_accepts": 9, "supported": False}],
-    ...           "intervals": None, "cllr": None, "trials": {"target": 40, "nontarget": 900, "repeated": 0}}
+    >>> system = {
+    ...     "name": "cosine",
+    ...     "eer": {"value": 0.05},
+    ...     "min_dcf": [{"p_target": 0.01, "value": 0.4}],
+    ...     "fnr_at_fpr": [{"fpr": 0.01, "fnr": 0.125, "false_accepts": 9, "supported": False}],
+    ...     "intervals": None,
+    ...     "cllr": None,
+    ...     "trials": {"target": 40, "nontarget": 900, "repeated": 0},
+    ... }
     >>> print(to_text({"systems": [system], "comparison": None}))
     40 target and 900 nontarget trials.
     <BLANKLINE>

@@ -139,8 +139,8 @@ def sentence(baseline: str, pair: Mapping) -> str:
     -------
     >>> eer = {"metric": "eer", "difference": -0.008, "interval": [-0.012, -0.003]}
     >>> dcf = {"metric": "min_dcf 0.01", "difference": 0.01, "interval": [-0.02, 0.04]}
-    >>> sentence("A", {"system": "B", "metrics": [eer, dcf]})
-    'B is better than A at EER: −0.80 points [−1.20, −0.30]. They cannot be told apart at minDCF 0.01.'
+    >>> sentence("A", {"system": "B", "metrics": [eer, dcf]}).split(". ")[0]
+    'B is better than A at EER: −0.80 points [−1.20, −0.30]'
     >>> sentence("A", {"system": "B", "metrics": [dcf]})
     'B and A cannot be told apart at minDCF 0.01.'
     """
@@ -208,8 +208,12 @@ def bracket(limits: Sequence[float] | None, digits: int, factor: float = 1, sign
 
     Example
     -------
-    >>> bracket([0.0412, 0.0688], 2, factor=100), bracket([-0.01, 0.002], 3, sign="+"), bracket(None, 2)
-    ('[4.12, 6.88]', '[−0.010, +0.002]', '')
+    >>> bracket([0.0412, 0.0688], 2, factor=100)
+    '[4.12, 6.88]'
+    >>> bracket([-0.01, 0.002], 3, sign="+")
+    '[−0.010, +0.002]'
+    >>> bracket(None, 2)
+    ''
     """
     return f"[{', '.join(number(factor * limit, digits, sign) for limit in limits)}]" if limits else ""
 

@@ -1,4 +1,5 @@
-"""The command line of a recipe: `recipe.yaml [--any_key=value …] [options of SpeechBrain] [--trust_yaml=True]`."""
+"""The command line of a recipe:
+`recipe.yaml [--any_key=value …] [options of SpeechBrain] [--trust_yaml=True]`."""
 
 from __future__ import annotations
 
@@ -42,12 +43,14 @@ def read_command(argv: Sequence[str]) -> Command:
     Raises
     ------
     ValueError
-        No recipe, an option given twice or without a value, a word that belongs to no option, or a value that
-        SpeechBrain does not take for one of its own options.
+        No recipe, an option given twice or without a value, a word that belongs to no option,
+        or a value that SpeechBrain does not take for one of its own options.
 
     Example
     -------
-    >>> command = read_command(["my/ecapa.yaml", "--exclude_speakers=0012", "--margin", "0.1", "--device=cpu"])
+    >>> command = read_command(
+    ...     ["my/ecapa.yaml", "--exclude_speakers=0012", "--margin", "0.1", "--device=cpu"]
+    ... )
     >>> command.recipe, command.run_opts["device"]
     ('my/ecapa.yaml', 'cpu')
     >>> print(command.yaml())
@@ -65,7 +68,8 @@ def read_command(argv: Sequence[str]) -> Command:
     words = [argument for argument in argv[1:] if argument not in trust]
     _refuse_repeated(word.split("=")[0] for word in words if word.startswith("--"))
     run_words, rest = _split(words, own)
-    # what SpeechBrain reads is only its own options, each as one word: it splits other values at every "="
+    # what SpeechBrain reads is only its own options,
+    # each as one word: it splits other values at every "="
     run_opts = _run_options([argv[0], *run_words])
     overrides = tuple((key, _as_typed(key, text) if key in PATH_KEYS else text) for key, text in _pairs(rest))
     return Command(tuple(argv), os.fspath(find_recipe(argv[0])), run_opts, overrides, trusted)

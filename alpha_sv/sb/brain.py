@@ -1,7 +1,9 @@
-"""The training loop: SpeechBrain's Brain with an embedder, a head, a margin schedule and validation by EER.
+"""The training loop: SpeechBrain's Brain with an embedder,
+a head, a margin schedule and validation by EER.
 
-Whatever is random or scheduled is a function of the number of optimizer steps taken, which the checkpoint holds. A
-run that was killed and resumed therefore takes the same steps as one that was not.
+Whatever is random or scheduled is a function of the number of optimizer steps taken,
+which the checkpoint holds. A run that was killed and resumed therefore takes the same
+steps as one that was not.
 """
 
 from __future__ import annotations
@@ -24,13 +26,15 @@ logger = logging.getLogger(__name__)
 
 
 class SpeakerBrain(sb.Brain):
-    """Trains `modules["embedder"]` and `modules["head"]` on batches (waveforms [N, T] or images, labels [N]).
+    """Trains `modules["embedder"]` and `modules["head"]`
+    on batches (waveforms [N, T] or images, labels [N]).
 
-    `hparams` needs: seed, steps_per_epoch, log_interval, number_of_epochs, training_log (TrainingLog), valid_set
-    (DevelopmentSet), run_folder (RunFolder). It may have lr_schedule (called before each step with the optimizer and
-    the step's number, from 1), margin_schedule (MarginSchedule), alpha_schedule (AlphaSchedule), reinitialiser
-    (Reinitialiser), valid_interval and average (see the recipes) and, for prototypes that are trained apart,
-    prototype_opt_class; their learning rate then keeps its ratio to that of the rest. rate_factors says by how much
+    `hparams` needs: seed, steps_per_epoch, log_interval, number_of_epochs, training_log
+    (TrainingLog), valid_set (DevelopmentSet), run_folder (RunFolder). It may have lr_schedule
+    (called before each step with the optimizer and the step's number, from 1), margin_schedule
+    (MarginSchedule), alpha_schedule (AlphaSchedule), reinitialiser (Reinitialiser), valid_interval
+    and average (see the recipes) and, for prototypes that are trained apart, prototype_opt_class;
+    their learning rate then keeps its ratio to that of the rest. rate_factors says by how much
     slower or faster parts of the embedder learn, {beginning of a parameter's name: factor}.
     """
 
@@ -42,7 +46,8 @@ class SpeakerBrain(sb.Brain):
 
     @torch.no_grad()
     def embed_whole(self, waveforms: torch.Tensor) -> torch.Tensor:
-        """Embeddings [N, D], float32, of waveforms [N, T] as they are, in evaluation mode; each process for itself.
+        """Embeddings [N, D], float32, of waveforms [N, T] as they are,
+        in evaluation mode; each process for itself.
 
         Not compiled: utterances have many lengths, each of which would be compiled anew.
         """
@@ -79,7 +84,8 @@ class SpeakerBrain(sb.Brain):
                 self.checkpointer.add_recoverable("prototype_optimizer", self.prototype_optimizer)
 
     def optimizers_step(self):
-        """Clipped by the norm over all prototypes, and left out on all ranks if the gradient of one is not finite."""
+        """Clipped by the norm over all prototypes,
+        and left out on all ranks if the gradient of one is not finite."""
         if isinstance(self.head, ShardedHead):
             norm = self.head.clip_grad_norm_(self.max_grad_norm)
             if self.skip_nonfinite_grads and not norm.isfinite():
@@ -87,15 +93,17 @@ class SpeakerBrain(sb.Brain):
         super().optimizers_step()
 
     def _compile(self):
-        """`--compile`: the network between features and embeddings, in training. Parameters keep their names."""
+        """`--compile`: the network between features and embeddings, in training.
+        Parameters keep their names."""
         if self.compile:
             self.embedder.backbone.compile(mode=self.compile_mode)
 
     def check_loss_isfinite(self, loss):
-        """Stops at once: a step with this gradient would make every weight NaN, and the next checkpoint with them.
+        """Stops at once: a step with this gradient would make
+        every weight NaN, and the next checkpoint with them.
 
-        SpeechBrain's patience is for the two cases in which the step is not taken: a scaled fp16 loss, and
-        `--skip_nonfinite_grads`.
+        SpeechBrain's patience is for the two cases in which the step is not taken:
+        a scaled fp16 loss, and `--skip_nonfinite_grads`.
         """
         if self.scaler.is_enabled() or self.skip_nonfinite_grads:
             super().check_loss_isfinite(loss)
@@ -188,10 +196,11 @@ class SpeakerBrain(sb.Brain):
         return torch.zeros(())
 
     def _fit_valid(self, valid_set, epoch, enable):
-        """Every `valid_interval` epochs and after the last the development trials; after every epoch a checkpoint.
+        """Every `valid_interval` epochs and after the last
+        the development trials; after every epoch a checkpoint.
 
-        A run that ends early leaves a model too: it is saved whenever the development EER is the lowest so far, or,
-        where the last epochs are averaged, every `valid_interval` epochs.
+        A run that ends early leaves a model too: it is saved whenever the development EER is
+        the lowest so far, or, where the last epochs are averaged, every `valid_interval` epochs.
         """
         interval = getattr(self.hparams, "valid_interval", 1)
         meta = {}
@@ -211,7 +220,8 @@ class SpeakerBrain(sb.Brain):
 
     @property
     def average(self) -> int:
-        """How many of the last epochs' weights are averaged; 0: those of the best epoch are taken."""
+        """How many of the last epochs' weights are averaged;
+        0: those of the best epoch are taken."""
         return getattr(self.hparams, "average", 0) or 0
 
     def keep_checkpoints(self):
@@ -244,7 +254,8 @@ class SpeakerBrain(sb.Brain):
 
 
 def rate_groups(module: torch.nn.Module, factors: Mapping[str, float] | None) -> list:
-    """Parameter groups of an optimiser: first what learns at the common rate, then one group for each factor."""
+    """Parameter groups of an optimiser:
+    first what learns at the common rate, then one group for each factor."""
     if not factors:
         return list(module.parameters())
     names, groups = dict(module.named_parameters()), []

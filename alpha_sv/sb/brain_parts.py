@@ -1,4 +1,5 @@
-"""The parts of an experiment: its classes, development trials and head, and the state that its brain needs."""
+"""The parts of an experiment: its classes,
+development trials and head, and the state that its brain needs."""
 
 from __future__ import annotations
 
@@ -21,18 +22,21 @@ from alpha_sv.sb.reinit import Reinitialiser
 from alpha_sv.sb.run_folder import RunFolder
 from alpha_sv.sb.training_log import TrainingLog
 
-# a row's gradient is of the order scale / batch size; with momentum 0.9 that turns it by ~0.1 a step
+# a row's gradient is of the order scale / batch size;
+# with momentum 0.9 that turns it by ~0.1 a step
 _PROTOTYPE_LR = 0.1
 
 
 def classes_of(train: Sequence[Utterance], speeds: Sequence[float]) -> tuple[dict[str, int], dict[str, int]]:
-    """(speaker → class at the first speed, class name → row of the head); see `alpha_sv.data.audio.speed`."""
+    """(speaker → class at the first speed, class name → row of the head);
+    see `alpha_sv.data.audio.speed`."""
     speakers = sorted({utterance.speaker for utterance in train})
     return tuple({name: row for row, name in enumerate(names)} for names in (speakers, class_names(speakers, speeds)))
 
 
 def speech_data(hparams: Mapping, manifest: Path) -> TrainingData:
-    """The training and development utterances of a manifest; the development trials lie beside it."""
+    """The training and development utterances of a manifest;
+    the development trials lie beside it."""
     utterances = read_manifest(manifest)
     train = [utterance for utterance in utterances if utterance.split == "train"]
     speeds, rate = hparams.get("speeds") or [1.0], hparams["sample_rate"]
@@ -61,7 +65,8 @@ def speech_data(hparams: Mapping, manifest: Path) -> TrainingData:
 
 
 def _samples_of(manifest: Path) -> str:
-    """What the preparation says of the samples behind a manifest; "" if it is one of another origin."""
+    """What the preparation says of the samples behind a manifest;
+    "" if it is one of another origin."""
     stamp = manifest.parent / "prepare.json"
     found = read_json(stamp, like=dict).get("samples") if stamp.is_file() else ""
     return found if isinstance(found, str) else ""
@@ -117,7 +122,8 @@ def state_of(hparams: Mapping, data: TrainingData, valid_set, steps: int, folder
 
 
 def loader_options(hparams, device) -> dict:
-    """Workers live as long as the training; pinned memory makes the copies to a GPU asynchronous."""
+    """Workers live as long as the training;
+    pinned memory makes the copies to a GPU asynchronous."""
     workers = hparams.num_workers
     kept = {"persistent_workers": True, "prefetch_factor": 4} if workers else {}
     return {"num_workers": workers, "pin_memory": torch.device(device).type == "cuda", **kept}
@@ -126,7 +132,8 @@ def loader_options(hparams, device) -> dict:
 def _by_step(schedule, steps_per_epoch: int, hparams: Mapping) -> Callable[[torch.optim.Optimizer, int], object]:
     """A recipe's learning rate as a function that sets it before a step (from 1).
 
-    Either a pure function of the epoch (`alpha_sv.schedule`), or a class of SpeechBrain's that counts steps.
+    Either a pure function of the epoch (`alpha_sv.schedule`),
+    or a class of SpeechBrain's that counts steps.
     """
     if isinstance(schedule, functools.partial):
         return schedule(

@@ -16,7 +16,8 @@ from alpha_sv.sb.weights import HEAD_POLICIES
 
 
 def check_hparams(hparams: dict, run_opts: Mapping, begun: bool = False) -> None:
-    """Refuse what would otherwise fail only after the preparation, or late in training, or train something else.
+    """Refuse what would otherwise fail only after the preparation,
+    or late in training, or train something else.
 
     Parameters
     ----------
@@ -25,8 +26,8 @@ def check_hparams(hparams: dict, run_opts: Mapping, begun: bool = False) -> None
     run_opts : mapping
         SpeechBrain's options.
     begun : bool
-        Whether a run is continued: its schedules are then as they were begun, even if they do not fit (as was allowed
-        until version 0.1).
+        Whether a run is continued: its schedules are then as they were begun,
+        even if they do not fit (as was allowed until version 0.1).
 
     Raises
     ------
@@ -88,7 +89,8 @@ def check_hparams(hparams: dict, run_opts: Mapping, begun: bool = False) -> None
 
 
 def _check_kinds(hparams: Mapping) -> None:
-    """What is a number, a switch, a list, or something that can be called; and that the optimizers can be built."""
+    """What is a number, a switch, a list, or something that can be called;
+    and that the optimizers can be built."""
     for key, least, most in (("chunk_seconds", 0.0, 3600.0), ("reinit_zero_target", 0.0, 1.0)):
         value = hparams.get(key) or 0.0
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
@@ -134,7 +136,8 @@ def _check_chunk(embedder: torch.nn.Module, seconds: float, rate: int) -> None:
 
 
 def _check_schedules(hparams: Mapping) -> None:
-    """Every part of a schedule must lie within the training: one that does not trains another loss, silently."""
+    """Every part of a schedule must lie within the training:
+    one that does not trains another loss, silently."""
     epochs = hparams["number_of_epochs"]
     remedy = "give a part of the training, such as !ref <number_of_epochs> * 0.2, or train longer"
     for key in ("margin_schedule", "alpha_schedule"):

@@ -1,10 +1,11 @@
 """SpeechBrain's Checkpointer, made safe against being killed while it writes or deletes.
 
-SpeechBrain 1.1 recognises a checkpoint by its metafile and writes that file first, so a run killed half-way through a
-save leaves a folder that passes for whole and breaks the resume; one killed half-way through a deletion does too; and
-of several processes one may wait for ever in a deletion. Here the metafile appears last, after everything else is on
-disk, and lists what must be there with sizes and hashes; a checkpoint that was damaged later is set aside and the one
-before it is used; one process deletes for all; and a file is read as weights, never as code.
+SpeechBrain 1.1 recognises a checkpoint by its metafile and writes that file first, so a run killed
+half-way through a save leaves a folder that passes for whole and breaks the resume; one killed
+half-way through a deletion does too; and of several processes one may wait for ever in a deletion.
+Here the metafile appears last, after everything else is on disk, and lists what must be there with
+sizes and hashes; a checkpoint that was damaged later is set aside and the one before it is used;
+one process deletes for all; and a file is read as weights, never as code.
 """
 
 from __future__ import annotations
@@ -70,8 +71,8 @@ class SafeCheckpointer(Checkpointer):
         ckpt_predicate=None,
         verbosity=logging.INFO,
     ):
-        """As the original, which lists the folder in every process and then waits for all of them once per checkpoint
-        it found: a process that sees one more, or one fewer, waits for ever.
+        """As the original, which lists the folder in every process and then waits for all of them
+        once per checkpoint it found: a process that sees one more, or one fewer, waits for ever.
         """
         ddp_barrier()
         if if_main_process():
@@ -86,7 +87,8 @@ class SafeCheckpointer(Checkpointer):
         ddp_barrier()
 
     def load_checkpoint(self, checkpoint):
-        """As the original, whose `torch.load` leaves it to the environment whether a file may run code."""
+        """As the original, whose `torch.load` leaves it
+        to the environment whether a file may run code."""
         for name, value in self.recoverables.items():
             if get_default_hook(value, DEFAULT_LOAD_HOOKS) is torch_recovery:
                 self.custom_load_hooks.setdefault(name, load_weights)
@@ -96,18 +98,22 @@ class SafeCheckpointer(Checkpointer):
         return super()._save_checkpoint_metafile(Path(fpath).with_name(_PENDING), meta_to_include or {}, end_of_epoch)
 
     def list_checkpoints(self):
-        """The whole ones only: a metafile that can be read, and every file that it lists, of the size that it says."""
+        """The whole ones only: a metafile that can be read,
+        and every file that it lists, of the size that it says."""
         return [c for c in map(_read, sorted(self._folders())) if c is not None]
 
     def recover_if_possible(self, *args, **kwargs):
-        """Load the newest checkpoint (or the best, with `min_key`) whose files are what they were when it was saved.
+        """Load the newest checkpoint (or the best,
+        with `min_key`) whose files are what they were when it was saved.
 
-        A damaged one is set aside, as `damaged-CKPT+…`, with a warning, and the one before it is loaded.
+        A damaged one is set aside, as `damaged-CKPT+…`,
+        with a warning, and the one before it is loaded.
 
         Raises
         ------
         ValueError
-            There are checkpoints, and all of them are damaged: to begin anew in silence would lose the run.
+            There are checkpoints, and all of them are damaged:
+            to begin anew in silence would lose the run.
         """
         if if_main_process():
             for checkpoint in self.list_checkpoints():
@@ -166,7 +172,8 @@ def _damaged_file(checkpoint: Checkpoint) -> str:
 
 
 def read_weights(path, mmap: bool = False) -> dict:
-    """A saved state: tensors, numbers and containers of them, on the CPU; with `mmap` not read before they are used.
+    """A saved state: tensors, numbers and containers of them,
+    on the CPU; with `mmap` not read before they are used.
 
     Raises
     ------
@@ -181,7 +188,8 @@ def read_weights(path, mmap: bool = False) -> dict:
 
 
 def load_weights(module, path, end_of_epoch: bool = True) -> None:
-    """Give a module or an optimizer the state in a file; errors as `read_weights`, also for that of another network."""
+    """Give a module or an optimizer the state in a file;
+    errors as `read_weights`, also for that of another network."""
     state = read_weights(path)
     try:
         module.load_state_dict(state)

@@ -1,8 +1,8 @@
-"""Training examples: a random chunk of each utterance, with speed, noise and reverberation, as a pure function of
-(seed, epoch, utterance).
+"""Training examples: a random chunk of each utterance, with speed,
+noise and reverberation, as a pure function of (seed, epoch, utterance).
 
-Because nothing is drawn from a global generator, an example does not depend on the number of workers, on the batch
-size or on whether the run was interrupted.
+Because nothing is drawn from a global generator, an example does not depend on
+the number of workers, on the batch size or on whether the run was interrupted.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from alpha_sv.data.corpus.manifest import Utterance
 
 
 class RandomChunks:
-    """Map-style dataset of (waveform float32 [T], label); its index is the pair (epoch, utterance number).
+    """Map-style dataset of (waveform float32 [T], label);
+    its index is the pair (epoch, utterance number).
 
     Parameters
     ----------
@@ -30,16 +31,19 @@ class RandomChunks:
     labels : dict
         Speaker name → class index.
     seconds : float
-        Length of a chunk, T / sample_rate. Only the chunk is read from the file; a shorter utterance is repeated.
+        Length of a chunk, T / sample_rate.
+        Only the chunk is read from the file; a shorter utterance is repeated.
     augment : Augmenter, optional
         Applied to each chunk.
     speeds : sequence of float
-        Each epoch draws one of them for an utterance; each makes classes of its own (see `alpha_sv.data.audio.speed`).
-        Labels must then be 0 … C − 1. The first is 1.0; with that alone nothing is drawn.
+        Each epoch draws one of them for an utterance; each makes classes of its own (see
+        `alpha_sv.data.audio.speed`). Labels must then be 0 … C − 1. The first is 1.0; with
+        that alone nothing is drawn.
     modules : sequence of nn.Module
-        SpeechBrain's, such as DropFreq and DropChunk: waveforms [1, T] → [1, T], with relative lengths [1] too if
-        `forward` has an argument `lengths`. Applied last; what they draw from torch's generator is a function of (seed,
-        epoch, utterance) as all else, so neither a batch nor the number of processes changes it.
+        SpeechBrain's, such as DropFreq and DropChunk: waveforms [1, T] → [1, T], with relative
+        lengths [1] too if `forward` has an argument `lengths`. Applied last; what they draw from
+        torch's generator is a function of (seed, epoch, utterance) as all else, so neither a batch
+        nor the number of processes changes it.
     """
 
     def __init__(
@@ -102,7 +106,8 @@ class RandomChunks:
 
 
 class EpochSampler:
-    """Every utterance once an epoch, in an order that depends on (seed, epoch) alone; yields (epoch, number)."""
+    """Every utterance once an epoch, in an order that
+    depends on (seed, epoch) alone; yields (epoch, number)."""
 
     def __init__(self, size: int, seed: int = 1234):
         self.size, self.seed, self.epoch = size, seed, 1

@@ -1,4 +1,5 @@
-"""Whole utterances for a training run: those of the development trials, and all of them for A3M-I."""
+"""Whole utterances for a training run:
+those of the development trials, and all of them for A3M-I."""
 
 from __future__ import annotations
 
@@ -18,8 +19,9 @@ from alpha_sv.scoring import cosine_scores
 
 
 class WholeUtterances(torch.utils.data.Dataset):
-    """Utterances as they are, whole and without augmentation, at each speed in turn: map-style dataset of
-    (waveform, number); `number` counts the utterances at the first speed, then at the second, ….
+    """Utterances as they are, whole and without augmentation, at each speed in turn:
+    map-style dataset of (waveform, number); `number` counts the utterances at the first
+    speed, then at the second, ….
     """
 
     def __init__(self, utterances: Sequence[Utterance], sample_rate: int = 16000, speeds: Sequence[float] = (1.0,)):

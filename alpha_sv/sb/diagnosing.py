@@ -1,4 +1,5 @@
-"""The diagnosis of `alpha_sv.diagnosis` on a model and its training samples: of a training run, or of any model."""
+"""The diagnosis of `alpha_sv.diagnosis` on a model and its training samples:
+of a training run, or of any model."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ logger = logging.getLogger(__name__)
 
 
 def diagnose_run(brain, samples: int) -> Diagnosis:
-    """Of a run before its first step: `samples` chunks of the first epoch, the prototypes and the loss as they are.
+    """Of a run before its first step:
+    `samples` chunks of the first epoch, the prototypes and the loss as they are.
 
     The table goes to the log, and as diagnosis.json into the folder of the run.
     """

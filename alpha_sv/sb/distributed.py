@@ -1,7 +1,9 @@
-"""Several processes train as one: the same batches, the same batch statistics, the same development trials.
+"""Several processes train as one: the same batches,
+the same batch statistics, the same development trials.
 
-`batch_size` counts the samples of all processes together, and each takes its share of every batch. So a run on two
-processes takes the steps of a run on one, to rounding, and may be resumed on another number of them.
+`batch_size` counts the samples of all processes together, and each takes its share of every
+batch. So a run on two processes takes the steps of a run on one, to rounding, and may be resumed
+on another number of them.
 """
 
 from __future__ import annotations
@@ -49,8 +51,8 @@ def local_batch_size(batch_size: int) -> int:
 def main_first(task: Callable[[], object], flag: str | os.PathLike) -> None:
     """Run `task` in the first process while the others wait for as long as it takes.
 
-    They look for the file `flag` once per second; in a collective of torch.distributed they would give up after two
-    hours, and a corpus may take longer to read.
+    They look for the file `flag` once per second; in a collective of torch.distributed
+    they would give up after two hours, and a corpus may take longer to read.
     """
     if world_size() == 1:
         task()
@@ -98,8 +100,8 @@ def merged(own: dict) -> dict:
 def with_common_batch_norm(module: nn.Module, device: torch.device) -> nn.Module:
     """Replace batch normalisation by one whose statistics are those of the batch of all processes.
 
-    On a GPU that is torch's SyncBatchNorm, which knows no CPU; there it is `CommonBatchNorm`. Parameters and buffers
-    stay the same objects, with the same names.
+    On a GPU that is torch's SyncBatchNorm, which knows no CPU; there it is `CommonBatchNorm`.
+    Parameters and buffers stay the same objects, with the same names.
     """
     if device.type != "cpu":
         return nn.SyncBatchNorm.convert_sync_batchnorm(module)
@@ -111,7 +113,8 @@ def with_common_batch_norm(module: nn.Module, device: torch.device) -> nn.Module
 
 
 class CommonBatchNorm(nn.Module):
-    """A batch norm (`nn.BatchNorm1d`, …) over the samples of all processes, which have batches of the same shape."""
+    """A batch norm (`nn.BatchNorm1d`, …) over the samples of
+    all processes, which have batches of the same shape."""
 
     def __init__(self, norm: _BatchNorm):
         super().__init__()

@@ -46,8 +46,9 @@ _held: dict[str, contextlib.ExitStack] = {}  # folder → its lock
 def read_arguments(argv: Sequence[str]) -> tuple[dict, dict]:
     """Command line of a recipe → (hparams, run options); takes the output folder for this process.
 
-    `argv` is `recipe.yaml [--any_key=value …] [--device=… and other options of SpeechBrain] [--trust_yaml=True]`.
-    Nothing is written yet but the lock of the folder: a command that is refused leaves everything as it was.
+    `argv` is `recipe.yaml [--any_key=value …] [--device=… and other options of SpeechBrain]
+    [--trust_yaml=True]`. Nothing is written yet but the lock of the folder: a command that is
+    refused leaves everything as it was.
     """
     command = read_command(argv)
     run_opts = command.run_opts
@@ -93,7 +94,8 @@ def _whole(name: str, text: object) -> int:
 
 
 def hold(folder: Path) -> None:
-    """Lock the run's folder until `save_best` or the end of this process, which may hold it from an earlier try."""
+    """Lock the run's folder until `save_best` or the end of
+    this process, which may hold it from an earlier try."""
     name = os.path.realpath(folder)
     if name not in _held:
         stack = contextlib.ExitStack()
@@ -123,7 +125,8 @@ def default_output_folder(recipe: str | os.PathLike, hparams: Mapping) -> str:
 
 
 def prepared_manifest(hparams: dict) -> Path:
-    """The manifest of a folder that was prepared before (recipes/VoxCeleb/prepare.py, `alpha-sv prepare`)."""
+    """The manifest of a folder that was prepared before
+    (recipes/VoxCeleb/prepare.py, `alpha-sv prepare`)."""
     manifest = Path(hparams["prepared"]) / "manifest.csv"
     if not manifest.is_file():
         raise ValueError(f"{manifest} is not there: prepare the data first, and give that folder as --prepared")
@@ -152,9 +155,11 @@ def prepare(hparams: dict) -> Path:
 
 
 def build_brain(hparams: dict, run_opts: dict, manifest: Path | None = None) -> SpeakerBrain:
-    """Label the training speakers, build the head for them, put all that must survive a kill in checkpoints.
+    """Label the training speakers, build the head for them,
+    put all that must survive a kill in checkpoints.
 
-    Without a manifest the examples are those of the recipe's `corpus` (`alpha_sv.face.training_data.FaceCorpus`).
+    Without a manifest the examples are those of the recipe's
+    `corpus` (`alpha_sv.face.training_data.FaceCorpus`).
     """
     folder: RunFolder = hparams["run_folder"]
     data = hparams["corpus"].read(hparams["seed"]) if manifest is None else speech_data(hparams, manifest)
@@ -195,7 +200,8 @@ def build_brain(hparams: dict, run_opts: dict, manifest: Path | None = None) -> 
 
 
 def audited_augmentation(hparams: Mapping, folder: RunFolder) -> str:
-    """Decode every noise and impulse response once, so that none stops the training later; a hash of those in use."""
+    """Decode every noise and impulse response once,
+    so that none stops the training later; a hash of those in use."""
     augmenter = hparams.get("augment")
     if not isinstance(augmenter, Augmenter):
         return ""
@@ -226,16 +232,17 @@ def fit(brain: SpeakerBrain) -> None:
         },
         valid_loader_kwargs=valid,
     )
-    # The checkpointer keeps the loader in a cycle with the brain. If that is what the garbage collector finds, the
-    # queues go before the iterator, whose workers then hear nothing, and it waits five seconds for each.
+    # The checkpointer keeps the loader in a cycle with the brain. If that is what the garbage
+    # collector finds, the queues go before the iterator, whose workers then hear nothing, and it
+    # waits five seconds for each.
     for loader in brain.checkpointer.recoverables.values():
         if isinstance(loader, torch.utils.data.DataLoader):
             loader._iterator = loader._speechbrain_iterator = None
 
 
 def save_best(brain: SpeakerBrain) -> Path:
-    """Save the embedder of the checkpoint with the lowest development EER, or the mean of the last ones (`average`), to
-    `<output_folder>/model`, and its prototypes.
+    """Save the embedder of the checkpoint with the lowest development EER,
+    or the mean of the last ones (`average`), to `<output_folder>/model`, and its prototypes.
     """
     hparams = brain.hparams
     brain.keep_checkpoints()  # a run that was killed after its last epoch may have left one too many

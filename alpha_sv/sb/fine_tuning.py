@@ -1,4 +1,5 @@
-"""A pre-trained network in training: what of it moves, and the training examples as frames of its frozen front."""
+"""A pre-trained network in training: what of it moves,
+and the training examples as frames of its frozen front."""
 
 from __future__ import annotations
 
@@ -32,17 +33,21 @@ class Adapted(nn.Module):
     Parameters
     ----------
     model : path-like
-        What `alpha_sv.exchange.load.load_embedder` takes: a name, a folder of ours or of SpeechBrain.
+        What `alpha_sv.exchange.load.load_embedder` takes:
+        a name, a folder of ours or of SpeechBrain.
     train_from : str
-        The first stage that is trained; "" trains them all. A wrong name is answered with the right ones.
+        The first stage that is trained; "" trains them all.
+        A wrong name is answered with the right ones.
     batch_norm : {"frozen", "trained"}
-        Whether batch norms keep the statistics they were pre-trained with, or take each batch's and follow them; those
-        of the frozen stages always keep them. Their weights are trained either way.
+        Whether batch norms keep the statistics they were pre-trained with, or take each
+        batch's and follow them; those of the frozen stages always keep them. Their
+        weights are trained either way.
 
     Attributes
     ----------
     takes_frames : bool
-        Whether `forward` is given frames of the front, as `FrontCache` has them, instead of waveforms.
+        Whether `forward` is given frames of the front,
+        as `FrontCache` has them, instead of waveforms.
 
     Raises
     ------
@@ -140,12 +145,14 @@ def _length(path: str) -> int:
 
 
 def with_front(data: TrainingData, hparams: Mapping, marks: os.PathLike) -> TrainingData:
-    """The examples as frames of the frozen front, which is computed now where the folder `front_cache` lacks it.
+    """The examples as frames of the frozen front,
+    which is computed now where the folder `front_cache` lacks it.
 
     Raises
     ------
     ValueError
-        The embedder has no frozen front, or the recipe would augment the waveforms, which the cache has as they are.
+        The embedder has no frozen front, or the recipe would
+        augment the waveforms, which the cache has as they are.
     """
     embedder: Adapted = hparams["embedder"]
     cache = FrontCache(hparams["front_cache"], embedder.front)
@@ -163,7 +170,8 @@ def with_front(data: TrainingData, hparams: Mapping, marks: os.PathLike) -> Trai
 
 
 def check_front(hparams: Mapping) -> None:
-    """Refuse another sample rate than the model's, and a cache of the front beside what it cannot hold."""
+    """Refuse another sample rate than the model's,
+    and a cache of the front beside what it cannot hold."""
     embedder = hparams.get("embedder")
     if isinstance(embedder, Adapted) and (rate := embedder.embedder.sample_rate) != hparams["sample_rate"]:
         raise ValueError(

@@ -1,8 +1,9 @@
 """Which head a run trains, and how its prototypes get into the run's checkpoints.
 
-There are two ways to train: dense, with all cosines and the optimizer of the network; or by the rows of the active
-speakers, with an optimizer of their own. "sparse" and "sharded" are the second, in one process and over several. A run
-is continued the way it was begun, whatever the number of processes.
+There are two ways to train: dense, with all cosines and the optimizer of the network; or by
+the rows of the active speakers, with an optimizer of their own. "sparse" and "sharded" are
+the second, in one process and over several. A run is continued the way it was begun, whatever
+the number of processes.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ from alpha_sv.sb.distributed import world_size
 
 HEADS = ("auto", "dense", "sparse", "sharded")
 MANY_CLASSES = 100_000
-"""From here on dense prototypes cost more than 4 % of a training step on a CPU, sparse ones under 1 %, and on several
-GPUs a gradient of C·D numbers a step (docs/heads.md has the derivation)."""
+"""From here on dense prototypes cost more than 4 % of a training step on a CPU, sparse ones under
+1 %, and on several GPUs a gradient of C·D numbers a step (docs/heads.md has the derivation)."""
 _OPTIMIZER_FILE = "prototype_optimizer.ckpt"
 
 
@@ -59,8 +60,8 @@ def choose_head(hparams: Mapping, num_classes: int, begun: str | None = None) ->
     ('dense', 'fewer than 100,000 speakers')
     >>> choose_head({"head": "auto", "loss": QMargin()}, 1_000_000)
     ('sparse', 'from 100,000 speakers on')
-    >>> choose_head({"head": "auto", "loss": AMSoftmax()}, 1_000_000)
-    ('dense', 'from 100,000 speakers on sparse, but α must be from 1.02 to 2 throughout, and is from 1 to 1')
+    >>> choose_head({"head": "auto", "loss": AMSoftmax()}, 1_000_000)[1]
+    'from 100,000 speakers on sparse, but α must be from 1.02 to 2 throughout, and is from 1 to 1'
     """
     asked, processes = hparams["head"], world_size()
     problem = _unfit(hparams, num_classes, processes)
@@ -126,9 +127,11 @@ def head_of(hparams: Mapping, kind: str, num_classes: int) -> CosineHead | Spars
 
 
 def add_head(checkpointer, head, optimizer: torch.optim.Optimizer) -> None:
-    """Let a checkpointer save and load a `SparseHead` or `ShardedHead` with the optimizer of its prototypes.
+    """Let a checkpointer save and load a `SparseHead` or
+    `ShardedHead` with the optimizer of its prototypes.
 
-    Each of them reads what either has written: one file in one process, one file a rank in a folder of that name.
+    Each of them reads what either has written:
+    one file in one process, one file a rank in a folder of that name.
     """
     hooks = {"custom_save_hook": functools.partial(_save, optimizer=optimizer)}
     checkpointer.add_recoverable("head", head, functools.partial(_load, optimizer=optimizer), **hooks)

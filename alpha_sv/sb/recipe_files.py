@@ -1,4 +1,5 @@
-"""A recipe and the files it extends, merged into one tree of nodes; nothing in it is built or resolved."""
+"""A recipe and the files it extends, merged into one tree of nodes;
+nothing in it is built or resolved."""
 
 from __future__ import annotations
 
@@ -24,8 +25,8 @@ def read_tree(path: Path, check: Callable[[str, str], int] | None) -> dict:
     path : Path
         The recipe.
     check : function
-        (text, name of the file) → number of nodes; called before anything else is done with a file. None: the files
-        are trusted, and may be of any size and number.
+        (text, name of the file) → number of nodes; called before anything else is done with a file.
+        None: the files are trusted, and may be of any size and number.
 
     Raises
     ------
@@ -36,7 +37,8 @@ def read_tree(path: Path, check: Callable[[str, str], int] | None) -> dict:
 
 
 def _read_tree(path: Path, check, ancestors: tuple[Path, ...], anchors: dict[str, Path], shares: list[float]) -> dict:
-    """`anchors` collects which file has which anchor, `shares` how much of what is allowed each file has used."""
+    """`anchors` collects which file has which anchor,
+    `shares` how much of what is allowed each file has used."""
     text, here = read_text(path, check is None, ancestors)
     if here in ancestors:
         raise ValueError(f"{path} extends itself: {' → '.join(file.name for file in (*ancestors, here))}")
@@ -74,7 +76,8 @@ def _read_tree(path: Path, check, ancestors: tuple[Path, ...], anchors: dict[str
 
 
 def _names_as_typed(text: str) -> dict[str, str | list[str]]:
-    """The values of keys that are names, with the characters that stand in the file: 0012 is no number there."""
+    """The values of keys that are names, with the characters
+    that stand in the file: 0012 is no number there."""
     names = {}
     for key, value in ruamel.yaml.YAML().compose(text).value:
         items = value.value if isinstance(value, ruamel.yaml.SequenceNode) else [value]
@@ -110,8 +113,8 @@ def read_text(path: Path, any_size: bool = False, ancestors: tuple[Path, ...] = 
 
 
 def replace(tree: dict, changes: dict, name: str) -> None:
-    """Put `changes` in place of keys of `tree`: arguments alone are merged, a node that names what to build is put
-    in whole.
+    """Put `changes` in place of keys of `tree`:
+    arguments alone are merged, a node that names what to build is put in whole.
     """
     if unknown := sorted(str(key) for key in changes if key not in tree):
         raise ValueError(f"{name} has {unknown_keys(unknown, tree)[:300]}; it has {', '.join(sorted(tree))[:1000]}")

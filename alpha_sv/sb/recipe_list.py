@@ -1,4 +1,5 @@
-"""The recipes that come with the package: `alpha-sv recipes` lists them, `alpha-sv train ecapa` runs one by its name.
+"""The recipes that come with the package:
+`alpha-sv recipes` lists them, `alpha-sv train ecapa` runs one by its name.
 
 They lie in `alpha_sv/recipes`, which in a source tree is a link to `recipes/` at the top.
 """
@@ -62,7 +63,8 @@ def find_recipe(name: str | os.PathLike) -> Path:
 
 
 def copy_recipes(name: str, target: str | os.PathLike) -> Path:
-    """Copy a folder of recipes, such as VoxCeleb, into the folder `target`; nothing that is there is overwritten.
+    """Copy a folder of recipes, such as VoxCeleb,
+    into the folder `target`; nothing that is there is overwritten.
 
     Raises
     ------

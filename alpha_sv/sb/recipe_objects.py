@@ -1,6 +1,8 @@
-"""The objects that a resolved recipe names: plain data, and calls of permitted classes and functions with plain data.
+"""The objects that a resolved recipe names: plain data,
+and calls of permitted classes and functions with plain data.
 
-HyperPyYAML's own loader knows Python's tags, and it reads every text "(…)" again with another one that does too.
+HyperPyYAML's own loader knows Python's tags,
+and it reads every text "(…)" again with another one that does too.
 """
 
 from __future__ import annotations
@@ -42,7 +44,10 @@ def build(text: str, permitted: Callable[[str], bool]) -> dict:
 
     Example
     -------
-    >>> build("size: (1, 2)\\nloss: !new:alpha_sv.losses.QMargin", lambda tag: tag == "!new:alpha_sv.losses.QMargin")
+    >>> build(
+    ...     "size: (1, 2)\\nloss: !new:alpha_sv.losses.QMargin",
+    ...     lambda tag: tag == "!new:alpha_sv.losses.QMargin",
+    ... )
     {'size': (1, 2), 'loss': QMargin(...)}
     """
     loader = _Loader(text)
@@ -51,7 +56,8 @@ def build(text: str, permitted: Callable[[str], bool]) -> dict:
 
 
 def plain_tuple(text: str) -> tuple:
-    """The tuple that "(1, two)" stands for, read as HyperPyYAML does but without tags, anchors and aliases."""
+    """The tuple that "(1, two)" stands for,
+    read as HyperPyYAML does but without tags, anchors and aliases."""
     if not isinstance(text, str) or not TUPLE.fullmatch(text):
         raise ValueError(f"!tuple takes a text in parentheses such as (1, 2), got {str(text)[:60]!r}")
     if len(text) > _MAX_TUPLE:
@@ -68,8 +74,8 @@ def plain_tuple(text: str) -> tuple:
 
 
 def check_tuples(node, seen: set[int] | None = None) -> None:
-    """HyperPyYAML reads every plain scalar "(…)", and all that is tagged !tuple, with a loader that obeys the tags
-    inside; so that the text is safe in its hands too, they must be plain data.
+    """HyperPyYAML reads every plain scalar "(…)", and all that is tagged !tuple, with a loader
+    that obeys the tags inside; so that the text is safe in its hands too, they must be plain data.
     """
     seen = set() if seen is None else seen
     if isinstance(node, (dict, list)) and tag_of(node) != "!tuple":
@@ -96,7 +102,8 @@ def one_line(error: Exception) -> str:
 
 
 def which_are_texts(error: Exception, arguments: Mapping[str, object]) -> str:
-    """To be put behind an error: Python's own says that a text was compared with a number, and not which.
+    """To be put behind an error:
+    Python's own says that a text was compared with a number, and not which.
 
     >>> which_are_texts(TypeError("'<=' not supported"), {"lr": "x", "momentum": 0.9})
     "; this is a text: lr = 'x'"
@@ -108,7 +115,8 @@ def which_are_texts(error: Exception, arguments: Mapping[str, object]) -> str:
 
 
 def check_seed(seed: object) -> None:
-    """ValueError unless it is a seed that SpeechBrain takes; of others it says nothing, and takes 0.
+    """ValueError unless it is a seed that SpeechBrain takes;
+    of others it says nothing, and takes 0.
 
     >>> check_seed(5_000_000_000)
     Traceback (most recent call last):

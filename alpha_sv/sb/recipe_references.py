@@ -1,7 +1,9 @@
-"""`!ref <key>`, `!copy <key>` and arithmetic of a recipe, as HyperPyYAML reads them, but of bounded size.
+"""`!ref <key>`, `!copy <key>` and arithmetic of a recipe,
+as HyperPyYAML reads them, but of bounded size.
 
-HyperPyYAML also follows attributes (`<loss.__class__>` becomes a call of getattr) and computes whatever it can, with
-`9**9**9` and `"'x' * 10**12"` among them. Here a reference leads to a key of the recipe, and only numbers are computed.
+HyperPyYAML also follows attributes (`<loss.__class__>` becomes a call of getattr) and computes
+whatever it can, with `9**9**9` and `"'x' * 10**12"` among them. Here a reference leads to a key of
+the recipe, and only numbers are computed.
 """
 
 from __future__ import annotations
@@ -43,8 +45,8 @@ def resolve(tree: dict) -> None:
     Raises
     ------
     ValueError
-        Naming the place: a reference to no key, to an attribute, or in a circle; a placeholder; a number, a text or a
-        tree beyond the bounds above.
+        Naming the place: a reference to no key, to an attribute, or in a circle;
+        a placeholder; a number, a text or a tree beyond the bounds above.
 
     Example
     -------
@@ -59,8 +61,8 @@ def resolve(tree: dict) -> None:
 
 
 def tree_size(node, known: dict | None = None) -> int:
-    """Number of nodes, each shared one counted wherever it stands, a long text as several; a ValueError above
-    `MAX_NODES`.
+    """Number of nodes, each shared one counted wherever it stands,
+    a long text as several; a ValueError above `MAX_NODES`.
     """
     known = {} if known is None else known
     if not isinstance(node, (dict, list)):
@@ -178,7 +180,8 @@ def arithmetic(text):
     Raises
     ------
     ValueError
-        For a number beyond ±2^63, a division by zero, or an operation on something else than two numbers.
+        For a number beyond ±2^63, a division by zero,
+        or an operation on something else than two numbers.
     """
     if not isinstance(text, str) or len(text) > _MAX_ARITHMETIC:
         return text

@@ -1,9 +1,10 @@
 """Recipe YAML that cannot run code, hang or fill the memory.
 
-HyperPyYAML builds whatever a file names: `!apply:os.system [rm -rf ~]` runs, and so does a tag inside a string that
-looks like a tuple, because it reads that again. Here a recipe goes through three gates, each an allow-list. Its text
-may have the tags below and bounded sizes (`check_recipe`); its references lead to keys (`recipe_references`); and what
-builds the objects (`recipe_objects`) knows nothing but plain data and the classes below. Who wrote a recipe and wants
+HyperPyYAML builds whatever a file names: `!apply:os.system [rm -rf ~]` runs, and so does a tag
+inside a string that looks like a tuple, because it reads that again. Here a recipe goes through
+three gates, each an allow-list. Its text may have the tags below and bounded sizes
+(`check_recipe`); its references lead to keys (`recipe_references`); and what builds the objects
+(`recipe_objects`) knows nothing but plain data and the classes below. Who wrote a recipe and wants
 their own classes in it says so with `--trust_yaml=True`: then it is HyperPyYAML's.
 """
 
@@ -71,7 +72,8 @@ def is_listed(tag: str) -> bool:
 
 
 def check_recipe(text: str, name: str = "recipe", permitted: Callable[[str], bool] = is_listed) -> int:
-    """Refuse YAML text with a tag that builds anything outside `CONSTRUCTIBLE`, or of a size that no recipe has.
+    """Refuse YAML text with a tag that builds anything
+    outside `CONSTRUCTIBLE`, or of a size that no recipe has.
 
     Parameters
     ----------
@@ -99,7 +101,7 @@ def check_recipe(text: str, name: str = "recipe", permitted: Callable[[str], boo
     >>> check_recipe("x: !apply:os.system [ls]")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ...
-    ValueError: recipe, line 1: '!apply:os.system' is not something a recipe may run or build; if you wrote ...
+    ValueError: recipe, line 1: '!apply:os.system' is not something a recipe may run ...
     """
     if len(text) > MAX_BYTES:
         raise ValueError(f"{name} is larger than {MAX_BYTES // 1024} kB: no recipe is; {TRUST}")
@@ -161,7 +163,9 @@ def load_recipe(path: str | os.PathLike, overrides: str = "", trust_yaml: bool =
     -------
     >>> import tempfile
     >>> recipe = Path(tempfile.mkdtemp()) / "recipe.yaml"
-    >>> _ = recipe.write_text("scale: 10.0\\nloss: !new:alpha_sv.losses.QMargin {scale: !ref <scale>}")
+    >>> _ = recipe.write_text(
+    ...     "scale: 10.0\\nloss: !new:alpha_sv.losses.QMargin {scale: !ref <scale>}"
+    ... )
     >>> load_recipe(recipe, "scale: 30.0")[0]["loss"].scale
     30.0
     """
@@ -170,7 +174,8 @@ def load_recipe(path: str | os.PathLike, overrides: str = "", trust_yaml: bool =
 
 
 def build_recipe(text: str, name: str = "recipe", overrides: str = "", trust_yaml: bool = False) -> dict:
-    """Build what a composed recipe names; arguments and errors as in `load_recipe`, which does both steps."""
+    """Build what a composed recipe names;
+    arguments and errors as in `load_recipe`, which does both steps."""
     try:
         if trust_yaml:
             return hyperpyyaml.load_hyperpyyaml(text)
@@ -184,7 +189,8 @@ def build_recipe(text: str, name: str = "recipe", overrides: str = "", trust_yam
 
 
 def read_saved(path: str | os.PathLike) -> dict:
-    """The nodes, with their tags, of the resolved recipe that a run has saved; nothing that it names is built.
+    """The nodes, with their tags, of the resolved recipe
+    that a run has saved; nothing that it names is built.
 
     Raises
     ------
@@ -209,30 +215,34 @@ def read_saved(path: str | os.PathLike) -> dict:
 
 
 def compose_recipe(path: str | os.PathLike, overrides: str = "", trust_yaml: bool = False) -> str:
-    """Check a recipe, apply the overrides of the command line, resolve its references; returns YAML text to load.
+    """Check a recipe, apply the overrides of the command line,
+    resolve its references; returns YAML text to load.
 
-    A recipe may begin with `extends: other.yaml`, or a list of files, with paths relative to its own folder. Their keys
-    are taken over, each file's replacing those before it, and its own replace them all, by the rule of the command
-    line; so a key that the first file lacks is refused there too. The text returned has everything in it.
+    A recipe may begin with `extends: other.yaml`, or a list of files, with paths relative to its
+    own folder. Their keys are taken over, each file's replacing those before it, and its own
+    replace them all, by the rule of the command line; so a key that the first file lacks is refused
+    there too. The text returned has everything in it.
 
-    HyperPyYAML merges an override into the mapping it finds, so `--loss='!new:…AAMSoftmax {scale: 30}'` on a QMargin
-    would silently stay a QMargin with another scale. Here an override that names what to build replaces the node.
+    HyperPyYAML merges an override into the mapping it finds, so
+    `--loss='!new:…AAMSoftmax {scale: 30}'` on a QMargin would silently stay a QMargin with another
+    scale. Here an override that names what to build replaces the node.
 
     Parameters
     ----------
     path : path-like
         A HyperPyYAML file.
     overrides : str
-        YAML, as `speechbrain.parse_arguments` returns it. It comes from the user's own command line, so `!new:`,
-        `!name:` and `!apply:` in it may name anything.
+        YAML, as `speechbrain.parse_arguments` returns it. It comes from the user's
+        own command line, so `!new:`, `!name:` and `!apply:` in it may name anything.
     trust_yaml : bool
         Skip all checks of the file and of those it extends.
 
     Raises
     ------
     ValueError
-        Naming the file: not there, not YAML, extending itself, with a key that the files it extends do not have, with
-        a tag outside `CONSTRUCTIBLE`, a reference to something else than a key, or beyond the bounds.
+        Naming the file: not there, not YAML, extending itself, with a key that the files it
+        extends do not have, with a tag outside `CONSTRUCTIBLE`, a reference to something else than
+        a key, or beyond the bounds.
     """
     tree = read_tree(Path(path), None if trust_yaml else check_recipe)
     parser = ruamel.yaml.YAML()

@@ -1,4 +1,5 @@
-"""A3M-I in a training run: at the start of one epoch, the prototypes move to where their speakers are."""
+"""A3M-I in a training run: at the start of one epoch,
+the prototypes move to where their speakers are."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ logger = logging.getLogger(__name__)
 
 @register_checkpoint_hooks
 class Reinitialiser:
-    """Sets the prototypes anew once, at the beginning of an epoch, also if the run is killed and resumed.
+    """Sets the prototypes anew once, at the beginning of an epoch,
+    also if the run is killed and resumed.
 
     Parameters
     ----------
@@ -31,8 +33,8 @@ class Reinitialiser:
     epoch : int
         Before which epoch, from 1; with `zero_target` the earliest.
     zero_target : float
-        If not 0: before the first epoch from `epoch` on that follows one in which more than this fraction of the logged
-        samples had p_y = 0.
+        If not 0: before the first epoch from `epoch` on that follows one
+        in which more than this fraction of the logged samples had p_y = 0.
     """
 
     def __init__(
@@ -73,7 +75,8 @@ class Reinitialiser:
         )
 
     def _means(self, brain: SpeakerBrain) -> tuple[torch.Tensor, torch.Tensor]:
-        """Of all classes, or, where the prototypes are split over processes, of those of this one."""
+        """Of all classes, or, where the prototypes are
+        split over processes, of those of this one."""
         batches, (count, dim) = self.dataset.batches(self.batch_size), brain.head.weight.shape
         embeddings = self._embeddings(brain, batches[rank() :: world_size()])
         if not isinstance(brain.head, ShardedHead):

@@ -1,12 +1,13 @@
-"""The folder of a training run: what lies where, what it says of the run, and whether it may be continued.
+"""The folder of a training run: what lies where,
+what it says of the run, and whether it may be continued.
 
-hyperparams.yaml          the resolved recipe, read as nodes with tags: nothing that it names is built
-labels.json               class → row; the classes are speakers, `speaker#0.9` is that speaker at another speed
-manifest.csv              and the other files of the preparation, in recipes that prepare
-train_log.jsonl           one line for each logged step and each evaluation
-save/                     checkpoints, and run.json: what the run was begun on
-model/                    the embedder: of the best epoch so far, or the mean of the last ones
-prototypes.safetensors    tensor "weight" [C, D]
+hyperparams.yaml        the resolved recipe, read as nodes with tags: nothing that it names is built
+labels.json             class → row; a class is a speaker, `speaker#0.9` one at another speed
+manifest.csv            and the other files of the preparation, in recipes that prepare
+train_log.jsonl         one line for each logged step and each evaluation
+save/                   checkpoints, and run.json: what the run was begun on
+model/                  the embedder: of the best epoch so far, or the mean of the last ones
+prototypes.safetensors  tensor "weight" [C, D]
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ _STEP_OPTIONS = {
     *("grad_accumulation_factor", "optimizer_step_limit", "remove_vector_weight_decay"),
     *("debug", "debug_batches", "debug_epochs"),
 }
-# keys that may change between two sittings: the machine's side of a run, and where its inputs and outputs lie (the
-# data are compared themselves)
+# keys that may change between two sittings: the machine's side of a run,
+# and where its inputs and outputs lie (the data are compared themselves)
 _FREE_SETTINGS = {
     *("num_workers", "log_interval", "ckpt_interval_minutes", "ckpt_interval_steps"),
     *("output_folder", "checkpointer", "data_folder", "trials", "valid_trials", "exclude_speakers"),
@@ -60,13 +61,15 @@ class RunFolder:
         return any(self.save.glob("CKPT*"))
 
     def refuse_other_settings(self, resolve: Callable[[int | None], str], run_opts: Mapping) -> None:
-        """A folder with checkpoints is continued only with the settings it was begun with, or for more epochs.
+        """A folder with checkpoints is continued only with
+        the settings it was begun with, or for more epochs.
 
         Parameters
         ----------
         resolve : callable
-            The resolved recipe of the present command, for its own number of epochs (None) or another one: keys that
-            are fractions of the training follow that number, and are no difference.
+            The resolved recipe of the present command, for its own number of epochs
+            (None) or another one: keys that are fractions of the training follow that
+            number, and are no difference.
         run_opts : mapping
             SpeechBrain's options of the present command.
         """
@@ -92,7 +95,8 @@ class RunFolder:
             )
 
     def begun_head(self) -> str | None:
-        """The head of a run that has checkpoints: as was noted, or, until version 0.1, as its recipe says."""
+        """The head of a run that has checkpoints:
+        as was noted, or, until version 0.1, as its recipe says."""
         if not self.has_checkpoints:
             return None
         noted = self._begun().get("head")
@@ -101,14 +105,15 @@ class RunFolder:
         return noted
 
     def refuse_other_data(self, manifest: str, trials: str, augmentation: str | None = None, samples: str = "") -> None:
-        """With other files or speakers a prototype would change its speaker, or a test speaker turn up in training.
+        """With other files or speakers a prototype would change its speaker,
+        or a test speaker turn up in training.
 
         Parameters
         ----------
         manifest, trials, augmentation, samples : str
-            Hashes of the manifest, the development trials, the noises and rooms, and the samples of the present
-            command. The last two are compared only where both are known: the run may be one of version 0.1, or its
-            files were not decoded, or by another version of the decoder.
+            Hashes of the manifest, the development trials, the noises and rooms, and the samples of
+            the present command. The last two are compared only where both are known: the run may be
+            one of version 0.1, or its files were not decoded, or by another version of the decoder.
         """
         now, before = {"manifest": manifest, "development trials": trials}, self._begun()
         if augmentation is not None and "noises and rooms" in before:
@@ -127,7 +132,8 @@ class RunFolder:
     def begin(
         self, argv, resolved: str, run_opts: Mapping, hashes: tuple[str, ...], labels: Mapping, head: str
     ) -> None:
-        """Write down what the run is; after every check, because from here on the folder is its own.
+        """Write down what the run is; after every check,
+        because from here on the folder is its own.
 
         `hashes` are those of `refuse_other_data`.
         """
@@ -174,7 +180,8 @@ def step_options(run_opts: Mapping) -> dict[str, object]:
 
 
 def _settings(resolved: str) -> dict[str, object]:
-    """Top-level key → what it says, as plain lists, dictionaries and (tag, value), without free settings."""
+    """Top-level key → what it says, as plain lists,
+    dictionaries and (tag, value), without free settings."""
     return _plain(ruamel.yaml.YAML().load(resolved))[1]
 
 

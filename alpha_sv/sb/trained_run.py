@@ -1,4 +1,5 @@
-"""A training run as others see it: its loss, its margin, and every speaker that its network ever heard."""
+"""A training run as others see it: its loss, its margin,
+and every speaker that its network ever heard."""
 
 from __future__ import annotations
 
@@ -14,12 +15,14 @@ from alpha_sv.sb.recipe_yaml import read_saved
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A training run; `start` is the run whose embedder it was warm-started from, or adapted, if it was.
+    """A training run; `start` is the run whose embedder
+    it was warm-started from, or adapted, if it was.
 
     Parameters
     ----------
     loss : str
-        Class and arguments, such as "QMargin (α=1.5, s=10, m=0.2)"; what the recipe leaves out is left out.
+        Class and arguments, such as "QMargin (α=1.5, s=10,
+        m=0.2)"; what the recipe leaves out is left out.
     margin : float or None
         The margin at the end of training, in the unit of the loss.
     speakers : frozenset of str
@@ -56,22 +59,26 @@ def read_run(folder: str | os.PathLike) -> TrainedRun:
     Parameters
     ----------
     folder : path-like
-        The output folder of a training run. A relative `warm_start` or `model` in it counts from the working folder,
-        as in training.
+        The output folder of a training run.
+        A relative `warm_start` or `model` in it counts from the working folder, as in training.
 
     Raises
     ------
     ValueError
-        hyperparams.yaml or labels.json is missing or damaged, here or in a run it started from: then nobody can tell
-        whom the model heard.
+        hyperparams.yaml or labels.json is missing or damaged,
+        here or in a run it started from: then nobody can tell whom the model heard.
 
     Example
     -------
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
-    >>> recipe = "loss: !new:alpha_sv.losses.QMargin {alpha: 1.5, scale: auto}\\nmargin_schedule: {final_margin: 0.2}"
-    >>> _ = (folder / "hyperparams.yaml").write_text(recipe)
-    >>> _ = (folder / "labels.json").write_text('{"ann": 0, "bob": 1, "ann#0.9": 2, "bob#0.9": 3}')
+    >>> loss = "loss: !new:alpha_sv.losses.QMargin {alpha: 1.5, scale: auto}"
+    >>> _ = (folder / "hyperparams.yaml").write_text(
+    ...     f"{loss}\\nmargin_schedule: {{final_margin: 0.2}}"
+    ... )
+    >>> _ = (folder / "labels.json").write_text(
+    ...     '{"ann": 0, "bob": 1, "ann#0.9": 2, "bob#0.9": 3}'
+    ... )
     >>> run = read_run(folder)
     >>> run.loss, sorted(run.heard), run.large_margin
     ('QMargin (α=1.5, s=auto, m=0.2)', ['ann', 'bob'], False)
@@ -113,7 +120,8 @@ def _start(start: str, folder: Path, later: frozenset[str]) -> TrainedRun:
 
 
 def _adapted(model) -> Path | None:
-    """The run that made the `model` of a fine-tuning; of a model from elsewhere nobody can tell whom it heard."""
+    """The run that made the `model` of a fine-tuning;
+    of a model from elsewhere nobody can tell whom it heard."""
     folder = Path(str(model)) if model else Path(os.devnull)
     return next((run for run in (folder, folder.parent) if (run / "labels.json").is_file()), None)
 

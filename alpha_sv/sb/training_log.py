@@ -17,14 +17,16 @@ from alpha_sv.files import atomic_write, parse_json, read_json
 
 @register_checkpoint_hooks
 class TrainingLog:
-    """One JSON object a line; a checkpoint holds the number of lines, so a resumed run never repeats one.
+    """One JSON object a line; a checkpoint holds the
+    number of lines, so a resumed run never repeats one.
 
     Parameters
     ----------
     path : path-like
         The file.
     tensorboard : path-like, optional
-        Folder for the same numbers as TensorBoard events. ValueError if the package is not installed.
+        Folder for the same numbers as TensorBoard events.
+        ValueError if the package is not installed.
 
     Example
     -------
@@ -60,7 +62,8 @@ class TrainingLog:
                 self._writer.add_scalar(f"{record['kind']}/{name}", value, record["step"])
 
     def _trim(self) -> None:
-        """Forget what a run that was killed wrote after its last checkpoint; the events are those of the lines left."""
+        """Forget what a run that was killed wrote after its last checkpoint;
+        the events are those of the lines left."""
         kept = self._kept()
         with atomic_write(self.path, "wb") as file:
             file.write(b"".join(kept))
@@ -86,7 +89,10 @@ class TrainingLog:
 
         >>> import tempfile
         >>> log = TrainingLog(os.path.join(tempfile.mkdtemp(), "train_log.jsonl"))
-        >>> [log.append({"kind": "valid", "step": step, "eer": eer}) for step, eer in ((1, 0.2), (2, 0.3))] and None
+        >>> [
+        ...     log.append({"kind": "valid", "step": step, "eer": eer})
+        ...     for step, eer in ((1, 0.2), (2, 0.3))
+        ... ] and None
         >>> log.lowest("eer")
         0.2
         """

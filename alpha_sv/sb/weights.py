@@ -1,4 +1,5 @@
-"""What a run leaves, and what the next one may begin with: an embedder, its prototypes, and whose they are."""
+"""What a run leaves, and what the next one may begin with:
+an embedder, its prototypes, and whose they are."""
 
 from __future__ import annotations
 
@@ -40,8 +41,8 @@ def save_trained(brain, folder: RunFolder, average: int = 0) -> Path:
     folder : RunFolder
         The run's.
     average : int
-        Number of last epochs whose weights are averaged. With 0, the weights are those of the epoch with the lowest EER
-        on the development trials.
+        Number of last epochs whose weights are averaged.
+        With 0, the weights are those of the epoch with the lowest EER on the development trials.
 
     Raises
     ------
@@ -71,7 +72,8 @@ def save_trained(brain, folder: RunFolder, average: int = 0) -> Path:
 def _write(
     folder: RunFolder, checkpoints: list, embedder: SpeakerEmbedder, log: TrainingLog, eer: float | None
 ) -> None:
-    """The mean of the checkpoints' weights, in the form of `embedder`, unless better ones are there.
+    """The mean of the checkpoints' weights,
+    in the form of `embedder`, unless better ones are there.
 
     These are those of a better epoch, whose checkpoint was damaged since.
     """
@@ -87,7 +89,8 @@ def _write(
 
 
 def _write_prototypes(file, heads: list[Path]) -> None:
-    """The mean of what heads have saved as safetensors, block by block: there may be more than the memory holds."""
+    """The mean of what heads have saved as safetensors,
+    block by block: there may be more than the memory holds."""
     classes, dim = shards_shape(heads[0]) if heads[0].is_dir() else _weight(heads[0]).shape
     about = {"weight": {"dtype": "F32", "shape": [classes, dim], "data_offsets": [0, 4 * classes * dim]}}
     header = json.dumps(about).encode()
@@ -114,8 +117,8 @@ def warm_start(folder: str | Path, policy: str, embedder: SpeakerEmbedder, head,
     folder : path-like
         Output folder of that run.
     policy : {"keep", "means", "new"}
-        The prototypes of the classes of the same name; or those of `head` as they are: "means" (the caller sets them to
-        the class means of the embeddings before the first epoch) and "new".
+        The prototypes of the classes of the same name; or those of `head` as they are: "means" (the
+        caller sets them to the class means of the embeddings before the first epoch) and "new".
     embedder, head
         Changed in place.
     labels : dict
@@ -124,7 +127,8 @@ def warm_start(folder: str | Path, policy: str, embedder: SpeakerEmbedder, head,
     Raises
     ------
     ValueError
-        The folder holds no finished run, its embedder is another network, or, with "keep", it lacks a class.
+        The folder holds no finished run, its embedder is
+        another network, or, with "keep", it lacks a class.
     """
     folder = Path(folder)
     run = RunFolder(folder)

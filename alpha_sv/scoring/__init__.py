@@ -1,4 +1,5 @@
-"""From embeddings to scores: cosine, normalisation against a cohort, calibration to log-likelihood ratios."""
+"""From embeddings to scores: cosine, normalisation against a cohort,
+calibration to log-likelihood ratios."""
 
 from alpha_sv.scoring.calibrate import fit_calibration, with_points
 from alpha_sv.scoring.calibrator import Calibrator

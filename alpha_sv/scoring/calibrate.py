@@ -1,31 +1,36 @@
-"""Calibration: logistic regression from scores, and quality measures, to natural-log likelihood ratios.
+"""Calibration: logistic regression from scores,
+and quality measures, to natural-log likelihood ratios.
 
-A log-likelihood ratio (LLR) l says how much more probable the score is between one speaker than between two. With
-a prior p of a target trial the posterior log-odds are l + ln(p / (1 - p)), so an affine l can be fitted by
-logistic regression with that offset held fixed. Each class is given its share p, 1 - p of the weight, whatever its
-number of trials, so the result is an LLR and does not carry the prior of the list:
+A log-likelihood ratio (LLR) l says how much more probable the score is between one speaker than
+between two. With a prior p of a target trial the posterior log-odds are l + ln(p / (1 - p)), so an
+affine l can be fitted by logistic regression with that offset held fixed. Each class is given its
+share p, 1 - p of the weight, whatever its number of trials, so the result is an LLR and does not
+carry the prior of the list:
 
     C(l) = p mean_target ln(1 + e^(-l - logit p)) + (1 - p) mean_nontarget ln(1 + e^(l + logit p))
 
-divided by its value at l = 0 (the entropy of p; 1 = no better than not listening). Three things keep a list from
-promising what it does not know:
+divided by its value at l = 0 (the entropy of p; 1 = no better than not listening).
+Three things keep a list from promising what it does not know:
 
 * Trials far outside of all others are set aside (`alpha_sv.scoring.outliers`).
-* Each mean is over the n trials of the class and 3 pseudo-trials, spread as a normal distribution with the mean and
-  the covariance of the class, whose tails reach further than a short list. Where the classes overlap they move the
-  slope by a few parts in a thousand; where they do not, the slope would otherwise be infinite.
-* LLRs end where the errors counted in the list stop supporting them (`alpha_sv.scoring.llr_bounds`).
+* Each mean is over the n trials of the class and 3 pseudo-trials, spread as a normal distribution
+  with the mean and the covariance of the class, whose tails reach further than a short list. Where
+  the classes overlap they move the slope by a few parts in a thousand; where they do not, the slope
+  would otherwise be infinite.
+* LLRs end where the errors counted in the list stop
+  supporting them (`alpha_sv.scoring.llr_bounds`).
 
-With the speakers given, n in the second and third point is the geometric mean of the numbers of trials and speakers:
-ten trials of one speaker are less than ten speakers (`alpha_sv.scoring.calibration_warnings`).
+With the speakers given, n in the second and third point is the geometric mean of the numbers of
+trials and speakers: ten trials of one speaker are less than ten speakers
+(`alpha_sv.scoring.calibration_warnings`).
 
 References
 ----------
-Brümmer, du Preez, "Application-independent evaluation of speaker detection", Computer Speech & Language 20, 2006.
-Brümmer, Swart, van Leeuwen, "A comparison of linear and non-linear calibrations for speaker recognition",
-Odyssey 2014.
-Morrison, Poh, "Avoiding overstating the strength of forensic evidence: Shrunk likelihood ratios / Bayes factors",
-Science and Justice 58, 2018 (pseudo-trials).
+Brümmer, du Preez, "Application-independent evaluation of speaker detection", Computer Speech &
+Language 20, 2006. Brümmer, Swart, van Leeuwen, "A comparison of linear and non-linear
+calibrations for speaker recognition", Odyssey 2014. Morrison, Poh, "Avoiding overstating the
+strength of forensic evidence: Shrunk likelihood ratios / Bayes factors", Science and Justice
+58, 2018 (pseudo-trials).
 """
 
 from __future__ import annotations
@@ -71,13 +76,14 @@ def fit_calibration(
     qualities : mapping of name to array [N], optional
         Quality measures, see `alpha_sv.scoring.qualities`.
     p_target : float
-        The prior at which errors are weighed in the fit, in (0, 1): it says where the LLRs should be best, and
-        is not part of them.
+        The prior at which errors are weighed in the fit, in (0, 1):
+        it says where the LLRs should be best, and is not part of them.
     speakers : (array of str [N], array of str [N]), optional
         Who speaks on each side. Without them each trial counts as an observation of its own, which
         overstates what is known wherever speakers have several trials.
     kind : str, optional
-        What the scores are, such as "cosine"; the calibrator then refuses scores declared to be another kind.
+        What the scores are, such as "cosine";
+        the calibrator then refuses scores declared to be another kind.
     allow_inverted : bool
         Fit scores that are lower for "same speaker", too.
     provenance : mapping, optional
@@ -86,15 +92,15 @@ def fit_calibration(
     Returns
     -------
     Calibrator
-        With the Bayes thresholds "p_target 0.01" and "p_target 0.05" (unit costs); `with_points` adds measured
-        ones. ``support`` has the numbers of trials and speakers behind it, ``warnings`` what speaks against it;
-        they are logged too.
+        With the Bayes thresholds "p_target 0.01" and "p_target 0.05" (unit costs); `with_points`
+        adds measured ones. ``support`` has the numbers of trials and speakers behind it,
+        ``warnings`` what speaks against it; they are logged too.
 
     Raises
     ------
     ValueError
-        No target or no nontarget trial; lengths differ; a value is not finite; a column is constant; the scores
-        are lower for "same speaker"; p_target out of range.
+        No target or no nontarget trial; lengths differ; a value is not finite;
+        a column is constant; the scores are lower for "same speaker"; p_target out of range.
 
     Example
     -------
@@ -132,7 +138,8 @@ def fit_line(
     p_target: float,
     speakers: tuple[np.ndarray, np.ndarray] | None,
 ) -> Calibrator:
-    """`fit_calibration` without its opinion: any sign of the weight, and warnings are not logged."""
+    """`fit_calibration` without its opinion:
+    any sign of the weight, and warnings are not logged."""
     if not 1e-12 <= p_target <= 1 - 1e-12:
         raise ValueError(
             f"fit_calibration: p_target is a probability strictly between 0 and 1, by 1e-12 at least, got {p_target}"
@@ -194,14 +201,15 @@ def with_points(calibrator: Calibrator, system: Mapping) -> Calibrator:
     ----------
     calibrator : Calibrator
     system : mapping
-        What `alpha_sv.metrics.evaluate` says of the LLRs of these trials (those of `cross_calibrate`, to be
-        honest): its ``trials``, ``eer`` and ``fnr_at_fpr`` are read.
+        What `alpha_sv.metrics.evaluate` says of the LLRs of these trials (those of
+        `cross_calibrate`, to be honest): its ``trials``, ``eer`` and ``fnr_at_fpr`` are read.
 
     Returns
     -------
     Calibrator
-        With "eer", and "fpr 1e-2" and so on, with the false accepts and misses counted there. A rate that rests
-        on fewer than 10 false accepts, or whose LLR is beyond the bounds, is marked as not supported.
+        With "eer", and "fpr 1e-2" and so on, with the false accepts and misses counted there. A
+        rate that rests on fewer than 10 false accepts, or whose LLR is beyond the bounds, is
+        marked as not supported.
     """
     total = {"targets": system["trials"]["target"], "nontargets": system["trials"]["nontarget"]}
     total["speakers"] = calibrator.support.get("speakers")

@@ -18,10 +18,11 @@ FEW = 30  # independent trials of a class below which a warning says so
 def count_trials(labels: np.ndarray, speakers: tuple[np.ndarray, np.ndarray] | None) -> dict:
     """Trials of each class, speakers, and how many of the trials count as independent.
 
-    If every trial of a speaker told the same, the speakers would count, and if none did, the trials. In between, for
-    m trials of each speaker whose errors correlate by rho, n trials count as n / (1 + (m - 1) rho) (Kish, "Survey
-    sampling", 1965). The geometric mean of trials and speakers, used here, is that for rho of 0.3 at m = 6 and 0.1 at
-    m = 80. Without speakers every trial counts.
+    If every trial of a speaker told the same, the speakers would count, and if none did, the
+    trials. In between, for m trials of each speaker whose errors correlate by rho, n trials
+    count as n / (1 + (m - 1) rho) (Kish, "Survey sampling", 1965). The geometric mean of
+    trials and speakers, used here, is that for rho of 0.3 at m = 6 and 0.1 at m = 80. Without
+    speakers every trial counts.
 
     Raises
     ------

@@ -1,9 +1,10 @@
 """A calibrator: the affine map from scores and quality measures to log-likelihood ratios, as data.
 
-    LLR = offset + weight * score + sum_q weight_q * (quality_q - mean_q) / scale_q        (natural logarithm)
+    LLR = offset + weight * score + sum_q weight_q * (quality_q - mean_q) / scale_q
 
-held within the bounds that the calibration trials support (`alpha_sv.scoring.llr_bounds`). It is saved as JSON with
-the thresholds of named operating points and a note of where it came from; reading one runs no code.
+(natural logarithm), held within the bounds that the calibration trials support
+(`alpha_sv.scoring.llr_bounds`). It is saved as JSON with the thresholds of named operating points
+and a note of where it came from; reading one runs no code.
 `alpha_sv.scoring.fit_calibration` makes it.
 """
 
@@ -32,7 +33,8 @@ FORMATS = ("alpha_sv.calibration/1", FORMAT)  # 1 had neither bounds nor support
 class Quality:
     """One quality measure: `weight` is in nats for each `scale` that the measure is above `mean`.
 
-    Beyond `low` and `high`, the ends of the measure in the fit, it counts as the nearer end: nothing is known there.
+    Beyond `low` and `high`, the ends of the measure in the fit,
+    it counts as the nearer end: nothing is known there.
     """
 
     name: str
@@ -79,7 +81,9 @@ class Calibrator:
 
     Example
     -------
-    >>> calibrator = Calibrator(weight=10.0, offset=-3.0, points=(OperatingPoint("p_target 0.01", 4.595),))
+    >>> calibrator = Calibrator(
+    ...     weight=10.0, offset=-3.0, points=(OperatingPoint("p_target 0.01", 4.595),)
+    ... )
     >>> calibrator.llrs([0.5, 0.1]).tolist(), calibrator.threshold("p_target 0.01")
     ([2.0, -2.0], 4.595)
     """
@@ -126,12 +130,14 @@ class Calibrator:
         qualities : mapping of name to array [N]
             The measures it was fitted with; more are ignored.
         kind : str, optional
-            What the scores are, to be compared with the kind of the calibrator where both are known.
+            What the scores are, to be compared with the
+            kind of the calibrator where both are known.
 
         Raises
         ------
         ValueError
-            Another kind of scores, a measure is missing, or anything is not finite or of another length.
+            Another kind of scores, a measure is missing,
+            or anything is not finite or of another length.
         """
         if kind is not None and self.kind is not None and kind != self.kind:
             raise ValueError(
@@ -173,7 +179,8 @@ class Calibrator:
         return bool(self.bounds[0] + margin < llr < self.bounds[1] - margin)
 
     def point(self, name: str) -> OperatingPoint:
-        """A named operating point, such as "fpr 1e-3" (or "fpr 0.001"); ValueError lists those there are.
+        """A named operating point, such as "fpr 1e-3" (or "fpr 0.001");
+        ValueError lists those there are.
 
         >>> points = (OperatingPoint("fpr 1e-3", 7.5, false_accepts=12, misses=30),)
         >>> Calibrator(1.0, 0.0, points=points).point("fpr 0.001").misses
@@ -185,7 +192,8 @@ class Calibrator:
         return found
 
     def supports(self, name: str, false_accepts: int = MIN_FALSE_ACCEPTS) -> bool:
-        """Whether the calibration trials can say how the point `name` does; False for a point that is not there.
+        """Whether the calibration trials can say how the point `name` does;
+        False for a point that is not there.
 
         `false_accepts` must have been counted at it, see `OperatingPoint.supports`.
         """
@@ -198,8 +206,8 @@ class Calibrator:
         Raises
         ------
         ValueError
-            There is no such point (those there are are listed), or it is a rate that the calibration trials
-            cannot resolve; `point` has it all the same.
+            There is no such point (those there are are listed), or it is a rate
+            that the calibration trials cannot resolve; `point` has it all the same.
         """
         point = self.point(name)
         if not point.supported and point.name.startswith("fpr"):

@@ -1,4 +1,5 @@
-"""What a calibrator says of its origin, in `support` and `provenance`: checked where it is read, and asked for."""
+"""What a calibrator says of its origin, in `support` and `provenance`:
+checked where it is read, and asked for."""
 
 from __future__ import annotations
 
@@ -10,9 +11,15 @@ _COUNTS = ("targets", "nontargets", "speakers", "independent_targets", "independ
 
 
 def model_of(sources: object) -> str | None:
-    """SHA-256 of the weights that scores come from, if their sources (see `alpha_sv.pipeline.provenance`) say it.
+    """SHA-256 of the weights that scores come from,
+    if their sources (see `alpha_sv.pipeline.provenance`) say it.
 
-    >>> model_of({"model": {"file": "campplus/embedder.safetensors", "sha256": "ab" * 32}})[:4], model_of({})
+    >>> (
+    ...     model_of({"model": {"file": "campplus/embedder.safetensors", "sha256": "ab" * 32}})[
+    ...         :4
+    ...     ],
+    ...     model_of({}),
+    ... )
     ('abab', None)
     """
     model = sources.get("model") if isinstance(sources, Mapping) else None

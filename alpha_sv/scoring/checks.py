@@ -1,5 +1,5 @@
-"""What the scoring functions are given, as numpy arrays: numbers, labels and speakers, or an error that says what is
-wrong with them."""
+"""What the scoring functions are given, as numpy arrays: numbers,
+labels and speakers, or an error that says what is wrong with them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import numpy as np
 
 
 def as_numbers(name: str, values: object) -> np.ndarray:
-    """`values` (an array, nested lists, a torch tensor on any device) as a numpy array of real numbers.
+    """`values` (an array, nested lists,
+    a torch tensor on any device) as a numpy array of real numbers.
 
     Raises
     ------
@@ -34,7 +35,8 @@ def as_numbers(name: str, values: object) -> np.ndarray:
 
 
 def finite_column(name: str, values: object, count: int | None = None) -> np.ndarray:
-    """`values` as float64 [N]; ValueError, with the first bad trial, unless there are `count` finite numbers."""
+    """`values` as float64 [N]; ValueError, with the first bad trial,
+    unless there are `count` finite numbers."""
     values = as_numbers(name, values).astype(np.float64)
     if values.ndim != 1 or count not in (None, len(values)):
         raise ValueError(
@@ -63,7 +65,8 @@ def as_labels(labels: object) -> np.ndarray:
 
 
 def as_names(what: str, names: object) -> np.ndarray:
-    """`names` as an array of text or whole numbers; ValueError if one is missing: None or NaN is nobody's name."""
+    """`names` as an array of text or whole numbers;
+    ValueError if one is missing: None or NaN is nobody's name."""
     array = np.asarray(names)
     if np.ma.is_masked(names) or array.dtype.kind not in "iuUSTO":
         raise ValueError(
@@ -77,14 +80,16 @@ def as_names(what: str, names: object) -> np.ndarray:
 
 
 def speaker_codes(speakers: tuple[object, object], labels: np.ndarray, caller: str) -> tuple[np.ndarray, int]:
-    """The speakers of the two sides of N trials as numbers, int64 [2, N], and how many speakers there are.
+    """The speakers of the two sides of N trials as numbers,
+    int64 [2, N], and how many speakers there are.
 
     The numbers are in the order of the names, so they do not depend on the order of the trials.
 
     Raises
     ------
     ValueError
-        A side has not one speaker for each trial, or a label contradicts the speakers (the trial is named).
+        A side has not one speaker for each trial,
+        or a label contradicts the speakers (the trial is named).
 
     Example
     -------

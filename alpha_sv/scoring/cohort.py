@@ -1,8 +1,9 @@
-"""What an utterance scores against strangers: the mean and spread of its cosines with a cohort of speakers.
+"""What an utterance scores against strangers:
+the mean and spread of its cosines with a cohort of speakers.
 
-The statistics belong to an utterance, not to a trial. They are matrix products over blocks of utterances and
-blocks of the cohort: the whole utterance x cohort matrix never exists, so the cohort may be anything from a
-few hundred speaker means to every training utterance.
+The statistics belong to an utterance, not to a trial. They are matrix products over blocks of
+utterances and blocks of the cohort: the whole utterance x cohort matrix never exists, so the cohort
+may be anything from a few hundred speaker means to every training utterance.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ import numpy as np
 from alpha_sv.scoring.checks import as_names, as_numbers
 from alpha_sv.scoring.cosine import unit_rows
 
-# Utterances and cohort rows in one float64 GEMM. Nothing larger than one or two [_ROWS, _COLUMNS + top_n] blocks
-# (34 MB each) is ever held, whatever the number of either. numpy's vectorised partition takes a third of the time
-# of the product; float32 would halve the sum of both at errors of 1e-7, and scores would then depend on the blocks.
+# Utterances and cohort rows in one float64 GEMM. Nothing larger than one or two
+# [_ROWS, _COLUMNS + top_n] blocks (34 MB each) is ever held, whatever the number of either. numpy's
+# vectorised partition takes a third of the time of the product; float32 would halve the sum of both
+# at errors of 1e-7, and scores would then depend on the blocks.
 _ROWS, _COLUMNS = 1024, 4096
 TOP_N = 300  # the usual choice for AS-norm with thousands of cohort speakers
 logger = logging.getLogger(__name__)
@@ -34,11 +36,11 @@ def cohort_statistics(
     embeddings : array [N, D]
         One row per utterance; rows are normalised here.
     cohort : array [C, D]
-        One row per cohort speaker (see `speaker_means`), none of whom should be in the trials; rows are
-        normalised here.
+        One row per cohort speaker (see `speaker_means`),
+        none of whom should be in the trials; rows are normalised here.
     top_n : int or None
-        Cohort entries used for each row, those most similar to it; None takes the whole cohort (Z-, T-,
-        S-norm).
+        Cohort entries used for each row, those most similar to it;
+        None takes the whole cohort (Z-, T-, S-norm).
     ids : sequence of N str, optional
         Names of the rows, for error messages.
 
@@ -50,8 +52,8 @@ def cohort_statistics(
     Raises
     ------
     ValueError
-        The cohort has fewer than `top_n` rows, dimensions differ, a row is zero or not finite, or a standard
-        deviation is zero (the row is named): a score cannot be divided by it.
+        The cohort has fewer than `top_n` rows, dimensions differ, a row is zero or not finite,
+        or a standard deviation is zero (the row is named): a score cannot be divided by it.
 
     Example
     -------
@@ -92,7 +94,8 @@ def cohort_statistics(
 
 
 def default_top_n(cohort_size: int) -> int:
-    """300, or the whole cohort if it is smaller, which is logged: it is another system, to be reported as such.
+    """300, or the whole cohort if it is smaller, which is logged:
+    it is another system, to be reported as such.
 
     >>> default_top_n(5994)
     300
@@ -120,11 +123,14 @@ def speaker_means(matrix: np.ndarray, speakers: Sequence[str]) -> tuple[np.ndarr
     Raises
     ------
     ValueError
-        Lengths differ or are zero, an embedding is zero or not finite, or a speaker's embeddings cancel out.
+        Lengths differ or are zero, an embedding is zero or not finite,
+        or a speaker's embeddings cancel out.
 
     Example
     -------
-    >>> means, names = speaker_means(np.array([[2.0, 0.0], [0.0, 1.0], [0.0, 3.0]]), ["b", "a", "b"])
+    >>> means, names = speaker_means(
+    ...     np.array([[2.0, 0.0], [0.0, 1.0], [0.0, 3.0]]), ["b", "a", "b"]
+    ... )
     >>> names, means.round(4).tolist()
     (['a', 'b'], [[0.0, 1.0], [0.7071, 0.7071]])
     """
@@ -151,8 +157,9 @@ def _blocks(cohort: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _top_cohort(rows: np.ndarray, cohort: np.ndarray, top_n: int) -> tuple[np.ndarray, np.ndarray]:
-    # The top_n of everything seen are among the top_n so far and the new ones. They live in the last top_n
-    # columns, each block lands to the left of them, and partitioning in place brings the new top_n to the right.
+    # The top_n of everything seen are among the top_n so far and the new ones. They live in the
+    # last top_n columns, each block lands to the left of them, and partitioning in place brings
+    # the new top_n to the right.
     table = np.full((len(rows), min(_COLUMNS, len(cohort)) + top_n), -np.inf)
     for block in _blocks(cohort):
         window = table[:, -len(block) - top_n :]
@@ -163,8 +170,8 @@ def _top_cohort(rows: np.ndarray, cohort: np.ndarray, top_n: int) -> tuple[np.nd
 
 
 def _whole_cohort(rows: np.ndarray, cohort: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    # Merging block means and squared deviations (Chan, Golub, LeVeque 1983) keeps full accuracy where the
-    # mean of the squares minus the square of the mean would cancel.
+    # Merging block means and squared deviations (Chan, Golub, LeVeque 1983) keeps full
+    # accuracy where the mean of the squares minus the square of the mean would cancel.
     seen, mean, deviation = 0, np.zeros(len(rows)), np.zeros(len(rows))
     for block in _blocks(cohort):
         cosines = rows @ block.T

@@ -1,9 +1,11 @@
-"""Cohort statistics of both sides of every trial: found once for each utterance, kept on disk if asked.
+"""Cohort statistics of both sides of every trial:
+found once for each utterance, kept on disk if asked.
 
-This is the expensive part of a normalisation: utterances x cohort cosines, whatever the number of trials. With a
-cache, each block of utterances leaves one small file behind, named by the hash of everything its content depends
-on (the embeddings, the cohort, top_n). A run that was killed finds the blocks it finished; another model, cohort
-or top_n has other names, so a stale block is never read, and the folder may be deleted at any time.
+This is the expensive part of a normalisation: utterances x cohort cosines, whatever the number of
+trials. With a cache, each block of utterances leaves one small file behind, named by the hash of
+everything its content depends on (the embeddings, the cohort, top_n). A run that was killed finds
+the blocks it finished; another model, cohort or top_n has other names, so a stale block is never
+read, and the folder may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -50,14 +52,16 @@ def trial_statistics(
     sides : sequence of "enroll", "test"
         The sides wanted.
     cache : path-like, optional
-        Folder of finished blocks; made if need be. Give the same one to continue after an interruption.
+        Folder of finished blocks; made if need be.
+        Give the same one to continue after an interruption.
     progress : bool
         Show a progress bar (on a terminal only).
 
     Returns
     -------
     list of (float64 [N], float64 [N])
-        (mean, std) of each side, aligned with the trials. They do not depend on the order of the trials.
+        (mean, std) of each side, aligned with the trials.
+        They do not depend on the order of the trials.
 
     Raises
     ------
@@ -68,15 +72,19 @@ def trial_statistics(
     -------
     >>> class Store:
     ...     ids, matrix = ["a", "b"], np.array([[1.0, 0.0], [0.6, 0.8]])
+    ...
     ...     def rows(self, ids):
     ...         return np.array([self.ids.index(i) for i in ids])
     >>> cohort = np.array([[0.8, 0.6], [0.0, 1.0], [-1.0, 0.0]])
-    >>> (mean, std), = trial_statistics(Trials(["a"], ["b"]), Store(), cohort, 2, sides=["test"], progress=False)
+    >>> ((mean, std),) = trial_statistics(
+    ...     Trials(["a"], ["b"]), Store(), cohort, 2, sides=["test"], progress=False
+    ... )
     >>> mean.round(2).tolist(), std.round(2).tolist()
     ([0.88], [0.08])
     """
     named = dict(zip(("enroll", "test"), trials.sides, strict=True))
-    # in the order of the store: it is read once through, and trials in another order give the same blocks
+    # in the order of the store: it is read once through,
+    # and trials in another order give the same blocks
     rows, position = np.unique(named_rows(store, *(named[side] for side in sides)), return_inverse=True)
     prefix = None if cache is None else input_key(itertools.chain([_FORMAT, str(top_n)], _parts(cohort)))
     mean, std = np.empty(len(rows)), np.empty(len(rows))

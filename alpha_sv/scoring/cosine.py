@@ -1,7 +1,8 @@
 """Cosine scores of paired embeddings, and of a trial list over a store of embeddings.
 
-Embeddings are normalised and multiplied in float64, whatever they are stored in: the cosine of two float32
-vectors is then exact to about 1e-16, and the score of a pair does not depend on the pairs scored beside it.
+Embeddings are normalised and multiplied in float64, whatever they are stored in: the cosine of
+two float32 vectors is then exact to about 1e-16, and the score of a pair does not depend on
+the pairs scored beside it.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ def cosine_scores(enroll: np.ndarray, test: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     enroll, test : array [N, D]
-        Embeddings of the two sides (arrays, lists of rows or tensors), of any length (they are normalised
-        here); row n of each makes pair n.
+        Embeddings of the two sides (arrays, lists of rows or tensors),
+        of any length (they are normalised here); row n of each makes pair n.
 
     Returns
     -------
@@ -35,7 +36,8 @@ def cosine_scores(enroll: np.ndarray, test: np.ndarray) -> np.ndarray:
     Raises
     ------
     ValueError
-        Shapes differ or are not [N, D]; a row is all zero or holds NaN or infinity (its number is named).
+        Shapes differ or are not [N, D];
+        a row is all zero or holds NaN or infinity (its number is named).
 
     Example
     -------
@@ -74,16 +76,19 @@ def score_trials(trials: Trials, store: Store, chunk: int = 65536, progress: boo
     Raises
     ------
     ValueError
-        A trial names an utterance that is not in the store, or an embedding is zero or not finite (it is
-        named).
+        A trial names an utterance that is not in the store,
+        or an embedding is zero or not finite (it is named).
 
     Example
     -------
     >>> class Store:
     ...     ids, matrix = ["a", "b"], np.array([[1.0, 0.0], [0.6, 0.8]])
+    ...
     ...     def rows(self, ids):
     ...         return np.array([self.ids.index(i) for i in ids])
-    >>> score_trials(Trials(["a"], ["b"], [True]), Store(), progress=False).scores.round(4).tolist()
+    >>> score_trials(Trials(["a"], ["b"], [True]), Store(), progress=False).scores.round(
+    ...     4
+    ... ).tolist()
     [0.6]
     """
     if chunk < 1:
@@ -104,15 +109,15 @@ def score_trials(trials: Trials, store: Store, chunk: int = 65536, progress: boo
 def unit_rows(matrix: np.ndarray, what: str, ids: Sequence[str] | None = None, first: int = 0) -> np.ndarray:
     """Rows of `matrix` [N, D] scaled to length one, float64 [N, D].
 
-    `what` and the row (`ids` of the rows, or their number counted from `first`) name the culprit in the
-    ValueError for a row that is zero or not finite.
+    `what` and the row (`ids` of the rows, or their number counted from `first`)
+    name the culprit in the ValueError for a row that is zero or not finite.
     """
     matrix = as_numbers(what, matrix)
     if matrix.ndim != 2 or matrix.shape[1] == 0 or matrix.dtype.kind not in "fiu":
         raise ValueError(f"{what}: embeddings must be real numbers [N, D], got {matrix.dtype} {matrix.shape}")
     matrix = matrix.astype(np.float64)
-    # dividing by the largest entry first keeps the squares of very small or large rows in range; NaN fails
-    # the comparison
+    # dividing by the largest entry first keeps the squares of
+    # very small or large rows in range; NaN fails the comparison
     peak = np.abs(matrix).max(axis=1, keepdims=True)
     bad = np.flatnonzero(~((peak > 0) & (peak < np.inf)))
     if bad.size:

@@ -1,4 +1,5 @@
-"""The logistic regression behind a calibrator: the minimum of the objective of `alpha_sv.scoring.calibrate`."""
+"""The logistic regression behind a calibrator:
+the minimum of the objective of `alpha_sv.scoring.calibrate`."""
 
 from __future__ import annotations
 
@@ -10,8 +11,9 @@ from scipy.special import expit
 PSEUDO_TRIALS = 3.0  # of each class, against one for each independent trial
 RIDGE = 1e-8  # on slopes of standardised columns: multiples of a column share its slope, wide gaps have a finite one
 _TINY = 1e-15  # on the intercept, so that nothing is divided by 0
-# Means over a normal distribution by the trapezoidal rule, which is exact to rounding for smooth functions; the bend
-# of the cost is at least 0.05 standard deviations wide as long as the slope is below 20 nats for each.
+# Means over a normal distribution by the trapezoidal rule, which is exact to rounding for smooth
+# functions; the bend of the cost is at least 0.05 standard deviations wide as long as the slope
+# is below 20 nats for each.
 _NODES = np.linspace(-8, 8, 321)
 _NODE_WEIGHTS = np.exp(-0.5 * _NODES**2)
 _FEW = 50_000  # trials that tell nearly where the minimum is
@@ -49,9 +51,10 @@ def minimise(design: np.ndarray, labels: np.ndarray, p_target: float, units: tup
     pseudo_weight = np.concatenate([share * _NODE_WEIGHTS / _NODE_WEIGHTS.sum() for *_, share in normals])
     all_weight = np.concatenate([weight, pseudo_weight]) / entropy
     sign = np.where(np.concatenate([labels, pseudo_labels]), 1.0, -1.0)
-    # What a normal distribution costs depends on theta through the mean and the variance of theta @ x only, and its
-    # gradient is that of points along covariance @ theta. So: points along the line found last, until it stays.
-    # Of very many trials some tell nearly where the minimum is, and from there two or three steps lead to it.
+    # What a normal distribution costs depends on theta through the mean and the variance of theta @
+    # x only, and its gradient is that of points along covariance @ theta. So: points along the line
+    # found last, until it stays. Of very many trials some tell nearly where the minimum is, and
+    # from there two or three steps lead to it.
     theta, some = np.zeros(design.shape[1]), np.arange(0, len(labels), max(len(labels) // _FEW, 1))
     if len(some) < len(labels) and min(labels[some].sum(), (~labels[some]).sum()) >= 100:
         rough = all_weight[some] / all_weight[some].sum() * weight.sum() / entropy

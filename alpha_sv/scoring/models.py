@@ -1,10 +1,10 @@
 """Enrolment models of several utterances: their mean embedding, or the average of their scores.
 
-A line of the model file is `model utterance utterance ...` (Kaldi's spk2utt); the trials then name a model on the
-enrolment side and an utterance on the test side. Two ways to one score:
+A line of the model file is `model utterance utterance ...` (Kaldi's spk2utt); the trials then
+name a model on the enrolment side and an utterance on the test side. Two ways to one score:
 
-    mean     one embedding a model, the mean of its normalised embeddings. `mean_models` makes a store in which a
-             model is one more row: score and normalise as ever.
+    mean     one embedding per model, the mean of its normalised embeddings. `mean_models`
+             makes a store in which a model is one more row: score and normalise as ever.
     average  the mean of the scores of its utterances, normalised first if they are at all:
              `expand_trials`, then score and normalise as ever, then `average_scores`.
 """
@@ -52,7 +52,8 @@ def read_models(path: str | os.PathLike) -> dict[str, list[str]]:
     Raises
     ------
     ValueError
-        The file is empty, or a model has no utterance, has one twice, or occurs twice (named file:line).
+        The file is empty, or a model has no utterance,
+        has one twice, or occurs twice (named file:line).
 
     Example
     -------
@@ -99,13 +100,14 @@ def mean_models(trials: Trials, store: Store, models: Models) -> ArrayStore:
     Returns
     -------
     ArrayStore
-        Each model is the mean of its normalised embeddings, of length one; test utterances are copied.
+        Each model is the mean of its normalised embeddings,
+        of length one; test utterances are copied.
 
     Raises
     ------
     ValueError
-        A trial names an unknown model, an utterance is not in the store, a model has no utterance or the name
-        of one in the store, or its embeddings are zero, not finite or cancel out.
+        A trial names an unknown model, an utterance is not in the store, a model has no utterance
+        or the name of one in the store, or its embeddings are zero, not finite or cancel out.
 
     Example
     -------
@@ -148,8 +150,8 @@ def _expanded(trials: Trials, models: Models) -> tuple[Trials, np.ndarray]:
 
 
 def average_scores(table: ScoreTable, trials: Trials, models: Models) -> ScoreTable:
-    """The mean of the scores of each trial's utterances: the scores of `expand_trials(trials, models)` become
-    one a trial.
+    """The mean of the scores of each trial's utterances:
+    the scores of `expand_trials(trials, models)` become one a trial.
 
     Raises
     ------
@@ -159,7 +161,9 @@ def average_scores(table: ScoreTable, trials: Trials, models: Models) -> ScoreTa
     Example
     -------
     >>> models, trials = {"m": ["a", "b"]}, Trials(["m"], ["c"])
-    >>> average_scores(ScoreTable(["a", "b"], ["c", "c"], [0.5, 0.7]), trials, models).scores.tolist()
+    >>> average_scores(
+    ...     ScoreTable(["a", "b"], ["c", "c"], [0.5, 0.7]), trials, models
+    ... ).scores.tolist()
     [0.6]
     """
     expanded, counts = _expanded(trials, models)
@@ -171,7 +175,8 @@ def average_scores(table: ScoreTable, trials: Trials, models: Models) -> ScoreTa
 
 
 def enrolled_tests(trials: Trials, models: Models | None = None) -> np.ndarray:
-    """The trials whose test utterance is part of their own enrolment, as rows: they compare a voice with itself.
+    """The trials whose test utterance is part of their own enrolment,
+    as rows: they compare a voice with itself.
 
     >>> enrolled_tests(Trials(["a", "a"], ["b", "a"])).tolist()
     [1]

@@ -1,22 +1,22 @@
 """Z-, T-, S- and AS-norm: a score in units of what the two utterances score against strangers.
 
-Some utterances score high against everyone. Comparing each side with a cohort of speakers who are neither of
-the two, and taking the score's distance from the mean in standard deviations, makes one threshold fit all
-pairs:
+Some utterances score high against everyone. Comparing each side with a cohort of speakers who are
+neither of the two, and taking the score's distance from the mean in standard deviations, makes one
+threshold fit all pairs:
 
     z = (s - mean_e) / std_e      against the cohort scores of the enrolment side       (Z-norm)
     t = (s - mean_t) / std_t      against those of the test side                        (T-norm)
     (z + t) / 2                   both                                                  (S-norm)
 
-AS-norm is S-norm with the statistics of each side over its own `top_n` most similar cohort speakers only. The
-statistics belong to an utterance, not to a trial: `normalize_table` gathers them (`trial_statistics`), so the
-cost is utterances x cohort instead of trials x cohort.
+AS-norm is S-norm with the statistics of each side over its own `top_n` most similar cohort speakers
+only. The statistics belong to an utterance, not to a trial: `normalize_table` gathers them
+(`trial_statistics`), so the cost is utterances x cohort instead of trials x cohort.
 
 References
 ----------
-Auckenthaler, Carey, Lloyd-Thomas, "Score normalization for text-independent speaker verification systems",
-DSP 2000 (Z, T). Matejka et al., "Analysis of score normalization in multilingual speaker recognition",
-Interspeech 2017 (S, AS).
+Auckenthaler, Carey, Lloyd-Thomas, "Score normalization for text-independent speaker verification
+systems", DSP 2000 (Z, T). Matejka et al., "Analysis of score normalization in multilingual speaker
+recognition", Interspeech 2017 (S, AS).
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ def z_norm(scores: np.ndarray, enroll_stats: Stats) -> np.ndarray:
     scores : array [N]
         Raw scores, one per trial.
     enroll_stats : (array [N], array [N])
-        Mean and standard deviation of the enrolment utterance of each trial, in the unit of the scores.
+        Mean and standard deviation of the enrolment
+        utterance of each trial, in the unit of the scores.
 
     Returns
     -------
@@ -54,7 +55,8 @@ def z_norm(scores: np.ndarray, enroll_stats: Stats) -> np.ndarray:
     Raises
     ------
     ValueError
-        The arrays are not aligned with the scores, or a standard deviation is not positive and finite.
+        The arrays are not aligned with the scores,
+        or a standard deviation is not positive and finite.
 
     Example
     -------
@@ -70,8 +72,8 @@ def t_norm(scores: np.ndarray, test_stats: Stats) -> np.ndarray:
 
 
 def s_norm(scores: np.ndarray, enroll_stats: Stats, test_stats: Stats) -> np.ndarray:
-    """Mean of `z_norm` and `t_norm`, with statistics over the whole cohort (`top_n=None`); arguments as
-    there.
+    """Mean of `z_norm` and `t_norm`, with statistics over
+    the whole cohort (`top_n=None`); arguments as there.
 
     >>> s_norm([0.5], ([0.1], [0.2]), ([0.1], [0.4])).tolist()
     [1.5]
@@ -80,9 +82,11 @@ def s_norm(scores: np.ndarray, enroll_stats: Stats, test_stats: Stats) -> np.nda
 
 
 def as_norm(scores: np.ndarray, enroll_stats: Stats, test_stats: Stats) -> np.ndarray:
-    """Mean of `z_norm` and `t_norm`, with statistics of each side over its own top_n cohort speakers.
+    """Mean of `z_norm` and `t_norm`, with statistics
+    of each side over its own top_n cohort speakers.
 
-    The formula is that of `s_norm`; the adaptation is in the statistics (`cohort_statistics` with a `top_n`).
+    The formula is that of `s_norm`;
+    the adaptation is in the statistics (`cohort_statistics` with a `top_n`).
 
     >>> as_norm([0.5], ([0.1], [0.2]), ([0.1], [0.4])).tolist()
     [1.5]
@@ -112,7 +116,8 @@ def normalize_table(
     method : {"as-norm", "s-norm", "z-norm", "t-norm"}
         Only AS-norm uses `top_n`; the others use the whole cohort.
     top_n : int, optional
-        Cohort entries for each utterance; by default 300, or the whole cohort if it is smaller (`default_top_n`).
+        Cohort entries for each utterance; by default 300,
+        or the whole cohort if it is smaller (`default_top_n`).
     cache, progress
         As `trial_statistics`: with a cache folder, a run that was killed continues.
 
@@ -130,6 +135,7 @@ def normalize_table(
     -------
     >>> class Store:
     ...     ids, matrix = ["a", "b"], np.array([[1.0, 0.0], [0.6, 0.8]])
+    ...
     ...     def rows(self, ids):
     ...         return np.array([self.ids.index(i) for i in ids])
     >>> raw = ScoreTable(["a"], ["b"], [0.6], [True])
@@ -150,7 +156,8 @@ def normalize_table(
 
 
 def _check_cosines(table: ScoreTable, store: Store) -> None:
-    """Statistics of other embeddings than those scored, or of other scores, would make numbers without a meaning."""
+    """Statistics of other embeddings than those scored,
+    or of other scores, would make numbers without a meaning."""
     some = np.linspace(0, len(table) - 1, min(len(table), _CHECKED)).astype(np.int64)
     cosines = score_trials(Trials(*(side.take(some) for side in table.sides)), store, progress=False).scores
     if (wrong := np.flatnonzero(~(np.abs(cosines - table.scores[some]) < _ROUNDING))).size:

@@ -1,4 +1,5 @@
-"""A named threshold of a calibrator, with the errors counted there and whether they say anything."""
+"""A named threshold of a calibrator,
+with the errors counted there and whether they say anything."""
 
 from __future__ import annotations
 
@@ -12,11 +13,14 @@ MIN_FALSE_ACCEPTS = 10  # k counted errors are known to about 1 / sqrt(k) of the
 class OperatingPoint:
     """Accept a trial when LLR >= threshold (nats).
 
-    `false_accepts` and `misses` are those counted on the calibration trials, of `nontargets` and `targets` trials
-    between `speakers` speakers; None where nothing was counted. `supported` is False where the trials cannot say
-    how the threshold does: it is beyond the bounds of the LLRs, or a rate rests on fewer than 10 false accepts.
+    `false_accepts` and `misses` are those counted on the calibration trials, of `nontargets` and
+    `targets` trials between `speakers` speakers; None where nothing was counted. `supported` is
+    False where the trials cannot say how the threshold does: it is beyond the bounds of the LLRs,
+    or a rate rests on fewer than 10 false accepts.
 
-    >>> point = OperatingPoint("fpr 1e-3", 7.5, false_accepts=12, misses=30, nontargets=12_000, targets=400)
+    >>> point = OperatingPoint(
+    ...     "fpr 1e-3", 7.5, false_accepts=12, misses=30, nontargets=12_000, targets=400
+    ... )
     >>> point.supports(), point.supports(false_accepts=30), point.is_called("fpr 0.001")
     (True, False, True)
     """
@@ -50,21 +54,23 @@ class OperatingPoint:
         Parameters
         ----------
         false_accepts : int
-            Those that must have been counted at a measured threshold ("eer", "fpr ..."). With k of them the rate is
-            known to about 1 / sqrt(k) of itself: 10 say a third. Doddington's rule of 30 asks for 30: the true rate is
-            then within 30 % with 90 % confidence, if the trials are independent.
+            Those that must have been counted at a measured threshold ("eer", "fpr ..."). With k
+            of them the rate is known to about 1 / sqrt(k) of itself: 10 say a third.
+            Doddington's rule of 30 asks for 30: the true rate is then within 30 % with 90 %
+            confidence, if the trials are independent.
 
         References
         ----------
-        Doddington, Przybocki, Martin, Reynolds, "The NIST speaker recognition evaluation - Overview, methodology,
-        systems, results, perspective", Speech Communication 31, 2000.
+        Doddington, Przybocki, Martin, Reynolds, "The NIST speaker recognition evaluation -
+        Overview, methodology, systems, results, perspective", Speech Communication 31, 2000.
         """
         measured = self.false_accepts is not None and not self.name.startswith("p_target")
         return self.supported and (not measured or self.false_accepts >= false_accepts)
 
 
 def check_fields(entry: object, numbers: tuple[str, ...]) -> None:
-    """A ValueError unless the fields `numbers` are finite numbers and the name, if it has one, is a word or more."""
+    """A ValueError unless the fields `numbers` are finite
+    numbers and the name, if it has one, is a word or more."""
     if not isinstance(getattr(entry, "name", "-"), str) or not getattr(entry, "name", "-").strip():
         raise ValueError(f"the field 'name' must be a text, got {entry.name!r}")
     for name in numbers:

@@ -1,17 +1,19 @@
-"""Values that are not measurements: -999999 and the like, which some programs write when they have failed.
+"""Values that are not measurements: -999999 and the like,
+which some programs write when they have failed.
 
-One such score outweighs thousands of others in a mean, a standard deviation or a slope. The rule: with the median and
-the spread (1.4826 median absolute deviations, the standard deviation of normal values) of the target and of the
-nontarget scores, and the wider spread of the two, a score is set aside if it lies more than 10 spreads below the
-lower or above the higher of the two medians. A quality measure has one median, and the distance of its 5 % and 95 %
-quantiles gives its spread.
+One such score outweighs thousands of others in a mean, a standard deviation or a slope. The rule:
+with the median and the spread (1.4826 median absolute deviations, the standard deviation of normal
+values) of the target and of the nontarget scores, and the wider spread of the two, a score is set
+aside if it lies more than 10 spreads below the lower or above the higher of the two medians. A
+quality measure has one median, and the distance of its 5 % and 95 % quantiles gives its spread.
 
-A trial that is set aside has no say in the line from scores to LLRs. It is counted with every error and in the bounds
-of the LLRs (`alpha_sv.scoring.llr_bounds`): a target trial at -999999 is a miss, and where many are, the bounds are
-narrow. So nothing is hidden by setting a trial aside.
+A trial that is set aside has no say in the line from scores to LLRs. It is counted with every error
+and in the bounds of the LLRs (`alpha_sv.scoring.llr_bounds`): a target trial at -999999 is a miss,
+and where many are, the bounds are narrow. So nothing is hidden by setting a trial aside.
 
-A failure may also be written as a usual score, 0 above all, or be most of a class. It then shows as one value that
-many trials have and next to none beside it (`repeated_score`). That may be right, so it is only said.
+A failure may also be written as a usual score, 0 above all, or be most of a class. It then shows
+as one value that many trials have and next to none beside it (`repeated_score`). That may be
+right, so it is only said.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ def odd_scores(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def repeated_score(scores: np.ndarray) -> tuple[float, int] | None:
-    """The score, and its count, of at least ten trials and 1 % of all, ten times as many as the next ones beside it.
+    """The score, and its count, of at least ten trials and 1 % of all,
+    ten times as many as the next ones beside it.
 
     Rounded scores have no such value, because those beside it are about as many.
 
@@ -70,12 +73,14 @@ def odd_qualities(values: np.ndarray) -> np.ndarray:
 
 
 def _spread(values: np.ndarray) -> float:
-    """1.4826 median absolute deviations; where more than half of the values are tied, from further quantiles."""
+    """1.4826 median absolute deviations;
+    where more than half of the values are tied, from further quantiles."""
     return 1.4826 * float(np.median(np.abs(values - np.median(values)))) or _quantile_spread(values, (10, 5, 1))
 
 
 def _quantile_spread(values: np.ndarray, percents: tuple[int, ...]) -> float:
-    """Standard deviation of normal values whose quantiles are as far apart: of the first pair not tied, or 0."""
+    """Standard deviation of normal values whose quantiles are as far apart:
+    of the first pair not tied, or 0."""
     for percent in percents:
         low, high = np.percentile(values, [percent, 100 - percent])
         if high > low:

@@ -1,13 +1,14 @@
 """Quality measures of a trial: what, besides the score, says how far the score can be trusted.
 
-A short recording scores low against its own speaker, and one that resembles half the cohort scores high against
-anyone. Which of the two utterances is called "enroll" means nothing, so each measure enters as the smaller and
-the larger value of the two sides. (Their sum and absolute difference span the same linear models.)
+A short recording scores low against its own speaker, and one that resembles half the cohort scores
+high against anyone. Which of the two utterances is called "enroll" means nothing, so each measure
+enters as the smaller and the larger value of the two sides. (Their sum and absolute difference span
+the same linear models.)
 
 References
 ----------
-Thienpondt, Desplanques, Demuynck, "The IDLAB VoxSRC-20 submission: large margin fine-tuning and quality-aware
-score calibration in DNN based speaker verification", ICASSP 2021.
+Thienpondt, Desplanques, Demuynck, "The IDLAB VoxSRC-20 submission: large margin fine-tuning
+and quality-aware score calibration in DNN based speaker verification", ICASSP 2021.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ def duration_qualities(enroll_seconds: np.ndarray, test_seconds: np.ndarray) -> 
 
 
 def cohort_qualities(enroll_stats: Stats, test_stats: Stats) -> dict[str, np.ndarray]:
-    """Mean and standard deviation of the cohort cosines, the smaller and the larger of the two sides of N trials.
+    """Mean and standard deviation of the cohort cosines,
+    the smaller and the larger of the two sides of N trials.
 
     Parameters
     ----------

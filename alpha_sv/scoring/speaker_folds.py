@@ -1,8 +1,9 @@
 """Calibration judged on speakers it has not heard: speaker-disjoint folds of a trial list.
 
-A trial has two speakers, so groups of speakers cut the list into cells (group, group). To judge only the trials
-within a group would throw away most nontarget trials, and with them the low false-acceptance rates; here each cell
-has a calibrator of its own, fitted to the trials that share no speaker with the cell.
+A trial has two speakers, so groups of speakers cut the list into cells (group, group). To judge
+only the trials within a group would throw away most nontarget trials, and with them the low
+false-acceptance rates; here each cell has a calibrator of its own, fitted to the trials that share
+no speaker with the cell.
 """
 
 from __future__ import annotations
@@ -30,10 +31,11 @@ def cross_calibrate(
 ) -> np.ndarray:
     """LLRs of every trial from a calibrator that heard neither of its two speakers.
 
-    The speakers, sorted by name, are dealt into `folds` groups at random. A trial between speakers of groups i
-    and j gets its LLR from a calibrator fitted to the trials without any speaker of i or j. So all trials are
-    scored, those that straddle two groups too, at the price of folds (folds + 1) / 2 fits. The calibrator to
-    keep is `fit_calibration` on all trials; these LLRs say how well it does on speakers it has not heard.
+    The speakers, sorted by name, are dealt into `folds` groups at random. A trial between speakers
+    of groups i and j gets its LLR from a calibrator fitted to the trials without any speaker of i
+    or j. So all trials are scored, those that straddle two groups too, at the price of folds
+    (folds + 1) / 2 fits. The calibrator to keep is `fit_calibration` on all trials; these LLRs say
+    how well it does on speakers it has not heard.
 
     Parameters
     ----------
@@ -61,7 +63,9 @@ def cross_calibrate(
     >>> rng = np.random.default_rng(0)
     >>> enroll, test = rng.integers(30, size=(2, 5000))
     >>> scores = rng.normal(np.where(enroll == test, 1, -1))
-    >>> llrs = cross_calibrate(scores, enroll == test, enroll.astype(str), test.astype(str), p_target=0.5)
+    >>> llrs = cross_calibrate(
+    ...     scores, enroll == test, enroll.astype(str), test.astype(str), p_target=0.5
+    ... )
     >>> bool(np.corrcoef(llrs, scores)[0, 1] > 0.8), bool(abs(llrs).max() < 6)
     (True, True)
     """
@@ -82,7 +86,8 @@ def fold_llrs(
     folds: int = 5,
     seed: int = 0,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """As `cross_calibrate`, before the bounds: LLRs, and the lower and upper bound of each, float64 [N] all."""
+    """As `cross_calibrate`, before the bounds:
+    LLRs, and the lower and upper bound of each, float64 [N] all."""
     labels = as_labels(labels)
     codes, count = speaker_codes((enroll_speakers, test_speakers), labels, "cross_calibrate")
     if isinstance(folds, bool) or not isinstance(folds, int) or not 3 <= folds <= count:

@@ -21,7 +21,8 @@ class Store(Protocol):
 
 
 def store_rows(store: Store, ids: Sequence[str]) -> np.ndarray:
-    """Row numbers of `ids` in the store, int64 [len(ids)]; a ValueError counts and shows those missing."""
+    """Row numbers of `ids` in the store, int64 [len(ids)];
+    a ValueError counts and shows those missing."""
     known = set(store.ids)
     ids = spelled(ids, known)
     missing = [utterance for utterance in dict.fromkeys(ids) if utterance not in known]
@@ -36,7 +37,8 @@ def store_rows(store: Store, ids: Sequence[str]) -> np.ndarray:
 
 
 def named_rows(store: Store, *sides: Names) -> list[np.ndarray]:
-    """Row numbers of each side in the store, int64 [N]; every name is looked up once. Errors as `store_rows`."""
+    """Row numbers of each side in the store, int64 [N];
+    every name is looked up once. Errors as `store_rows`."""
     both = Names.of(*sides)
     used = np.zeros(len(both.table), dtype=bool)
     used[both.codes] = True

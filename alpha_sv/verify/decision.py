@@ -1,11 +1,12 @@
-"""Same speaker or not: a cosine, a log-likelihood ratio, a threshold that somebody measured, and what follows.
+"""Same speaker or not: a cosine, a log-likelihood ratio,
+a threshold that somebody measured, and what follows.
 
 The rules, in this order. `same` is None, "cannot say", if
 
 1. a recording is refused by the quality rules (`alpha_sv.verify.quality`);
 2. there is neither a calibrator nor a threshold of the caller's own;
-3. the calibration trials do not support the operating point: a rate that rests on fewer than 10 counted false accepts,
-   or a threshold beyond the LLRs that the trials support.
+3. the calibration trials do not support the operating point: a rate that rests on fewer
+   than 10 counted false accepts, or a threshold beyond the LLRs that the trials support.
 
 Otherwise it is whether the LLR reaches the point's threshold, or the cosine the caller's own one.
 """
@@ -33,7 +34,8 @@ POINTS = ("fpr 1e-3", "fpr 1e-2")  # the first that the calibration trials suppo
 
 @dataclass(frozen=True)
 class Sample:
-    """One recording that was listened to: its name, file, embedding [D], quality, and the rules it breaks."""
+    """One recording that was listened to: its name, file,
+    embedding [D], quality, and the rules it breaks."""
 
     name: str
     path: str | None
@@ -119,24 +121,27 @@ def verify(
     Parameters
     ----------
     a, b : path, array, tensor, or a list of these
-        As for `SpeakerModel.embed`. Several recordings on a side are one enrolment; see `alpha_sv.verify.evidence`.
+        As for `SpeakerModel.embed`.
+        Several recordings on a side are one enrolment; see `alpha_sv.verify.evidence`.
     sample_rate : int, optional
         Hz, of arrays.
     point : str, optional
-        An operating point of the calibrator, such as "fpr 1e-3", or "p_target P" for any prior P. By default the
-        first of "fpr 1e-3" and "fpr 1e-2" that is supported.
+        An operating point of the calibrator, such as "fpr 1e-3", or "p_target P" for
+        any prior P. By default the first of "fpr 1e-3" and "fpr 1e-2" that is supported.
     threshold : float, optional
         A threshold of your own, on the cosine. Not together with `point`.
     calibrator : Calibrator, optional
-        Instead of the one that came with the model. It must have been fitted to cosines of this model.
+        Instead of the one that came with the model.
+        It must have been fitted to cosines of this model.
     check_quality : bool
-        False: decide on recordings that the quality rules refuse, too; their findings become warnings.
+        False: decide on recordings that the quality rules refuse, too;
+        their findings become warnings.
 
     Raises
     ------
     ValueError
-        As `SpeakerModel.embed`; no such point; `threshold` is not in [-1, 1] or comes with `point`; the calibrator was
-        fitted to something else, or to scores of another model.
+        As `SpeakerModel.embed`; no such point; `threshold` is not in [-1, 1] or comes with `point`;
+        the calibrator was fitted to something else, or to scores of another model.
     """
     check_request(point, threshold)
     calibrator = model.calibrator if calibrator is None else calibrator
@@ -202,12 +207,15 @@ def check_request(point: str | None, threshold: float | None) -> None:
 def choose_point(calibrator: Calibrator | None, name: str | None) -> tuple[OperatingPoint | None, str]:
     """The operating point to decide at, and why one cannot decide there ("" if one can).
 
-    >>> points = (OperatingPoint("fpr 1e-3", 7.5, 2, 30, 2000, 90), OperatingPoint("fpr 1e-2", 4.5, 20, 9, 2000, 90))
+    >>> points = (
+    ...     OperatingPoint("fpr 1e-3", 7.5, 2, 30, 2000, 90),
+    ...     OperatingPoint("fpr 1e-2", 4.5, 20, 9, 2000, 90),
+    ... )
     >>> calibrator = Calibrator(10.0, -3.0, points=points)
     >>> choose_point(calibrator, None)[0].name
     'fpr 1e-2'
-    >>> choose_point(calibrator, "fpr 1e-3")[1]
-    "the calibration trials do not support 'fpr 1e-3': 2 false accepts in 2,000 nontarget trials, 10 are needed"
+    >>> choose_point(calibrator, "fpr 1e-3")[1].split(": ")[1]
+    '2 false accepts in 2,000 nontarget trials, 10 are needed'
     """
     if calibrator is None:
         if name is not None:
@@ -255,7 +263,8 @@ def describe_point(calibrator: Calibrator, point: OperatingPoint) -> str:
 
 
 def _bayes_point(calibrator: Calibrator, name: str) -> OperatingPoint | None:
-    """ "p_target P" for any P, by Bayes: ln((1 - P) / P); None for other names and for points that are there."""
+    """ "p_target P" for any P, by Bayes: ln((1 - P) / P);
+    None for other names and for points that are there."""
     word, _, number = name.partition(" ")
     if word != "p_target" or any(point.is_called(name) for point in calibrator.points):
         return None

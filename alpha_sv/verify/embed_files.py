@@ -36,9 +36,9 @@ def embed_files(
     ----------
     model : SpeakerModel
     sources : sequence of paths
-        Each an audio file, whose id is its path as given; a folder, searched for audio, with ids relative to it; or a
-        Kaldi wav.scp, with its own ids. A space in a path is %20 in its id, as in `alpha-sv prepare`. Where an id has
-        several parts, the first is taken for the speaker.
+        Each an audio file, whose id is its path as given; a folder, searched for audio, with ids
+        relative to it; or a Kaldi wav.scp, with its own ids. A space in a path is %20 in its id, as
+        in `alpha-sv prepare`. Where an id has several parts, the first is taken for the speaker.
     store : path-like
         Folder of the store. One that is whole and was made from the same model and files is reused.
     finished : function, optional
@@ -116,7 +116,8 @@ def list_files(sources: Sequence[str | os.PathLike]) -> dict[str, str]:
 
 
 def _read_scp(scp: Path) -> list[tuple[str, str]]:
-    """(id, path) of each line of a wav.scp. Lines that are commands ("flac -dc a.flac |") are refused, never run."""
+    """(id, path) of each line of a wav.scp.
+    Lines that are commands ("flac -dc a.flac |") are refused, never run."""
     try:
         text = read_text(scp)
     except OSError as error:

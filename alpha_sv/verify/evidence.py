@@ -1,10 +1,11 @@
-"""What two sets of recordings say together: the mean over all pairs of one recording from either set.
+"""What two sets of recordings say together:
+the mean over all pairs of one recording from either set.
 
-A calibrator, and so a threshold, is fitted to pairs of single recordings. The mean over pairs has the expectation of
-one pair and a smaller spread, so that a threshold measured on single pairs lets through no more strangers when people
-are enrolled with more recordings. The cosine between the normalised mean embeddings does not have this property: it
-grows with the number of recordings, for strangers too. The mean of the cosines is the dot product of the means of unit
-embeddings.
+A calibrator, and so a threshold, is fitted to pairs of single recordings. The mean over pairs has
+the expectation of one pair and a smaller spread, so that a threshold measured on single pairs lets
+through no more strangers when people are enrolled with more recordings. The cosine between the
+normalised mean embeddings does not have this property: it grows with the number of recordings, for
+strangers too. The mean of the cosines is the dot product of the means of unit embeddings.
 """
 
 from __future__ import annotations
@@ -49,8 +50,10 @@ class Sounds:
 def takes_pairs(calibrator: Calibrator) -> bool:
     """Whether a calibrator needs no more than the cosine of two recordings and their lengths.
 
-    >>> takes_pairs(Calibrator(10.0, -3.0)), takes_pairs(Calibrator(10.0, -3.0, kind="as-norm top 300"))
-    (True, False)
+    >>> takes_pairs(Calibrator(10.0, -3.0))
+    True
+    >>> takes_pairs(Calibrator(10.0, -3.0, kind="as-norm top 300"))
+    False
     """
     names = {quality.name for quality in calibrator.qualities}
     return calibrator.weight > 0 and calibrator.kind in (None, "cosine") and names <= _DURATIONS
@@ -74,7 +77,8 @@ def require_pairs(calibrator: Calibrator | None) -> None:
 def require_model(calibrator: Calibrator | None, model: SpeakerModel | None) -> None:
     """ValueError if a calibrator is known to be fitted to scores of another model.
 
-    The one that came with the model is believed: it may have been fitted to the same network in another format.
+    The one that came with the model is believed:
+    it may have been fitted to the same network in another format.
     """
     fitted = None if calibrator is None else calibrator.fitted_model
     if fitted is None or model is None or calibrator is model.calibrator:
@@ -100,10 +104,13 @@ def cosines(a: Sounds, b: Sounds) -> np.ndarray:
 
 
 def nats(calibrator: Calibrator, scores: np.ndarray, a: Sounds, b: Sounds) -> np.ndarray:
-    """LLRs of all pairs [A, B] from their cosines, before they are held within the calibrator's bounds.
+    """LLRs of all pairs [A, B] from their cosines,
+    before they are held within the calibrator's bounds.
 
     >>> sounds = Sounds.of([[1.0, 0.0], [0.0, 1.0]], [2.0, 3.0])
-    >>> nats(Calibrator(10.0, -3.0, bounds=(-1.0, 1.0)), cosines(sounds, sounds), sounds, sounds).tolist()
+    >>> nats(
+    ...     Calibrator(10.0, -3.0, bounds=(-1.0, 1.0)), cosines(sounds, sounds), sounds, sounds
+    ... ).tolist()
     [[7.0, -3.0], [-3.0, 7.0]]
     """
     llrs = calibrator.offset + calibrator.weight * scores

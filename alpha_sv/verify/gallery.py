@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Enrolment:
-    """What `enrol` did: recordings added, those that were enrolled already, and the warnings of the quality rules."""
+    """What `enrol` did: recordings added, those that were there, warnings of the quality rules."""
 
     name: str
     added: tuple[str, ...]
@@ -41,14 +41,14 @@ class Gallery:
     path : path-like
         Made (mode 0600) with its first sample, if it is not there and a model is given.
     model : SpeakerModel, optional
-        Needed to enrol and identify. The gallery takes the first model's embeddings and refuses another's.
+        Needed to enrol and identify. Another than that of the first sample is refused.
     calibrator : Calibrator, optional
         Instead of the model's own.
 
     Raises
     ------
     GalleryError
-        A ValueError: no such file, not a gallery, damaged, in use for long; or made with another model.
+        A ValueError: no such file, no gallery, damaged, in use for long; of another model.
 
     Example
     -------
@@ -57,11 +57,13 @@ class Gallery:
     >>> from alpha_sv.embedding import SpeakerEmbedder
     >>> from alpha_sv.verify.model import load_model
     >>> folder = tempfile.mkdtemp()
-    >>> SpeakerEmbedder("campplus", 16, channels=4, init_channels=8, block_sizes=[1], growth=4).save(folder)
+    >>> SpeakerEmbedder(
+    ...     "campplus", 16, channels=4, init_channels=8, block_sizes=[1], growth=4
+    ... ).save(folder)
     >>> gallery = Gallery(folder + "/people.sqlite", load_model(folder))
     >>> noise = np.random.default_rng(0).standard_normal((3, 32000)).astype(np.float32) / 9
-    >>> gallery.enrol("Ann", noise[0]).added, gallery.enrol("Bob", list(noise[1:])).name, gallery.names()
-    (('the input',), 'Bob', ['Ann', 'Bob'])
+    >>> gallery.enrol("Ann", noise[0]).added, gallery.enrol("Bob", list(noise[1:])).name
+    (('the input',), 'Bob')
     >>> gallery.identify(noise[0], threshold=0.99999).verdict in ("known", "too close")
     True
     >>> gallery.remove("Ann")
@@ -92,7 +94,7 @@ class Gallery:
 
     @property
     def model_source(self) -> str | None:
-        """What `load_model` takes for the model it was made with; None if nobody has been enrolled yet."""
+        """What `load_model` takes for its model; None if nobody has been enrolled yet."""
         with self.file.transaction() as db:
             name, weights = get(db, "model"), get(db, "weights")
         if weights is None:
@@ -120,7 +122,7 @@ class Gallery:
         Parameters
         ----------
         name : str
-            Any text of 1 to 200 characters without control characters; compared in Unicode's form NFC.
+            1 to 200 characters, no control characters; compared in Unicode's form NFC.
         inputs : path, array, tensor, or a list of these
             As for `SpeakerModel.embed`.
         allow_poor : bool
@@ -129,7 +131,7 @@ class Gallery:
         Raises
         ------
         ValueError
-            A name that is none; no model; a recording is refused, unreadable, or enrolled under another name.
+            No name, no model; a recording is refused, unreadable, or somebody else's.
         """
         name = checked_name(name)
         model = self._model()
@@ -163,7 +165,7 @@ class Gallery:
         return Enrolment(name, tuple(added), tuple(known), tuple(warnings))
 
     def remove(self, name: str) -> int:
-        """Forget a person; returns how many samples went. Nothing of them stays in the file, see `gallery_file`.
+        """Forget a person, for good (see `gallery_file`); returns how many samples went.
 
         ValueError if nobody has that name.
         """
@@ -188,12 +190,13 @@ class Gallery:
         threshold: float | None = None,
         check_quality: bool = True,
     ) -> Identification:
-        """Who speaks; several recordings are taken to be of one person. The rules are in `alpha_sv.verify.open_set`.
+        """Who speaks; several recordings are taken to be of one person.
+        The rules are in `alpha_sv.verify.open_set`.
 
         Parameters
         ----------
         point : str, optional
-            An operating point of the calibrator, by default "fpr 1e-2", raised by ln N for N people.
+            Of the calibrator; by default "fpr 1e-2", raised by ln N for N people.
         threshold : float, optional
             On the cosine, instead.
         check_quality : bool
@@ -220,8 +223,8 @@ class Gallery:
     def threshold(self, point: str | None = None) -> Threshold:
         """From where on somebody is known; or why nobody is.
 
-        The higher of two, where both are there: the calibrator's point raised by ln N nats for N people, and that of
-        the gallery's own voices (see `check`).
+        The higher of two, where both are there: the calibrator's point raised by
+        ln N nats for N people, and that of the gallery's own voices (see `check`).
         """
         voices = self._voices()
         own, why = own_threshold(voices, calibrator=self.calibrator)
@@ -233,7 +236,7 @@ class Gallery:
         return found
 
     def check(self, cohort: object = None, point: str | None = None, threshold: float | None = None) -> GalleryCheck:
-        """How well the enrolled people are told apart; see `alpha_sv.verify.gallery_check.check_voices`.
+        """How well the enrolled people are told apart; see `gallery_check.check_voices`.
 
         `cohort` are recordings of strangers, each of another person.
         """

@@ -1,12 +1,12 @@
 """How well the people of a gallery are told apart, from their own recordings.
 
-Every sample is a search twice. As one of its person: against everybody, its person being enrolled by the other samples
-only, so a person needs two. As one of a stranger: against everybody but its person. A cohort of recordings of other
-people are strangers as well. From these searches come FPIR and FNIR at a threshold, and the lowest threshold that the
-strangers support, if they support one.
+Every sample is a search twice. As one of its person: against everybody, its person being enrolled
+by the other samples only, so a person needs two. As one of a stranger: against everybody but its
+person. A cohort of recordings of other people are strangers as well. From these searches come FPIR
+and FNIR at a threshold, and the lowest threshold that the strangers support, if they support one.
 
-Samples of one person are no independent evidence, so intervals (Clopper and Pearson) count people, each with the share
-of his or her searches that err.
+Samples of one person are no independent evidence, so intervals (Clopper and
+Pearson) count people, each with the share of his or her searches that err.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ class Overlap:
 
 @dataclass(frozen=True)
 class Misfit:
-    """A sample that does not fit: the evidence for its person without it, and for the nearest other person."""
+    """A sample that does not fit: the evidence for its
+    person without it, and for the nearest other person."""
 
     name: str
     file: str
@@ -54,8 +55,9 @@ class Misfit:
 class GalleryCheck:
     """What `check_voices` found; ``print(check)`` says it in words.
 
-    `rates` has fpir and fnir with their counts, `intervals` the 95 % intervals of both, or None; all at `threshold`.
-    `own_threshold` is that of the gallery's own voices; `needs` says why there is none and what would give one.
+    `rates` has fpir and fnir with their counts, `intervals` the 95 % intervals of both, or None;
+    all at `threshold`. `own_threshold` is that of the gallery's own voices; `needs` says why there
+    is none and what would give one.
     """
 
     people: int
@@ -104,7 +106,8 @@ class GalleryCheck:
 
 
 def searches(voices: Voices, calibrator: Calibrator | None) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    """Blocks of samples: their rows, evidence for every person [B, N], and for their own without them [B].
+    """Blocks of samples: their rows, evidence for every
+    person [B, N], and for their own without them [B].
 
     The own one is NaN for a person's only sample.
     """
@@ -122,7 +125,8 @@ def searches(voices: Voices, calibrator: Calibrator | None) -> Iterator[tuple[sl
 def strangers(
     voices: Voices, cohort: Sounds | None = None, calibrator: Calibrator | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The best evidence of each search of a stranger, and who that is (one number per person): [M], [M]."""
+    """The best evidence of each search of a stranger,
+    and who that is (one number per person): [M], [M]."""
     tops, people = [], []
     if len(voices.names) > 1:
         for rows, values, _ in searches(voices, calibrator):
@@ -139,7 +143,8 @@ def strangers(
 def own_threshold(
     voices: Voices, cohort: Sounds | None = None, calibrator: Calibrator | None = None
 ) -> tuple[float | None, str]:
-    """The lowest evidence that keeps FPIR at or below 5 % with 95 % confidence, or None and what is missing."""
+    """The lowest evidence that keeps FPIR at or below 5 %
+    with 95 % confidence, or None and what is missing."""
     tops, people = strangers(voices, cohort, calibrator)
     threshold, missing = supported_threshold(tops, people, OWN_FPIR) if len(tops) else (None, None)
     if threshold is not None:
@@ -161,7 +166,8 @@ def check_voices(
     ----------
     voices : Voices
     threshold : Threshold
-        At which FPIR and FNIR are counted; without a value, that of the gallery's own voices, if there is one.
+        At which FPIR and FNIR are counted; without a value,
+        that of the gallery's own voices, if there is one.
     cohort : Sounds, optional
         Strangers, each recording of another person.
     calibrator : Calibrator, optional
@@ -199,8 +205,8 @@ def check_voices(
 
 
 def _own_and_nearest(voices: Voices, calibrator: Calibrator | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each sample: the evidence for its person without it (NaN if there is nothing else), the nearest other person
-    (-1 if there is none) and the evidence for that one (NaN)."""
+    """Of each sample: the evidence for its person without it (NaN if there is nothing else),
+    the nearest other person (-1 if there is none) and the evidence for that one (NaN)."""
     own, nearest_score = np.full((2, len(voices.person)), np.nan)
     nearest = np.full(len(voices.person), -1)
     for rows, scores, mine in searches(voices, calibrator):
@@ -231,13 +237,15 @@ def _overlaps(voices, own, nearest, nearest_score, limit) -> Iterator[Overlap]:
 
 
 def _misfits(voices, own, nearest, nearest_score) -> Iterator[Misfit]:
-    """Samples nearer another person, or far below what samples of this gallery have with their own people."""
+    """Samples nearer another person, or far below what
+    samples of this gallery have with their own people."""
     known = own[~np.isnan(own)]
     low = -np.inf
     if len(known) >= 10:  # fewer do not show a spread
         middle = np.median(known)
         low = middle - _OUTLIER * 1.4826 * np.median(np.abs(known - middle))
-    # one recording of another person lowers the cosines of the others of its person, which are not to blame
+    # one recording of another person lowers the cosines
+    # of the others of its person, which are not to blame
     spoilt = set(voices.person[nearest_score >= own].tolist())
     for row in np.argsort(own, kind="stable"):
         other = None if nearest[row] < 0 else voices.names[nearest[row]]

@@ -1,18 +1,24 @@
-"""The file of a gallery: SQLite that several processes share, that says when it is not one, and that forgets.
+"""The file of a gallery: SQLite that several processes share,
+that says when it is not one, and that forgets.
 
     meta (key, value)     the model's name and fingerprint, the number of changes
     people (id, name)
-    samples (id, person, path, sha256, seconds, quality, embedding)     float32, little-endian; no audio
+    samples (id, person, path, sha256, seconds, quality, embedding)
 
-The file comes into being with its first sample, in one transaction; before, a gallery that may be made is empty.
+An embedding is float32, little-endian; there is no audio.
 
-Every operation opens the file, takes what it needs in one transaction and closes it, so that threads, processes and
-killed processes do not matter. The journal is a write-ahead log; SQLite recovers after a kill.
+The file comes into being with its first sample, in one transaction;
+before, a gallery that may be made is empty.
 
-Forgetting. `secure_delete` overwrites deleted rows with zeros; VACUUM then writes the database anew, so that nothing is
-left in the gaps of moved rows, and a checkpoint empties the write-ahead log, which held the old pages. A mark that is
-set with the deletion and cleared after all of this makes the next process finish what a killed one began. What a file
-system or a disk keeps of overwritten blocks is out of reach from here.
+Every operation opens the file, takes what it needs in one transaction and closes it, so that
+threads, processes and killed processes do not matter. The journal is a write-ahead log;
+SQLite recovers after a kill.
+
+Forgetting. `secure_delete` overwrites deleted rows with zeros; VACUUM then writes the database
+anew, so that nothing is left in the gaps of moved rows, and a checkpoint empties the write-ahead
+log, which held the old pages. A mark that is set with the deletion and cleared after all of this
+makes the next process finish what a killed one began. What a file system or a disk keeps of
+overwritten blocks is out of reach from here.
 """
 
 from __future__ import annotations
@@ -53,7 +59,8 @@ class GalleryFile:
     Raises
     ------
     GalleryError
-        There is no such file and `create` is false; it is not a gallery, or a damaged one, or of a later version.
+        There is no such file and `create` is false;
+        it is not a gallery, or a damaged one, or of a later version.
     """
 
     def __init__(self, path: str | os.PathLike, create: bool = False):
@@ -85,7 +92,8 @@ class GalleryFile:
 
     @contextlib.contextmanager
     def transaction(self, write: bool = False, first: bool = False) -> Iterator[sqlite3.Connection]:
-        """A connection inside a transaction that is undone by an exception; a `write` counts as one change.
+        """A connection inside a transaction that is undone by an exception;
+        a `write` counts as one change.
 
         `first`: what is written may be the first sample, so the file is made if it is not there.
         """
@@ -112,8 +120,8 @@ class GalleryFile:
         Raises
         ------
         GalleryError
-            Another process has been reading for 30 s: the rows are gone for every reader, but old pages are still in
-            the log; the next use of the gallery finishes it.
+            Another process has been reading for 30 s: the rows are gone for every reader,
+            but old pages are still in the log; the next use of the gallery finishes it.
         """
         if self._absent():
             return
@@ -159,7 +167,8 @@ class GalleryFile:
             where = "file::memory:"
         db = sqlite3.connect(where, timeout=BUSY_SECONDS, isolation_level=None, uri=True)
         try:
-            # nothing of a prepared file runs or is trusted, and no copy of a voice goes to a temporary file
+            # nothing of a prepared file runs or is trusted,
+            # and no copy of a voice goes to a temporary file
             for pragma in ("trusted_schema = OFF", "cell_size_check = ON", "temp_store = MEMORY"):
                 db.execute(f"PRAGMA {pragma}")
             for pragma in ("foreign_keys = ON", "secure_delete = ON", "synchronous = FULL"):

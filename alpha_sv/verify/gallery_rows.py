@@ -1,4 +1,5 @@
-"""The rows of a gallery: names that may stand in it, samples as columns, all of it exported, or embedded anew."""
+"""The rows of a gallery: names that may stand in it,
+samples as columns, all of it exported, or embedded anew."""
 
 from __future__ import annotations
 
@@ -110,7 +111,8 @@ def columns(sample: Sample) -> tuple[bytes | None, float, str, bytes]:
 
 
 def vectors(gallery: Path, blobs: Sequence[bytes], dim: int | None = None) -> np.ndarray:
-    """Stored embeddings as float64 [S, D]; GalleryError unless all are of one length (`dim`), finite and not zero."""
+    """Stored embeddings as float64 [S, D];
+    GalleryError unless all are of one length (`dim`), finite and not zero."""
     length = len(blobs[0]) if blobs and dim is None else 4 * (dim or 0)
     if any(len(blob) != length or not blob or len(blob) % 4 for blob in blobs):
         raise damaged(gallery, f"its embeddings have different lengths{'' if dim is None else f', not {dim} numbers'}")

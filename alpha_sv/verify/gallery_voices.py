@@ -17,7 +17,8 @@ from alpha_sv.verify.open_set import Candidate
 
 @dataclass(frozen=True, eq=False)
 class Voices:
-    """The samples of a gallery, by person: `person` [S] is the row of `names` [N] that a sample belongs to."""
+    """The samples of a gallery, by person:
+    `person` [S] is the row of `names` [N] that a sample belongs to."""
 
     names: tuple[str, ...]
     files: tuple[str, ...]
@@ -53,7 +54,8 @@ class Voices:
         return [Candidate(self.names[i], float(scores[i]), llr) for i, llr in both], lead
 
     def evidence(self, others: Sounds, calibrator: Calibrator | None) -> np.ndarray:
-        """Of each of M recordings against each sample [M, S]: nats, or cosines without a calibrator."""
+        """Of each of M recordings against each sample [M, S]:
+        nats, or cosines without a calibrator."""
         scores = cosines(others, self.sounds)
         return scores if calibrator is None else nats(calibrator, scores, others, self.sounds)
 

@@ -70,11 +70,11 @@ class SpeakerModel:
         Parameters
         ----------
         inputs : path, array, tensor, or a list of these
-            Arrays are [T], [1, T] or [T, 1]: samples in [−1, 1], or PCM in int16, int32 or uint8. Files of several
-            channels become one by their mean. Recordings are taken whole.
+            Arrays are [T], [1, T] or [T, 1]: samples in [−1, 1], or PCM in int16, int32 or uint8.
+            Files of several channels become one by their mean. Recordings are taken whole.
         sample_rate : int, optional
-            Hz, of the arrays; the model's own if not given. Files know theirs. Another rate than the model's is
-            resampled, and that is logged once.
+            Hz, of the arrays; the model's own if not given. Files know theirs.
+            Another rate than the model's is resampled, and that is logged once.
         batch_size : int
             Recordings of equal length (to 5 ms) that go through the network at once.
 
@@ -86,8 +86,8 @@ class SpeakerModel:
         Raises
         ------
         ValueError
-            An input is missing, unreadable, shorter than 0.1 s, silent, not finite, or of a kind that is not listed;
-            the message says which one. AudioError, which is one, for files.
+            An input is missing, unreadable, shorter than 0.1 s, silent, not finite, or of a kind
+            that is not listed; the message says which one. AudioError, which is one, for files.
         """
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"batch_size is a whole number from 1 on, got {batch_size!r}")
@@ -103,7 +103,8 @@ class SpeakerModel:
         return embeddings
 
     def verify(self, a: object, b: object, **options) -> Decision:
-        """Whether two sides are one speaker; arguments and errors as `alpha_sv.verify.decision.verify`."""
+        """Whether two sides are one speaker;
+        arguments and errors as `alpha_sv.verify.decision.verify`."""
         return verify(self, a, b, **options)
 
     def lengths(self, items: Sequence[Recording]) -> list[int]:
@@ -132,8 +133,9 @@ def load_model(source: str | os.PathLike, device: str | None = None) -> SpeakerM
     Parameters
     ----------
     source : str or path-like
-        A published model's name (`alpha-sv models` lists them; fetched on first use), a model folder of `alpha-sv
-        train` or `alpha-sv import`, a SpeechBrain pretrained folder, or an .onnx file.
+        A published model's name (`alpha-sv models` lists them; fetched on first use), a
+        model folder of `alpha-sv train` or `alpha-sv import`, a SpeechBrain pretrained
+        folder, or an .onnx file.
     device : str, optional
         "cpu", "cuda" or "cuda:1"; by default the first GPU if there is one, see `alpha_sv.device`.
 
@@ -147,9 +149,13 @@ def load_model(source: str | os.PathLike, device: str | None = None) -> SpeakerM
     >>> import tempfile
     >>> from alpha_sv.embedding import SpeakerEmbedder
     >>> folder = tempfile.mkdtemp()
-    >>> SpeakerEmbedder("campplus", 16, channels=4, init_channels=8, block_sizes=[1], growth=4).save(folder)
+    >>> SpeakerEmbedder(
+    ...     "campplus", 16, channels=4, init_channels=8, block_sizes=[1], growth=4
+    ... ).save(folder)
     >>> model = load_model(folder)
-    >>> model.embed([np.random.randn(8000) / 9, np.random.randn(44100) / 9], sample_rate=44100).shape
+    >>> model.embed(
+    ...     [np.random.randn(8000) / 9, np.random.randn(44100) / 9], sample_rate=44100
+    ... ).shape
     (2, 16)
     """
     loaded = load_embedder(source)

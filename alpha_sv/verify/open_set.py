@@ -1,15 +1,16 @@
 """Open-set identification: who of the enrolled people is it, or a stranger? The verdict.
 
-A search compares one recording with N people. With calibrated log-likelihood ratios a stranger reaches the threshold
-t with one given person with a probability of at most e^-t, so with any of N with at most N e^-t (the union bound).
-Adding ln N to a threshold that was measured on single comparisons therefore keeps the rate of false alarms whatever
-the size of the gallery.
+A search compares one recording with N people. With calibrated log-likelihood ratios a stranger
+reaches the threshold t with one given person with a probability of at most e^-t, so with any of N
+with at most N e^-t (the union bound). Adding ln N to a threshold that was measured on single
+comparisons therefore keeps the rate of false alarms whatever the size of the gallery.
 
 The verdict is
 
 * "unknown" if the best person stays below the threshold, or no threshold was measured;
-* "too close" if the best is less than ln 19 = 2.94 nats ahead of the runner-up: were it one of these two, the best
-  would be the wrong one in more than 5 % of the cases. Without a calibrator, if both reach the threshold;
+* "too close" if the best is less than ln 19 = 2.94 nats ahead of the runner-up: were it one of
+  these two, the best would be the wrong one in more than 5 % of the cases. Without a calibrator, if
+  both reach the threshold;
 * "known" otherwise.
 """
 
@@ -35,7 +36,8 @@ POINT = "fpr 1e-2"  # by default: a stranger is taken for somebody in at most ab
 
 @dataclass(frozen=True)
 class Candidate:
-    """An enrolled person, with the mean cosine and LLR (nats; None without a calibrator) over all pairs of samples."""
+    """An enrolled person, with the mean cosine and LLR (nats;
+    None without a calibrator) over all pairs of samples."""
 
     name: str
     score: float
@@ -95,8 +97,8 @@ class Identification:
 
 @dataclass(frozen=True)
 class Threshold:
-    """What the evidence for a person must reach: `value` in `unit` ("nats" or "cosine"), None if nobody measured one;
-    `basis` says where it comes from, or why there is none."""
+    """What the evidence for a person must reach: `value` in `unit` ("nats" or "cosine"),
+    None if nobody measured one; `basis` says where it comes from, or why there is none."""
 
     value: float | None
     unit: str
@@ -109,10 +111,13 @@ class Threshold:
 def gallery_threshold(calibrator: Calibrator | None, point: str | None, people: int) -> Threshold:
     """The LLR from which on somebody of N people is known: a calibrator's point raised by ln N.
 
-    There is none without a calibrator, or where its trials do not support the point for so many people.
+    There is none without a calibrator,
+    or where its trials do not support the point for so many people.
 
     >>> from alpha_sv.scoring.calibrator import OperatingPoint
-    >>> line = Calibrator(20.0, -6.0, points=(OperatingPoint("fpr 1e-2", 2.0, 200, 9, 20000, 400),))
+    >>> line = Calibrator(
+    ...     20.0, -6.0, points=(OperatingPoint("fpr 1e-2", 2.0, 200, 9, 20000, 400),)
+    ... )
     >>> print(gallery_threshold(line, None, 1), gallery_threshold(line, None, 20), sep=", ")
     2.00 nats, 5.00 nats
     """

@@ -1,14 +1,15 @@
-"""Error rates of open-set identification, their exact intervals, and the threshold that searches support.
+"""Error rates of open-set identification,
+their exact intervals, and the threshold that searches support.
 
-FPIR and FNIR are those of NIST's tests of face and speaker identification: the share of searches of strangers that
-return anybody at or above the threshold, and the share of searches of enrolled people that do not return the right
-person, at or above the threshold, among the first R.
+FPIR and FNIR are those of NIST's tests of face and speaker identification: the share of searches of
+strangers that return anybody at or above the threshold, and the share of searches of enrolled
+people that do not return the right person, at or above the threshold, among the first R.
 
 References
 ----------
-Grother, Ngan, Hanaoka, "Face recognition vendor test (FRVT), part 2: Identification", NISTIR 8271, 2019.
-Clopper, Pearson, "The use of confidence or fiducial limits illustrated in the case of the binomial", Biometrika 26,
-1934.
+Grother, Ngan, Hanaoka, "Face recognition vendor test (FRVT), part 2: Identification", NISTIR
+8271, 2019. Clopper, Pearson, "The use of confidence or fiducial limits illustrated in the case of
+the binomial", Biometrika 26, 1934.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from scipy.special import betaincinv
 
 @dataclass(frozen=True)
 class OpenSetRates:
-    """FPIR and FNIR with the errors and searches they are made of; rates are None where there was no search."""
+    """FPIR and FNIR with the errors and searches they are made of;
+    rates are None where there was no search."""
 
     false_positives: int
     stranger_searches: int
@@ -59,7 +61,8 @@ def open_set_rates(scores: np.ndarray, mates: np.ndarray, threshold: float, rank
 
     Example
     -------
-    Two searches of enrolled people, the second finds the wrong one; a stranger who is taken for one:
+    Two searches of enrolled people, the second finds the wrong one;
+    a stranger who is taken for one:
 
     >>> open_set_rates([[0.9, 0.2], [0.8, 0.7], [0.6, 0.1]], [0, 1, -1], threshold=0.5)
     OpenSetRates(false_positives=1, stranger_searches=1, false_negatives=1, mate_searches=2)
@@ -79,10 +82,13 @@ def open_set_rates(scores: np.ndarray, mates: np.ndarray, threshold: float, rank
 
 
 def clopper_pearson(errors: float, trials: float, level: float = 0.95) -> tuple[float, float]:
-    """Exact interval of a rate; numbers that are not whole (counts shared among samples) are let through.
+    """Exact interval of a rate; numbers that are not
+    whole (counts shared among samples) are let through.
 
-    >>> [round(bound, 4) for bound in clopper_pearson(0, 59)], [round(bound, 4) for bound in clopper_pearson(5, 10)]
-    ([0.0, 0.0606], [0.1871, 0.8129])
+    >>> [round(bound, 4) for bound in clopper_pearson(0, 59)]
+    [0.0, 0.0606]
+    >>> [round(bound, 4) for bound in clopper_pearson(5, 10)]
+    [0.1871, 0.8129]
     """
     if not 0 <= errors <= trials or trials <= 0:
         raise ValueError(f"{errors} errors in {trials} trials make no rate")
@@ -95,22 +101,25 @@ def clopper_pearson(errors: float, trials: float, level: float = 0.95) -> tuple[
 def supported_threshold(
     tops: np.ndarray, people: np.ndarray, fpir: float, confidence: float = 0.95
 ) -> tuple[float | None, int]:
-    """The lowest threshold at which strangers pass in at most `fpir` of the searches, with confidence.
+    """The lowest threshold at which strangers pass in
+    at most `fpir` of the searches, with confidence.
 
     Parameters
     ----------
     tops : array [S]
         The best score of each search of a stranger.
     people : array [S]
-        Who the strangers are. Searches of one person are no independent evidence, so the interval (Clopper and
-        Pearson, one side) counts people: each has the share of his or her searches that pass.
+        Who the strangers are. Searches of one person are no independent evidence, so the
+        interval (Clopper and Pearson, one side) counts people: each has the share of his
+        or her searches that pass.
     fpir, confidence : float
         In (0, 1).
 
     Returns
     -------
     (float or None, int)
-        The threshold, None where even no false alarm would not show it; and how many more people would.
+        The threshold, None where even no false alarm would not show it;
+        and how many more people would.
 
     Example
     -------

@@ -1,24 +1,27 @@
 """Is a recording good enough to say who speaks? Six measures, and rules that warn or refuse.
 
-The measures need no model: frames of 25 ms every 10 ms, their energies, and the spectrum of those with speech.
+The measures need no model: frames of 25 ms every 10 ms,
+their energies, and the spectrum of those with speech.
 
-* A frame counts as speech if its energy is within 40 dB of the loud frames (the 95th percentile) and 9 dB above the
-  quiet ones (the 10th percentile), or half-way between the two where they are less than 18 dB apart. Where they are
-  less than 3 dB apart, either the loudest frame is 18 dB above them, so that speech is less than a twentieth, and that
-  frame stands for the loud ones; or there is no pause to be seen, and every frame counts.
-* SNR: the mean energy of the speech frames, less that of the quietest tenth, over the latter. Where there is no pause
-  it is an underestimate, so no rule refuses for it.
+* A frame counts as speech if its energy is within 40 dB of the loud frames (the 95th percentile)
+  and 9 dB above the quiet ones (the 10th percentile), or half-way between the two where they are
+  less than 18 dB apart. Where they are less than 3 dB apart, either the loudest frame is 18 dB
+  above them, so that speech is less than a twentieth, and that frame stands for the loud ones; or
+  there is no pause to be seen, and every frame counts.
+* SNR: the mean energy of the speech frames, less that of the quietest tenth, over the latter.
+  Where there is no pause it is an underestimate, so no rule refuses for it.
 * Bandwidth: the highest frequency at which the speech is less than 65 dB below its strongest band.
 * Clipped: the share of samples in runs of three or more equal ones at the peak of the recording.
 
-`RULES` are the rules with their constants, chosen by a table of how the error rates of CAM++ change under each
-condition (`benchmarks/quality.py`, docs/verify.md): warn where the EER is about twice that of clean recordings or more,
-refuse where it is above 20 %. Rates below 8 kHz were not measured.
+`RULES` are the rules with their constants, chosen by a table of how the error rates of CAM++
+change under each condition (`benchmarks/quality.py`, docs/verify.md): warn where the EER is
+about twice that of clean recordings or more, refuse where it is above 20 %. Rates below
+8 kHz were not measured.
 
-The level is refused for another reason: the front ends add a floor to the energies before the logarithm, so that what
-is faint enough has one embedding, whoever speaks. CAM++ on 16 recordings of LibriSpeech that were turned down: the
-cosine to the embedding at full level (median and lowest), and that between two of them (median; 0.05 at full level).
-Rounding to 16 bits changes little.
+The level is refused for another reason: the front ends add a floor to the energies before the
+logarithm, so that what is faint enough has one embedding, whoever speaks. CAM++ on 16 recordings of
+LibriSpeech that were turned down: the cosine to the embedding at full level (median and lowest),
+and that between two of them (median; 0.05 at full level). Rounding to 16 bits changes little.
 
     -60 dB   0.94, 0.87   0.06        -85 dB    0.61, 0.24   0.24
     -70 dB   0.87, 0.75   0.12        -90 dB    0.44, 0.18   0.41
@@ -71,7 +74,8 @@ class Quality:
 
 @dataclass(frozen=True)
 class Rule:
-    """`measure` should not lie beyond `warn`, and must not lie beyond `refuse`; `above` is where good values are."""
+    """`measure` should not lie beyond `warn`, and must not lie beyond `refuse`;
+    `above` is where good values are."""
 
     measure: str
     warn: float | None
@@ -152,7 +156,10 @@ def findings(quality: Quality, rules: Sequence[Rule] = RULES) -> tuple[Finding, 
     >>> good = Quality(5.0, 4.0, 16000, -25.0, 0.0, 7500.0, 30.0)
     >>> findings(good)
     ()
-    >>> [(f.measure, f.refused) for f in findings(Quality(5.0, 0.1, 16000, -25.0, 0.0, 7500.0, 3.0))]
+    >>> [
+    ...     (f.measure, f.refused)
+    ...     for f in findings(Quality(5.0, 0.1, 16000, -25.0, 0.0, 7500.0, 3.0))
+    ... ]
     [('speech_seconds', True), ('snr', False)]
     """
     found = []
@@ -176,7 +183,8 @@ def _unit(rule: Rule, refused: bool) -> str:
 
 def _clipped(samples: np.ndarray) -> float:
     peak = np.abs(samples).max(initial=0.0)
-    # a codec or a resampler after the clipping moves the samples a little; a plain peak is one sample or two
+    # a codec or a resampler after the clipping moves the samples a little;
+    # a plain peak is one sample or two
     top = np.abs(samples) >= 0.999 * peak
     runs = np.diff(np.flatnonzero(np.diff(np.concatenate([[False], top, [False]]).astype(np.int8))))[::2]
     return float(runs[runs >= 3].sum() / max(1, len(samples))) if peak else 0.0

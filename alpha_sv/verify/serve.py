@@ -1,4 +1,5 @@
-"""A page for this machine: compare two recordings, enrol, identify, remove; and the calls behind it.
+"""A page for this machine: compare two recordings,
+enrol, identify, remove; and the calls behind it.
 
     GET    /                  the page
     GET    /api/state         model, operating points, people, limits
@@ -8,8 +9,9 @@
     POST   /api/remove        multipart: `name`
     GET    /api/check         `Gallery.check`
 
-Answers are JSON; an error is {"error": "one sentence"} with a status of 4xx. `alpha_sv.verify.serve_guard` says who may
-call. Recordings stay in memory and are gone after the answer.
+Answers are JSON; an error is {"error": "one sentence"} with a status of 4xx.
+`alpha_sv.verify.serve_guard` says who may call. Recordings stay in memory and
+are gone after the answer.
 """
 
 from __future__ import annotations
@@ -102,7 +104,8 @@ class _Service:
         self._workers: anyio.CapacityLimiter | None = None
 
     async def answer(self, work: Callable[[FormData], dict], request: Request) -> JSONResponse:
-        """Read the form, do the work in a thread, answer; what the caller did wrong is a status of 4xx."""
+        """Read the form, do the work in a thread, answer;
+        what the caller did wrong is a status of 4xx."""
         self._workers = self._workers or anyio.CapacityLimiter(_AT_ONCE)  # made inside of the event loop
         form = FormData()
         try:
@@ -202,7 +205,8 @@ def run(
     limits: Limits | None = None,
     calibrator: Calibrator | None = None,
 ) -> None:
-    """Serve until interrupted. Beyond loopback a token is made up if none is given; it is printed with the address."""
+    """Serve until interrupted.
+    Beyond loopback a token is made up if none is given; it is printed with the address."""
     if host not in LOOPBACK and token is None:
         token = secrets.token_urlsafe(24)
     if token is not None and len(token) < 16:

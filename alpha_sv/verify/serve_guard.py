@@ -1,7 +1,8 @@
-"""What stands before every request: who may call, how much they may send, what a browser may do with the answer.
+"""What stands before every request: who may call,
+how much they may send, what a browser may do with the answer.
 
-* Host: loopback names only, or those that were allowed; with a token, any address in numbers as well. A page elsewhere
-  that points its own name at 127.0.0.1 (DNS rebinding) is refused by this.
+* Host: loopback names only, or those that were allowed; with a token, any address in numbers as
+  well. A page elsewhere that points its own name at 127.0.0.1 (DNS rebinding) is refused by this.
 * Origin and Sec-Fetch-Site, where a browser sends them: only the page itself may call /api/ (CSRF).
 * A token, where there is one, as "Authorization: Bearer ...", compared in constant time.
 * Bodies up to a limit, whether or not their length was declared, within a minute.
@@ -126,7 +127,8 @@ class Guard:
 
 
 def security_headers(page: str) -> list[tuple[bytes, bytes]]:
-    """Headers for every answer; the policy lets the page's own inline script and style run and nothing else."""
+    """Headers for every answer; the policy lets the page's
+    own inline script and style run and nothing else."""
     sources = {kind: _hashes(page, kind) for kind in ("script", "style")}
     policy = (
         f"default-src 'none'; script-src {sources['script']}; style-src {sources['style']}; connect-src 'self'; "

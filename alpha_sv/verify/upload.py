@@ -1,4 +1,5 @@
-"""The bytes of an uploaded file → a `Recording`, in memory: nothing is written, and no name of the sender is used."""
+"""The bytes of an uploaded file → a `Recording`, in memory:
+nothing is written, and no name of the sender is used."""
 
 from __future__ import annotations
 
@@ -45,8 +46,8 @@ def decode(content: bytes, name: str, model_rate: int, limits: Limits) -> Record
     Raises
     ------
     AudioError
-        It is empty, no audio, cut short, longer than `limits.seconds`, or has absurd channels or rates. The length is
-        looked at before anything is decoded.
+        It is empty, no audio, cut short, longer than `limits.seconds`,
+        or has absurd channels or rates. The length is looked at before anything is decoded.
 
     Example
     -------

@@ -1,10 +1,12 @@
-"""Whatever a caller holds a recording in → float32 samples [T] at the model's rate, or an error that says which input.
+"""Whatever a caller holds a recording in → float32 samples
+[T] at the model's rate, or an error that says which input.
 
-Rules. A path is read at its own rate; several channels become one by their mean. An array or tensor is [T], or [1, T]
-or [T, 1]; with two axes longer than that nobody can tell channels from utterances, so it is refused. Floating samples
-lie in [−1, 1]; int16, int32 and uint8 are PCM and are divided by their full scale. Another rate is resampled. What
-nowhere reaches -80 dB of full scale is silent, as in the audit of a corpus, judged as one channel: two that cancel out
-are silent, too.
+Rules. A path is read at its own rate; several channels become one by their mean. An array or
+tensor is [T], or [1, T] or [T, 1]; with two axes longer than that nobody can tell channels
+from utterances, so it is refused. Floating samples lie in [−1, 1]; int16, int32 and uint8 are
+PCM and are divided by their full scale. Another rate is resampled. What nowhere reaches
+-80 dB of full scale is silent, as in the audit of a corpus, judged as one channel: two that
+cancel out are silent, too.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ _FINEST = 1000  # a ratio of rates is p / q up to this: 44,101 Hz is taken for 4
 
 @dataclass(frozen=True)
 class Recording:
-    """One input: `name` for messages, the number of samples it will have at the model's rate, and how to get them."""
+    """One input: `name` for messages, the number of samples
+    it will have at the model's rate, and how to get them."""
 
     name: str
     num_samples: int
@@ -41,7 +44,8 @@ class Recording:
     array: np.ndarray | None
 
     def samples(self, sample_rate: int) -> np.ndarray:
-        """float32 [T] at `sample_rate`; ValueError if they cannot be read, or are silent or not finite."""
+        """float32 [T] at `sample_rate`;
+        ValueError if they cannot be read, or are silent or not finite."""
         if self.path is not None:
             samples = read_audio(self.path, sample_rate=self.sample_rate)  # its errors name the file
         else:
@@ -66,7 +70,8 @@ def recordings(inputs: object, sample_rate: int | None, model_rate: int) -> list
     Raises
     ------
     ValueError
-        An input is of another kind, empty, not finite or not to be understood; the message says which.
+        An input is of another kind, empty,
+        not finite or not to be understood; the message says which.
     """
     rate = model_rate if sample_rate is None else _checked_rate(sample_rate)
     if _is_one(inputs):
@@ -77,7 +82,8 @@ def recordings(inputs: object, sample_rate: int | None, model_rate: int) -> list
 
 
 def warn_uncounted(name: str, num_samples: int, rate: int, more: str) -> None:
-    """Log that a recording goes on behind the samples that its header counts, if `more` lies there."""
+    """Log that a recording goes on behind the samples
+    that its header counts, if `more` lies there."""
     if more:
         logger.warning(
             "%s: its header counts %d samples (%.2f s), and %s lie behind them, not used; write the file again",
@@ -89,7 +95,8 @@ def warn_uncounted(name: str, num_samples: int, rate: int, more: str) -> None:
 
 
 def resample(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
-    """float32 [T] at `rate` Hz → [ceil(T wanted / rate)], by windowed sinc interpolation (torchaudio's).
+    """float32 [T] at `rate` Hz → [ceil(T wanted / rate)],
+    by windowed sinc interpolation (torchaudio's).
 
     Example
     -------

@@ -1,4 +1,5 @@
-"""An extension of griffe, which knows "Examples" but not "Example", and no example outside of such a section."""
+"""An extension of griffe, which knows "Examples" but not "Example",
+and no example outside of such a section."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """The pages of the site, for mkdocs: the documents where they lie, and the API of every room.
 
-The README is the first page and keeps its links, because every document has the address in the site that it has in the
-repository. `api_pages` writes a page for each room from its modules, so that no public name is forgotten.
+The README is the first page and keeps its links, because every document has the address in the site
+that it has in the repository. `api_pages` writes a page for each room from its modules, so that no
+public name is forgotten.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ def documents() -> list[str]:
 
 
 def assets() -> list[str]:
-    """What the site and the documents need besides: scripts, styles, and whatever a document links to."""
+    """What the site and the documents need besides:
+    scripts, styles, and whatever a document links to."""
     found = {str(path.relative_to(ROOT)) for pattern in ASSETS for path in ROOT.glob(pattern)}
     for document in documents():
         for link in re.findall(r"\]\(([^)#\s]+)", (ROOT / document).read_text(encoding="utf-8")):
@@ -76,7 +78,8 @@ def front_names(package: str) -> Iterator[tuple[str, str]]:
 
 
 def api_pages() -> dict[str, str]:
-    """Address → Markdown of the API: an index of the names at the door, and a page for each room."""
+    """Address → Markdown of the API:
+    an index of the names at the door, and a page for each room."""
     import alpha_sv
 
     lines = ["# API", "", "`import alpha_sv` takes a few milliseconds; a room is imported when it is first asked for."]
@@ -106,7 +109,8 @@ def _first_line(target: str) -> str:
 
 
 def on_files(files, config):
-    """Called by mkdocs: the pages are not those of one folder, but those of the whole repository."""
+    """Called by mkdocs: the pages are not those of one folder,
+    but those of the whole repository."""
     from mkdocs.structure.files import File, Files
 
     listed = {name: {"abs_src_path": str(ROOT / name)} for name in [*documents(), *assets()]}

@@ -1,11 +1,13 @@
-"""Runs the code of the tutorials, each in a folder of its own, and holds what it prints against what its page says.
+"""Runs the code of the tutorials, each in a folder of its own,
+and holds what it prints against what its page says.
 
     python docs/site/tutorials.py                          # run all of them, report what differs
     python docs/site/tutorials.py --write PAGE.md …        # put what was printed into the pages
 
-Blocks of ``bash`` and ``python`` run in their order. A block with a title is written to that file first. A block of
-``text`` right below is what the one above prints; a line "…" stands for any lines. Numbers must agree to 1 %, unless
-the page says "numbers of your machine may differ": then the words must, and there must be as many numbers.
+Blocks of ``bash`` and ``python`` run in their order. A block with a title is written to that file
+first. A block of ``text`` right below is what the one above prints; a line "…" stands for any
+lines. Numbers must agree to 1 %, unless the page says "numbers of your machine may differ": then
+the words must, and there must be as many numbers.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ SHELL = "trap 's=$?; [ $s -le 1 ] || exit $s' ERR; set -E -o pipefail\n"
 
 
 def printed(page: Path, folder: Path) -> Iterator[tuple[str, str | None, str]]:
-    """Each block of a page that runs, as its code, what it should print, and what it prints in `folder`."""
+    """Each block of a page that runs, as its code,
+    what it should print, and what it prints in `folder`."""
     paths = [str(Path(sys.executable).parent), os.environ["PATH"]]
     environment = os.environ | {"PATH": os.pathsep.join(paths), "COLUMNS": "80"}
     environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -45,7 +48,8 @@ def printed(page: Path, folder: Path) -> Iterator[tuple[str, str | None, str]]:
 
 
 def agree(expected: str, found: str, numbers: bool = True) -> bool:
-    """Whether an output is the one that a page shows: its words, and its numbers to a hundredth of each."""
+    """Whether an output is the one that a page shows:
+    its words, and its numbers to a hundredth of each."""
     expected, found = (re.sub(" +", " ", text.rstrip("\n")) for text in (expected, found))
     pattern = "".join(
         r"(?:.*\n)*" if line.strip() == "…" else f"({NUMBER.pattern})".join(map(re.escape, NUMBER.split(line))) + r"\n"

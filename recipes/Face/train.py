@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
-"""Train a face embedder on a folder <identity>/<image> of aligned faces, or on insightface's train.rec.
+"""Train a face embedder on a folder <identity>/<image>
+of aligned faces, or on insightface's train.rec.
 
-    python train.py hparams/ms1mv3_r50.yaml --data_folder=/data/ms1mv3/train.rec --valid_trials=/data/ms1mv3/lfw.bin
+    python train.py hparams/ms1mv3_r50.yaml --data_folder=/data/ms1mv3/train.rec \\
+        --valid_trials=/data/ms1mv3/lfw.bin
 
-Any key of the YAML, or of the file it extends, can be given on the command line and wins. Run the same command again
-after an interruption: it continues from the last checkpoint, on the same trajectory.
+Any key of the YAML, or of the file it extends, can be given on the command line and
+wins. Run the same command again after an interruption: it continues from the last
+checkpoint, on the same trajectory.
 """
 
 import sys

@@ -3,9 +3,10 @@
 
     python yale_b.py --data /data/extended_yale_b --output results/yale_b
 
-`--data` holds images/<person>/<image> and pairs_dev.txt, pairs of the test people. Each loss trains the small iresnet
-on the other people, four of whom are held out for development. Templates are four lights of a test person each, in the
-layout of IJB; the crops are aligned already, so their five points are the reference points themselves.
+`--data` holds images/<person>/<image> and pairs_dev.txt, pairs of the test people. Each loss trains
+the small iresnet on the other people, four of whom are held out for development. Templates are four
+lights of a test person each, in the layout of IJB; the crops are aligned already, so their five
+points are the reference points themselves.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ LIGHTS = 4  # of a template
 
 
 def write_templates(images: Path, people: list[str], folder: Path) -> None:
-    """loose_crop/ and meta/ of templates of `LIGHTS` images, each a media of its own; all pairs of templates."""
+    """loose_crop/ and meta/ of templates of `LIGHTS` images,
+    each a media of its own; all pairs of templates."""
     (folder / "loose_crop").mkdir(parents=True, exist_ok=True)
     (folder / "meta").mkdir(exist_ok=True)
     rng, lines, points, whose = np.random.default_rng(1), [], [], []

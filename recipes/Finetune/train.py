@@ -3,12 +3,14 @@
 
     python train.py hparams/last_layers.yaml --model=campplus --data_folder=/corpora/mine/wav
 
-Before the first step the log says how many of the training samples have a gradient with the loss, and what to do if
-they are too few. Any key of the YAML can be given on the command line and wins:
+Before the first step the log says how many of the training samples have a gradient with the loss,
+and what to do if they are too few. Any key of the YAML can be given on the command line and wins:
 
-    python train.py hparams/last_layers.yaml … --loss='!new:alpha_sv.losses.AMSoftmax {scale: 32.0}' --margin=0.1
+    python train.py hparams/last_layers.yaml … --margin=0.1 \\
+        --loss='!new:alpha_sv.losses.AMSoftmax {scale: 32.0}'
 
-Run the same command again after an interruption: it continues from the last checkpoint, on the same trajectory.
+Run the same command again after an interruption:
+it continues from the last checkpoint, on the same trajectory.
 """
 
 import sys
@@ -21,10 +23,12 @@ def main(argv: list[str]) -> None:
     # The embedder is the pre-trained one, its first stages frozen.
     hparams, run_opts = read_arguments(argv)
 
-    # Scan and check the files; trial speakers stay out of training, some training speakers become development trials.
+    # Scan and check the files; trial speakers stay out of training,
+    # some training speakers become development trials.
     manifest = prepared_manifest(hparams) if hparams["prepared"] else prepare(hparams)
 
-    # With front_cache, what the frozen stages give is computed now, once, and kept for every later run.
+    # With front_cache, what the frozen stages give is computed now,
+    # once, and kept for every later run.
     brain = build_brain(hparams, run_opts, manifest)
 
     # Prototypes become their speakers' means, the diagnosis is printed, then it trains.

@@ -1,4 +1,5 @@
-"""The tables of a study in folds: means over the folds, each compared within itself (see `folds.py`)."""
+"""The tables of a study in folds: means over the folds,
+each compared within itself (see `folds.py`)."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ SHOWN = ("eer", "fnr at fpr 1e-2", "fnr at fpr 1e-3")
 
 
 def across_folds(found: list[Findings]) -> dict[str, str]:
-    """Markdown: levels (each corpus, cosine → AS-norm) and differences (of the lists that have intervals, together)."""
+    """Markdown: levels (each corpus, cosine → AS-norm) and
+    differences (of the lists that have intervals, together)."""
     found = [of for of in found if of.finished()]
     if not found:
         return {}

@@ -1,8 +1,10 @@
-"""What a study measured: means over seeds with intervals over speakers, and paired differences of two rows.
+"""What a study measured: means over seeds with intervals
+over speakers, and paired differences of two rows.
 
-Every run of a corpus is a system of one bootstrap, so all share the same draws of speakers; a row is the mean of its
-seeds in each draw. Two rows are compared over the seeds that both have. A list of fewer than ten speakers of either
-kind of trials has no intervals. `tables.py` writes and `figures.py` draws the same estimates.
+Every run of a corpus is a system of one bootstrap, so all share the same draws of speakers; a row
+is the mean of its seeds in each draw. Two rows are compared over the seeds that both have. A list
+of fewer than ten speakers of either kind of trials has no intervals. `tables.py` writes and
+`figures.py` draws the same estimates.
 """
 
 from __future__ import annotations
@@ -24,14 +26,16 @@ METRICS = {
     "fnr at fpr 1e-2": ("FNR % at FPR 1 %", 100, 2),
     "fnr at fpr 1e-3": ("FNR % at FPR 0.1 %", 100, 2),
 }
-"""Metric → its name, the factor to its unit, and decimal places. minDCF is normalised by min(p, 1 − p) = 0.01."""
+"""Metric → its name, the factor to its unit, and decimal places.
+minDCF is normalised by min(p, 1 − p) = 0.01."""
 
 
 @dataclass(frozen=True, eq=False)
 class Estimates:
     """The S runs of a model on one corpus with one kind of scores.
 
-    `observed` and `supported` are of each metric, [S]; `boot` is their joint bootstrap, or None for too few speakers.
+    `observed` and `supported` are of each metric, [S];
+    `boot` is their joint bootstrap, or None for too few speakers.
     """
 
     runs: list
@@ -46,7 +50,8 @@ class Estimates:
         return {run.seed: fixed[0] for run in self.runs} if fixed else found
 
     def level(self, row: str, metric: str) -> tuple[float, float, float, float] | None:
-        """Mean over seeds, interval over speakers, and standard deviation of one seed (NaN of a single one).
+        """Mean over seeds, interval over speakers,
+        and standard deviation of one seed (NaN of a single one).
 
         None if there is no such run, or the metric rests on too few errors.
         """
@@ -79,7 +84,8 @@ class Sample(NamedTuple):
 
 
 def difference(lists: list[Estimates], row: str, baseline: str, metric: str) -> tuple | None:
-    """Row − baseline as `Estimates.difference`, the mean of several lists of trials, which have no speaker in common.
+    """Row − baseline as `Estimates.difference`,
+    the mean of several lists of trials, which have no speaker in common.
 
     None if a list lacks it.
     """
@@ -92,12 +98,14 @@ def difference(lists: list[Estimates], row: str, baseline: str, metric: str) -> 
 
 
 def over_lists(lists: list[Estimates], row: str, baseline: str | None, metric: str) -> tuple[tuple | None, int, int]:
-    """The row, or row − baseline, as the mean of the lists that have both, over the seeds that all of these have.
+    """The row, or row − baseline, as the mean of the lists
+    that have both, over the seeds that all of these have.
 
     Returns
     -------
     (estimate, lists, seeds)
-        The estimate is as of `Estimates.level`, None if a list has too few errors; how many lists and seeds it is of.
+        The estimate is as of `Estimates.level`, None if a list has too few errors;
+        how many lists and seeds it is of.
     """
     wanted = [row] if baseline is None else [row, baseline]
     having = [of for of in lists if all(of.seeds(name) for name in wanted)]
@@ -109,7 +117,8 @@ def over_lists(lists: list[Estimates], row: str, baseline: str | None, metric: s
 
 
 def _summary(samples: list[Sample | None]) -> tuple[float, float, float, float] | None:
-    """The mean of the lists: it, an interval over speakers, and the standard deviation of one seed."""
+    """The mean of the lists: it, an interval over speakers,
+    and the standard deviation of one seed."""
     if not samples or None in samples:
         return None
     values, bounds = np.mean([sample.values for sample in samples], axis=0), (math.nan, math.nan)

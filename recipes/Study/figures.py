@@ -3,8 +3,8 @@
 
     python figures.py hparams/kappa.yaml --data /corpora --output results/study -o figures
 
-The grid says which figures it is for (`figures:`); each is written for each model as <grid>_<figure>_<model>.png, also
-from an unfinished study: the title counts the runs.
+The grid says which figures it is for (`figures:`); each is written for each model as
+<grid>_<figure>_<model>.png, also from an unfinished study: the title counts the runs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""What a study has found so far, as numbers to write and to draw: the estimates, and curves over the epochs."""
+"""What a study has found so far, as numbers to write and to draw:
+the estimates, and curves over the epochs."""
 
 from __future__ import annotations
 
@@ -74,17 +75,19 @@ class Findings:
         return [corpus for corpus in self.corpora if self.estimates(corpus).boot is not None]
 
     def eers(self, row: str, measure: str) -> dict[int, float]:
-        """Seed → EER in percent: on development trials (the lowest of an epoch), or of cosine scores on a corpus."""
+        """Seed → EER in percent: on development trials (the
+        lowest of an epoch), or of cosine scores on a corpus."""
         if measure == DEVELOPMENT:
             return {run.seed: 100 * self.done[run.key]["development_eer"] for run in self.finished(row)}
         found = self.estimates(measure)
         return {seed: 100 * found.observed["eer"][number] for seed, number in found.seeds(row).items()}
 
     def eer(self, row: str, measure: str, minus: str | None = None) -> tuple[float, float, float]:
-        """Mean EER over seeds, or difference of those that both rows have, in percent, with an interval.
+        """Mean EER over seeds, or difference of those
+        that both rows have, in percent, with an interval.
 
-        The interval is over speakers; on the development trials, and on lists of too few speakers, from the lowest to
-        the highest seed. NaN if there is no seed of both.
+        The interval is over speakers; on the development trials, and on lists of too few speakers,
+        from the lowest to the highest seed. NaN if there is no seed of both.
         """
         if measure != DEVELOPMENT and self.estimates(measure).boot is not None:
             of = self.estimates(measure)
@@ -122,11 +125,14 @@ def by_model(grid: dict, runs: list, done: dict[str, dict], replicates: int = 10
 
 
 def per_epoch(log: list[dict], key: str) -> dict[int, float]:
-    """Epoch (from 1) → mean of a figure over its logged batches; `eer` is that of the development trials after it.
+    """Epoch (from 1) → mean of a figure over its logged batches;
+    `eer` is that of the development trials after it.
 
     Example
     -------
-    >>> log = [{"kind": "train", "step": n, "epoch": n / 2, "support": float(n)} for n in (1, 2, 3)]
+    >>> log = [
+    ...     {"kind": "train", "step": n, "epoch": n / 2, "support": float(n)} for n in (1, 2, 3)
+    ... ]
     >>> per_epoch([*log, {"kind": "valid", "step": 2, "epoch": 1, "eer": 0.1}], "support")
     {1: 1.5, 2: 3.0}
     """
@@ -138,12 +144,15 @@ def per_epoch(log: list[dict], key: str) -> dict[int, float]:
 
 
 def explained(groups: list, values: list[float]) -> float:
-    """Fraction of the variance of `values` that lies between the groups (η²); NaN if there is none to explain.
+    """Fraction of the variance of `values` that lies between the groups (η²);
+    NaN if there is none to explain.
 
     Example
     -------
-    >>> explained(["a", "a", "b", "b"], [1.0, 1.0, 3.0, 3.0]), explained(["a", "b", "a", "b"], [1.0, 1.0, 3.0, 3.0])
-    (1.0, 0.0)
+    >>> explained(["a", "a", "b", "b"], [1.0, 1.0, 3.0, 3.0])
+    1.0
+    >>> explained(["a", "b", "a", "b"], [1.0, 1.0, 3.0, 3.0])
+    0.0
     """
     values = np.asarray(values)
     total = ((values - values.mean()) ** 2).sum()

@@ -1,15 +1,18 @@
-"""Speakers dealt into folds: every speaker is a test speaker once, and never in the training that is tested on them.
+"""Speakers dealt into folds: every speaker is a test speaker once,
+and never in the training that is tested on them.
 
     <output>/folds/<hash>/all/manifest.csv         every utterance that can be used
-    <output>/folds/<hash>/<k>/manifest.csv         the same speakers as train, valid or test of fold k, from 1
-    <output>/folds/<hash>/<k>/valid_trials.txt     trials of development speakers, who are some of the training's
-    <output>/folds/<hash>/<k>/trials_<corpus>.txt  trials of the fold's test speakers, inside one corpus
+    <output>/folds/<hash>/<k>/manifest.csv         these as train, valid or test of fold k, from 1
+    <output>/folds/<hash>/<k>/valid_trials.txt     trials of some of the training speakers
+    <output>/folds/<hash>/<k>/trials_<corpus>.txt  trials of its test speakers, inside one corpus
 
-The networks of two folds are different systems, and a raw cosine of one says nothing about a raw cosine of the other.
-So folds are compared one by one and their differences averaged: a fold is a list of trials of its own, whose speakers
-no other list has (`estimates.difference`). Scores of all folds in one list would need a common scale, which AS-norm in
-each fold gives. tests/recipes/test_study_folds.py simulates systems with a known difference: fold by fold intervals
-of 95 % hold it whatever the scales, in one list only after AS-norm (96 of 100, against 97 fold by fold).
+The networks of two folds are different systems, and a raw cosine of one says nothing about a
+raw cosine of the other. So folds are compared one by one and their differences averaged: a fold
+is a list of trials of its own, whose speakers no other list has (`estimates.difference`).
+Scores of all folds in one list would need a common scale, which AS-norm in each fold gives.
+tests/recipes/test_study_folds.py simulates systems with a known difference: fold by fold
+intervals of 95 % hold it whatever the scales, in one list only after AS-norm (96 of 100,
+against 97 fold by fold).
 """
 
 from __future__ import annotations
@@ -78,8 +81,8 @@ def _make(folder: Path, settings: Mapping, corpora: Sequence[str], data: Path) -
 
 
 def deal(utterances: Sequence[Utterance], corpus_of: Mapping[str, str], count: int, rng) -> dict[str, int]:
-    """Speaker → fold, from 1. Those of a corpus with as many sessions and utterances go round the folds in turn, so
-    that the folds are alike.
+    """Speaker → fold, from 1. Those of a corpus with as many sessions and
+    utterances go round the folds in turn, so that the folds are alike.
     """
     alike, sessions = defaultdict(set), defaultdict(set)
     for u in utterances:
@@ -98,7 +101,8 @@ def deal(utterances: Sequence[Utterance], corpus_of: Mapping[str, str], count: i
 
 
 def _development(utterances: Sequence[Utterance], corpus_of: Mapping[str, str], most: int, rng) -> set[str]:
-    """Training speakers for development trials: of each corpus in proportion, of those with several utterances."""
+    """Training speakers for development trials:
+    of each corpus in proportion, of those with several utterances."""
     of, several = defaultdict(set), defaultdict(int)
     for u in utterances:
         several[u.speaker] += 1
@@ -114,7 +118,8 @@ def _development(utterances: Sequence[Utterance], corpus_of: Mapping[str, str], 
 
 
 def _trials(utterances: Sequence[Utterance], settings: Mapping, rng) -> list[tuple[str, str, bool]]:
-    """All target pairs, across sessions where a speaker has several; as many nontarget pairs as asked, if there are."""
+    """All target pairs, across sessions where a speaker has several;
+    as many nontarget pairs as asked, if there are."""
     of, rows = defaultdict(list), []
     for u in utterances:
         of[u.speaker].append(u)

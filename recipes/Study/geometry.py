@@ -1,7 +1,7 @@
 """Where a run's prototypes are: beside their speakers, or further apart than these?
 
-A prototype at its speaker's mean embedding has nothing to pull; one further from its neighbours than the mean is pulls
-the speakers apart. A3M-I moves prototypes to the means.
+A prototype at its speaker's mean embedding has nothing to pull; one further from its
+neighbours than the mean is pulls the speakers apart. A3M-I moves prototypes to the means.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ CHUNK = 1024
 
 
 def geometry(folder: Path, manifest: Path) -> dict[str, float] | None:
-    """Mean cosines over the training speakers of a finished run, or None if it has left no prototypes.
+    """Mean cosines over the training speakers of a finished run,
+    or None if it has left no prototypes.
 
-    `own`: of a prototype and its speaker's mean direction; `prototypes`: of a prototype and the nearest other one;
-    `means`: of a mean direction and the nearest other one.
+    `own`: of a prototype and its speaker's mean direction; `prototypes`: of a prototype
+    and the nearest other one; `means`: of a mean direction and the nearest other one.
     """
     if not (folder / "prototypes.safetensors").is_file():
         return None

@@ -1,6 +1,7 @@
 """The grid of a study: a YAML file → the runs to make.
 
-    corpora: [names]                        folders of --data; or trials: {name: list of trials under --data}
+    corpora: [names]                        folders of --data
+    trials:  {name: file}                   or lists of trials under --data, instead of `corpora`
     top_n:   training speakers in each AS-norm statistic
     common:  options of every run
     models:  {name: {recipe: ecapa, seeds: [1, 2, 3], rows: [names] or all, common: {…}}}
@@ -8,19 +9,21 @@
     tuning:  {seed: 0, common: {…}}         what differs from `common` while tuning
     recipe_folder: ../SpeakerTree           whose train.py and hparams/ are used
     drop:    [save, model]                  folders of a run that are deleted once it is done
-    prepared: folder                        of a prepared corpus, where the recipe takes one instead of trees
-    folds: {count: 5, seed: 1, …}           instead of the corpora's own lists: every speaker is tested once (folds.py)
+    prepared: folder                        a prepared corpus, for recipes that take one, not trees
+    folds: {count: 5, seed: 1, …}           not the corpora's own lists: all are tested once
 
-`tune` lists the settings a row may choose from: their product is its budget, which must be the same for every row. The
-setting with the lowest EER on the development trials (of training speakers) is the row's.
+`tune` lists the settings a row may choose from: their product is its budget, which must be
+the same for every row. The setting with the lowest EER on the development trials (of
+training speakers) is the row's.
 
-With `folds` a model is one of each fold, and is tuned in each; what is common to them is the row. A row `as_it_is`
-is the recipe's pre-trained model itself: nothing is trained or tuned.
+With `folds` a model is one of each fold, and is tuned in each; what is common to them is the row.
+A row `as_it_is` is the recipe's pre-trained model itself: nothing is trained or tuned.
 
-`each: {alpha: [1.5, 2], kappa: [5, 10]}` makes a row of every combination: $alpha and $kappa in its name and options
-are replaced, and with both of them $scale = κ/(α−1); `point` (those values) and `family` (the name without them), which
-the figures of such rows read, may be given by hand instead. `warm_start: row` begins with the embedder
-that row ended with, of the same model and seed; it must stand further up.
+`each: {alpha: [1.5, 2], kappa: [5, 10]}` makes a row of every combination: $alpha and $kappa in
+its name and options are replaced, and with both of them $scale = κ/(α−1); `point` (those values)
+and `family` (the name without them), which the figures of such rows read, may be given by hand
+instead. `warm_start: row` begins with the embedder that row ended with, of the same model and
+seed; it must stand further up.
 """
 
 from __future__ import annotations
@@ -76,7 +79,8 @@ class Run:
 
     @cached_property
     def key(self) -> str:
-        """Hash of the inputs: options, recipe and trial lists by content, which corpora, and the parent's."""
+        """Hash of the inputs: options, recipe and trial lists by content,
+        which corpora, and the parent's."""
         recipes = _recipe_files(self.recipe_folder / "hparams" / f"{self.recipe}.yaml")
         files = [f for _, f in self.trials] + ([self.prepared / "manifest.csv"] if self.prepared else [])
         contents = [*map(_without_comments, recipes), *(file.read_bytes() for file in files)]
@@ -171,7 +175,8 @@ def tuning_runs(grid: dict, data: Path) -> list[Run]:
 
 
 def chosen(grid: dict, runs: list[Run], outcomes: dict[str, dict]) -> dict[tuple[str, str], dict]:
-    """(model, row) → its setting: the one with the lowest development EER; the first while tuning is not done."""
+    """(model, row) → its setting: the one with the lowest development EER;
+    the first while tuning is not done."""
     best = {}
     for model in grid["models"]:
         for row in rows_of(grid, model):
@@ -183,7 +188,8 @@ def chosen(grid: dict, runs: list[Run], outcomes: dict[str, dict]) -> dict[tuple
 
 
 def reported_runs(grid: dict, data: Path, best: dict[tuple[str, str], dict]) -> list[Run]:
-    """Every row of every model with every seed, seed by seed, so that what is done first is a whole table."""
+    """Every row of every model with every seed, seed by seed,
+    so that what is done first is a whole table."""
     pairs = [(model, row) for model in grid["models"] for row in rows_of(grid, model)]
     most = max(len(model["seeds"]) for model in grid["models"].values())
     return [
@@ -223,7 +229,8 @@ def _run(grid: dict, data: Path, model: str, row: str, seed: int, setting: dict)
 
 
 def _expanded(rows: dict, path: Path) -> dict:
-    """Rows with `each` multiplied. `point` keeps the values of a row, `family` the name without them."""
+    """Rows with `each` multiplied.
+    `point` keeps the values of a row, `family` the name without them."""
     found = {}
     for name, row in rows.items():
         for point in _products(row.get("each", {})):

@@ -49,7 +49,8 @@ def done_of(run, output: Path, scored: bool) -> bool:
 
 
 def record(run, folder: Path, device: str = "cpu", scored: bool = True) -> None:
-    """Write the outcome of a trained run, with its scores of every corpus, raw and AS-normalised, if it is scored."""
+    """Write the outcome of a trained run, with its scores of
+    every corpus, raw and AS-normalised, if it is scored."""
     log = [] if run.as_it_is else load_log(folder / "train_log.jsonl")
     outcome = {
         "name": run.name,
@@ -105,10 +106,11 @@ def extract_rest(
 
 
 def training_seconds(log: Path) -> float | None:
-    """Wall time of a training run from SpeechBrain's log.txt, whose lines begin with the time; None without one.
+    """Wall time of a training run from SpeechBrain's log.txt,
+    whose lines begin with the time; None without one.
 
-    A sitting lasts from its first "Going into epoch" to its last line: the preparation is left out, the validation is
-    not. What a killed sitting did after its last line is lost.
+    A sitting lasts from its first "Going into epoch" to its last line: the preparation is left out,
+    the validation is not. What a killed sitting did after its last line is lost.
     """
     if not log.is_file():
         return None

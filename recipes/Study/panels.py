@@ -1,7 +1,8 @@
-"""Figures of many panels: the training of every row over the epochs, and every row's errors with intervals.
+"""Figures of many panels: the training of every row
+over the epochs, and every row's errors with intervals.
 
-Each function takes `Findings` and returns a matplotlib Figure, 1280 pixels wide at 100 dpi. What tells lines apart is
-never colour alone.
+Each function takes `Findings` and returns a matplotlib Figure,
+1280 pixels wide at 100 dpi. What tells lines apart is never colour alone.
 """
 
 from __future__ import annotations
@@ -25,12 +26,14 @@ _COMPARED = ("eer", "fnr at fpr 1e-2", "fnr at fpr 1e-3")
 
 
 def training(found: Findings) -> Figure:
-    """A line of panels a row of the grid: support, zero loss, p_y = 0 and development EER over the epochs."""
+    """A line of panels a row of the grid: support,
+    zero loss, p_y = 0 and development EER over the epochs."""
     return _curves(found, tuple(_CURVES))
 
 
 def instability(found: Findings) -> Figure:
-    """p_y = 0 and development EER over the epochs; a vertical line where prototypes were set anew."""
+    """p_y = 0 and development EER over the epochs;
+    a vertical line where prototypes were set anew."""
     return _curves(found, ("zero_target", "eer"))
 
 
@@ -69,7 +72,8 @@ def _curves(found: Findings, keys: tuple[str, ...]) -> Figure:
 
 
 def comparison(found: Findings, corpus: str) -> Figure:
-    """EER and FNR of every row with intervals over speakers, and paired differences to each baseline."""
+    """EER and FNR of every row with intervals over speakers,
+    and paired differences to each baseline."""
     baselines = found.baselines()
     few = found.estimates(corpus).boot is None
     note = f"{corpus}; discs: cosine, open squares: AS-norm; mean over seeds, "
@@ -81,7 +85,8 @@ def comparison(found: Findings, corpus: str) -> Figure:
 
 
 def verdict(found: Findings) -> Figure:
-    """Paired differences of every row to each baseline, the mean of all lists that have intervals."""
+    """Paired differences of every row to each baseline,
+    the mean of all lists that have intervals."""
     baselines, corpora = found.baselines(), found.with_intervals()
     if not (baselines and corpora):
         raise ValueError("it needs a run of a baseline, and a list of enough speakers for intervals")
@@ -97,7 +102,8 @@ def _forest_height(found: Findings) -> float:
 
 
 def _forest(line, found: Findings, corpora: list[str], baseline: str | None) -> None:
-    """A panel for each metric: of every row the level (of one list), or the difference to the baseline."""
+    """A panel for each metric: of every row the level (of one list),
+    or the difference to the baseline."""
     rows = found.rows()
     for ax, metric in zip(line, _COMPARED, strict=True):
         for kind, shift, look in zip(KINDS, (-0.17, 0.17), ("o", "s"), strict=True):

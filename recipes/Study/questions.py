@@ -22,9 +22,11 @@ _MARKERS, _LINES = "osDv^P*X", ("-", (0, (4, 2)), (0, (1, 1)), (0, (4, 1, 1, 1))
 
 
 def kappa(found: Findings) -> Figure:
-    """EER over α × s with lines of constant κ = s(α − 1), and below it against κ, a line for each α.
+    """EER over α × s with lines of constant κ = s(α − 1),
+    and below it against κ, a line for each α.
 
-    The title of each lower panel says what fraction of the variance of ln EER over the cells κ, s and α explain alone.
+    The title of each lower panel says what fraction of the
+    variance of ln EER over the cells κ, s and α explain alone.
     """
     rows = _with(found, "kappa")
     figure, axes = grid_of_axes(2, len(found.measures), 3.4, found)
@@ -85,7 +87,8 @@ def _against_kappa(ax, cells: list) -> None:
 
 
 def starvation(found: Findings) -> Figure:
-    """Zero loss during the fine-tuning; and by it in its first epoch, what the fine-tuning did to the EER.
+    """Zero loss during the fine-tuning;
+    and by it in its first epoch, what the fine-tuning did to the EER.
 
     A large mark is the mean over seeds with its interval, the small ones are seeds.
     """
@@ -124,7 +127,8 @@ def starvation(found: Findings) -> Figure:
 
 
 def heads(found: Findings) -> Figure:
-    """Sparse − dense of each seed (open), and their mean with the 95 % interval of Student's t over seeds."""
+    """Sparse − dense of each seed (open), and their mean
+    with the 95 % interval of Student's t over seeds."""
     rows = _with(found, "head")
     points = {row: found.grid["rows"][row] for row in rows}
     families = list(dict.fromkeys(point["family"] for point in points.values()))

@@ -1,16 +1,19 @@
 #!/usr/bin/env python3
-"""A study from one grid: every loss tuned with the same budget, trained with several seeds, scored, tables out.
+"""A study from one grid: every loss tuned with the same budget,
+trained with several seeds, scored, tables out.
 
-    python study.py hparams/small.yaml --data /corpora                 tune, train, score, print the tables
-    python study.py hparams/small.yaml --data /corpora --status        what is done and what is left
-    python study.py hparams/small.yaml --data /corpora --workers 2     two runs at a time
-    python study.py hparams/yours.yaml --data /corpora --launch 'torchrun --standalone --nproc_per_node=8'
+    python study.py hparams/small.yaml --data /corpora              tune, train, score, print tables
+    python study.py hparams/small.yaml --data /corpora --status     what is done and what is left
+    python study.py hparams/small.yaml --data /corpora --workers 2  two runs at a time
+    python study.py hparams/yours.yaml --data /corpora \\
+        --launch 'torchrun --standalone --nproc_per_node=8'
 
-/corpora holds <corpus>/wav and <corpus>/trials_dev.txt for each corpus of the grid, and noise/wav and rir/wav. A run is
-kept in a folder named by the hash of everything it depends on, so an interrupted study continues, a changed row runs
-anew and the others do not, and several machines may share a folder (`--shard 1/3`). Settings are chosen on development
-trials of training speakers; the trials that are reported are scored once, at the end. A row that starts from another
-waits for it. `figures.py` draws what is done.
+/corpora holds <corpus>/wav and <corpus>/trials_dev.txt for each corpus of the grid, and noise/wav
+and rir/wav. A run is kept in a folder named by the hash of everything it depends on, so an
+interrupted study continues, a changed row runs anew and the others do not, and several machines may
+share a folder (`--shard 1/3`). Settings are chosen on development trials of training speakers; the
+trials that are reported are scored once, at the end. A row that starts from another waits for it.
+`figures.py` draws what is done.
 """
 
 from __future__ import annotations
@@ -132,7 +135,8 @@ def in_turn(run: Run, output: Path, arguments, before: concurrent.futures.Future
 
 
 def perform(run: Run, output: Path, launch: str, device: str, scored: bool = True) -> None:
-    """Train (or continue), extract, score; the outcome is written last. One that was only tried is scored later."""
+    """Train (or continue), extract, score; the outcome is written last.
+    One that was only tried is scored later."""
     folder = output / run.key
     folder.mkdir(parents=True, exist_ok=True)
     if not run.as_it_is and outcome_of(run, output) is None:

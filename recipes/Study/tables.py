@@ -1,4 +1,5 @@
-"""The tables of a study, in Markdown: how each row was trained, its errors, and its differences to the baselines."""
+"""The tables of a study, in Markdown: how each row was trained,
+its errors, and its differences to the baselines."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ _REGIME = {"support": ("active speakers", 1), "zero_loss": ("zero loss %", 100),
 
 
 def result_tables(found: list[Findings]) -> dict[str, str]:
-    """Markdown of all that is done: brief is of all models; digest, verdict, training, geometry, tables of each."""
+    """Markdown of all that is done: brief is of all models;
+    digest, verdict, training, geometry, tables of each."""
     found = [of for of in found if of.finished()]
     parts = {"brief": _brief(found), "digest": [], "verdict": [], "training": [], "geometry": [], "tables": []}
     for of in found:
@@ -35,7 +37,8 @@ def result_tables(found: list[Findings]) -> dict[str, str]:
 
 
 def tuning_table(grid: dict, runs: list, outcomes: dict[str, dict]) -> str:
-    """Markdown: the development EER of every setting that was tried; the lowest of a row, which is chosen, in bold."""
+    """Markdown: the development EER of every setting that was tried;
+    the lowest of a row, which is chosen, in bold."""
     parts = []
     for model in dict.fromkeys(run.model for run in runs):
         lines = head("row", "development EER % of each setting")
@@ -52,7 +55,8 @@ def tuning_table(grid: dict, runs: list, outcomes: dict[str, dict]) -> str:
 
 
 def write_between(path: Path, name: str, parts: dict[str, str]) -> None:
-    """Replace what stands between the lines `<!-- name part -->` and `<!-- end -->` of a document, for parts it has."""
+    """Replace what stands between the lines `<!-- name part -->`
+    and `<!-- end -->` of a document, for parts it has."""
     text, found = path.read_text(encoding="utf-8"), 0
     for part, new in parts.items():
         pattern = rf"(<!-- {re.escape(name)} {part} -->\n).*?(<!-- end -->)"
@@ -65,7 +69,8 @@ def write_between(path: Path, name: str, parts: dict[str, str]) -> None:
 
 
 def _brief(found: list[Findings]) -> list[str]:
-    """EER on the lists of enough speakers, cosine → AS-norm, models beside each other; one table, or none.
+    """EER on the lists of enough speakers, cosine → AS-norm,
+    models beside each other; one table, or none.
 
     A row that a model has no run of has a dash there.
     """
@@ -86,7 +91,8 @@ def _levels(found: Findings, corpus: str, row: str, metric: str) -> str:
 
 
 def _digest(found: Findings) -> str:
-    """EER and FNR at 1 % FPR of every list, cosine → AS-norm; means over seeds, without intervals."""
+    """EER and FNR at 1 % FPR of every list, cosine → AS-norm;
+    means over seeds, without intervals."""
     columns = [(corpus, metric) for corpus in found.corpora for metric in _COMPARED]
     lines = head("row", *(f"{corpus}: {METRICS[metric][0]}" for corpus, metric in columns))
     for row in found.rows():
@@ -95,7 +101,8 @@ def _digest(found: Findings) -> str:
 
 
 def _training(found: Findings) -> str:
-    """The setting, the development trials, and the sparse regime in the last epoch: means over seeds."""
+    """The setting, the development trials,
+    and the sparse regime in the last epoch: means over seeds."""
     tuned = any("tune" in found.grid["rows"][row] for row in found.rows())
     figures = ["development EER %", *(name for name, _ in _REGIME.values()), "minutes"]
     lines = head("row", *(["setting"] if tuned else []), "seeds", *figures)
@@ -115,7 +122,8 @@ def _training(found: Findings) -> str:
 
 
 def _geometry(found: Findings) -> list[str]:
-    """Mean cosines over training speakers and seeds; one table, or none where no run left its prototypes."""
+    """Mean cosines over training speakers and seeds;
+    one table, or none where no run left its prototypes."""
     lines = head("row", "prototype and own mean", "nearest two prototypes", "nearest two means")
     for row in found.rows():
         runs = [(run, found.folder(run)) for run in found.finished(row)]
@@ -137,8 +145,10 @@ def shown(key: str, value: str) -> str:
 
     Example
     -------
-    >>> shown("loss", "!new:alpha_sv.losses.QMargin {alpha: 1.25, scale: auto}"), shown("margin", "0.2")
-    ('QMargin {alpha: 1.25, scale: auto}', 'margin 0.2')
+    >>> shown("loss", "!new:alpha_sv.losses.QMargin {alpha: 1.25, scale: auto}")
+    'QMargin {alpha: 1.25, scale: auto}'
+    >>> shown("margin", "0.2")
+    'margin 0.2'
     """
     module = re.match(r"!new:[\w.]*\.(?=\w)", value)
     return value[module.end() :] if module else f"{key} {value}"
@@ -168,7 +178,8 @@ def _differences(found: Findings, corpus: str, kind: str) -> list[str]:
 
 
 def _verdict(found: Findings, kind: str) -> list[str]:
-    """Differences to the baselines, the mean of all lists that have intervals; one table, or none without baselines."""
+    """Differences to the baselines, the mean of all lists that have intervals;
+    one table, or none without baselines."""
     lists = [found.estimates(corpus, kind) for corpus in found.with_intervals()]
     rows, metrics = found.rows(), (*_COMPARED, "fnr at fpr 1e-3")
     tables = []
@@ -192,7 +203,8 @@ def line(cells) -> str:
 
 
 def cell(estimate: tuple[float, float, float, float] | None, metric: str, sign: str = "") -> str:
-    """Mean over seeds, [interval over speakers] ± standard deviation of one seed, which of a difference is paired."""
+    """Mean over seeds, [interval over speakers] ± standard
+    deviation of one seed, which of a difference is paired."""
     if estimate is None:
         return "n/a"
     form = f"{sign}.{METRICS[metric][2]}f"

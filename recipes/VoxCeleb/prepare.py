@@ -2,19 +2,23 @@
 """VoxCeleb as it was unpacked → the manifest that training, shards and verification read.
 
     python prepare.py --voxceleb1 /corpora/voxceleb1 --voxceleb2 /corpora/voxceleb2 --train vox2 \\
-        --trials veri_test2.txt list_test_all2.txt list_test_hard2.txt --output results/voxceleb/prepared
+        --trials veri_test2.txt list_test_all2.txt list_test_hard2.txt \\
+        --output results/voxceleb/prepared
 
     --train vox2        VoxCeleb2 dev, 5,994 speakers: may be tested on O, E and H
-    --train vox1        VoxCeleb1 without its 40 test speakers, 1,211 speakers: may be tested on O only
+    --train vox1        VoxCeleb1 without its 40 test speakers, 1,211 speakers: O only
     --train vox1+vox2   both: may be tested on O only
 
-VoxCeleb1 is read from wav/id…, {dev,test}/wav/id… or vox1_{dev,test}_wav/wav/id…; VoxCeleb2 from dev/aac/id… (.m4a,
-converted with ffmpeg to 16 kHz 16-bit files in dev/wav, or in --converted) or from a folder of wav or flac. The lists
-are at https://www.robots.ox.ac.uk/~vgg/data/voxceleb/vox1.html. Headers only are read (--audit full decodes every
-sample). Run the same command again after an interruption: what is converted and read is kept.
+VoxCeleb1 is read from wav/id…, {dev,test}/wav/id… or vox1_{dev,test}_wav/wav/id…; VoxCeleb2
+from dev/aac/id… (.m4a, converted with ffmpeg to 16 kHz 16-bit files in dev/wav, or in
+--converted) or from a folder of wav or flac. The lists are at
+https://www.robots.ox.ac.uk/~vgg/data/voxceleb/vox1.html. Headers only are read (--audit
+full decodes every sample). Run the same command again after an interruption: what is
+converted and read is kept.
 
-The output: manifest.csv, valid_trials.txt, audit.csv (what is wrong with which file), prepare.json (what it was made
-from, counts, files/s) and split.txt.gz, the split for others to reproduce with --like; see --help.
+The output: manifest.csv, valid_trials.txt, audit.csv (what is wrong with which file),
+prepare.json (what it was made from, counts, files/s) and split.txt.gz, the split for others to
+reproduce with --like; see --help.
 """
 
 from __future__ import annotations

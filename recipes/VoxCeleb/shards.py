@@ -4,9 +4,10 @@
     python shards.py results/voxceleb/prepared /scratch/voxceleb_shards
     python train.py hparams/ecapa_c512_q_margin.yaml --prepared=/scratch/voxceleb_shards
 
-OUTPUT becomes a prepared folder like PREPARED: the same utterances, splits and trials, so a training, an extraction or
-a score is bit for bit that of the loose files. It takes the room of the audio files again, and about 2 KB for each.
-Interrupted, the command goes on where it stopped. The shards have webdataset's layout: other toolkits can stream them.
+OUTPUT becomes a prepared folder like PREPARED: the same utterances, splits and trials, so a
+training, an extraction or a score is bit for bit that of the loose files. It takes the room of the
+audio files again, and about 2 KB for each. Interrupted, the command goes on where it stopped. The
+shards have webdataset's layout: other toolkits can stream them.
 """
 
 from __future__ import annotations

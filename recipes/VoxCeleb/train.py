@@ -6,10 +6,11 @@
 
 On eight GPUs, with the same batch split between them (slurm.sh does it on a cluster):
 
-    torchrun --standalone --nproc_per_node=8 train.py hparams/ecapa_c512_q_margin.yaml --prepared=… --precision=bf16
+    torchrun --standalone --nproc_per_node=8 train.py hparams/ecapa_c512_q_margin.yaml \\
+        --prepared=… --precision=bf16
 
-Any key of the YAML, or of the files it extends, can be given on the command line and wins. Run the same command again
-after an interruption: it continues from the last checkpoint.
+Any key of the YAML, or of the files it extends, can be given on the command line and wins.
+Run the same command again after an interruption: it continues from the last checkpoint.
 """
 
 import sys

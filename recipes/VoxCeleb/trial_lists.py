@@ -1,4 +1,5 @@
-"""Trial lists to verify on: called by their published names, refused to a model that has heard their speakers."""
+"""Trial lists to verify on: called by their published names,
+refused to a model that has heard their speakers."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from alpha_sv.sb.trained_run import TrainedRun
 
 @dataclass(frozen=True)
 class Listed:
-    """A labelled trial list and its speakers; `title` is the published name of a list as long as the published one."""
+    """A labelled trial list and its speakers;
+    `title` is the published name of a list as long as the published one."""
 
     path: Path
     title: str

@@ -4,19 +4,22 @@
     python verify.py results/ecapa_c512_q_margin/1234 --prepared results/voxceleb/prepared \\
         --trials veri_test2.txt list_test_all2.txt list_test_hard2.txt --device cuda
 
-Embeddings → cosine → AS-norm against the means of the training speakers → error rates, with intervals over speakers.
-In the output folder, <run>/verify:
+Embeddings → cosine → AS-norm against the means of the training speakers → error rates,
+with intervals over speakers. In the output folder, <run>/verify:
 
     <list>_cosine.txt, <list>_as-norm.txt     scores, each with a note of what it was made from
     <list>_metrics.json, <list>_report.html
-    table.md                                  a row a scoring, as in WeSpeaker's tables; the errors at low FPR below it
+    table.md                                  a row per scoring, as in WeSpeaker's tables, and below
+                                              it the errors at low FPR
 
-With --calibration-trials (valid_trials.txt of the prepared folder, say) there is a third scoring, <list>_qmf.txt:
-AS-norm calibrated to LLRs, with durations and cohort statistics as quality measures, on that list.
+With --calibration-trials (valid_trials.txt of the prepared folder, say) there is a third
+scoring, <list>_qmf.txt: AS-norm calibrated to LLRs, with durations and cohort statistics as
+quality measures, on that list.
 
-All lists share one extraction and one set of cohort statistics, and both are kept: run it again after an interruption,
-or with other lists, and it continues. A list with a speaker that trained the model is refused. A list of another length
-than the published one goes by its file name and its length, not by the published name.
+All lists share one extraction and one set of cohort statistics, and both are kept: run it again
+after an interruption, or with other lists, and it continues. A list with a speaker that trained the
+model is refused. A list of another length than the published one goes by its file name and its
+length, not by the published name.
 """
 
 from __future__ import annotations
@@ -137,7 +140,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def score(
     trials: Trials, store: EmbeddingStore, statistics: Stats, seconds: np.ndarray
 ) -> tuple[ScoreTable, ScoreTable, dict[str, np.ndarray]]:
-    """Cosines, AS-norm and quality measures of a list, given the cohort statistics and duration of every row."""
+    """Cosines, AS-norm and quality measures of a list,
+    given the cohort statistics and duration of every row."""
     cosine, mean, std = score_trials(trials, store), *statistics
     rows = [store.rows(side.tolist()) for side in (trials.enroll, trials.test)]
     sides = [(mean[side], std[side]) for side in rows]

@@ -1,4 +1,5 @@
-"""What a file from elsewhere may hold instead of what it should: no reader may accept it, crash or fill the memory."""
+"""What a file from elsewhere may hold instead of what it should:
+no reader may accept it, crash or fill the memory."""
 
 import io
 

@@ -1,4 +1,5 @@
-"""Recipes that try to run code, to hang or to fill the memory; PROOF is the file that code would create."""
+"""Recipes that try to run code, to hang or to fill the memory;
+PROOF is the file that code would create."""
 
 SYSTEM = "python/object/apply:os.system ['touch PROOF']"
 LOSS = "loss: !new:alpha_sv.losses.QMargin\n"

@@ -1,6 +1,7 @@
 """Hard inputs for the fast solver and the fast heads, and the plain results they must have.
 
-Every input is exact in float32, so that the plain solver in float64 is the oracle of either precision.
+Every input is exact in float32, so that the plain
+solver in float64 is the oracle of either precision.
 """
 
 import copy
@@ -33,7 +34,8 @@ def targets_everywhere(rows, classes, seed=0):
 
 
 def hard_logits(classes, rows=3, seed=0):
-    """(logits, target), twelve times `rows` of them: scales, ties, impossible classes, far from zero."""
+    """(logits, target), twelve times `rows` of them:
+    scales, ties, impossible classes, far from zero."""
     x = random_logits(rows, classes, seed)
     impossible = 3 * x
     impossible[torch.rand(x.shape, generator=generator(seed + 2)) < 0.5] = -math.inf
@@ -51,7 +53,8 @@ def hard_logits(classes, rows=3, seed=0):
 
 
 def hard_measures(classes, rows=3, seed=0):
-    """(logits, target, ln q), six times `rows` of them: the target's alone, from e^3 to e^{−70}; everyone's."""
+    """(logits, target, ln q), six times `rows` of them:
+    the target's alone, from e^3 to e^{−70}; everyone's."""
     logits, target = 3 * random_logits(rows, classes, seed), targets_everywhere(rows, classes, seed)
     at_target = [torch.zeros_like(logits).scatter(1, target[:, None], value) for value in (3.0, -2.0, -20.0, -70.0)]
     noise = random_logits(rows, classes, seed + 3)

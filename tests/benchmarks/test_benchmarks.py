@@ -112,7 +112,8 @@ def test_cosine_of_a_target(common, kind, cosine):
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc and its page faults")
 def test_rounds_do_not_count_while_the_process_grows(common):
-    """The fault: a heap that still grew took page faults in the timed rounds, and dense heads looked slow."""
+    """The fault: a heap that still grew took page faults
+    in the timed rounds, and dense heads looked slow."""
     kept, calls = [], []
     common.interleave({"A": lambda: (calls.append(0), kept.append(torch.ones(25_000_000)))}, seconds=0.0)
     assert len(calls) == 5 + 3
@@ -144,7 +145,8 @@ def test_a_target_is_reached_only_everywhere(common):
 
 @pytest.mark.slow
 def test_what_a_gpu_has_to_answer_is_asked_in_one_command_that_goes_on(tmp_path):
-    """On the CPU, at a size that shows that it runs: cut off after its first part, then finished."""
+    """On the CPU, at a size that shows that it runs:
+    cut off after its first part, then finished."""
     command = [sys.executable, FOLDER / "device.py", "--device", "cpu", "--quick", "--output", tmp_path]
     assert subprocess.run([*command, "--seconds", "1"], capture_output=True).returncode == 1
     assert "Not done, the same command goes on: tests" in (tmp_path / "device.md").read_text()

@@ -1,4 +1,5 @@
-"""Calibrators of a few speakers are worth something on others: the simulation of benchmarks/calibration.py."""
+"""Calibrators of a few speakers are worth something on others:
+the simulation of benchmarks/calibration.py."""
 
 from __future__ import annotations
 

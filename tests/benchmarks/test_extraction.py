@@ -1,4 +1,5 @@
-"""The extraction benchmark holds our best path of full precision against the fastest of the others'."""
+"""The extraction benchmark holds our best path of
+full precision against the fastest of the others'."""
 
 import importlib
 from pathlib import Path

@@ -57,6 +57,9 @@ def test_a_section_takes_the_place_of_the_one_of_its_name(module):
     gen = module("gen")
     text = "# B\n\n## a: one\n\nold\n\n## Files\n\nf\n"
     assert gen.put("## a: two\n\nnew\n", text) == "# B\n\n## a: two\n\nnew\n\n## Files\n\nf\n"
+    long, rows = "word " * 40 + "end", "| a " * 40 + "|"
+    lines = gen.wrapped(f"# Title\n\n{long}\n\n{rows}\n{rows}\n").split("\n")
+    assert [len(line) for line in lines] == [7, 0, 99, 99, 3, 0, 161, 161, 0]
     assert gen.put("## b: three\n\nx\n", text) == text.replace("## Files", "## b: three\n\nx\n\n## Files")
     with pytest.raises(SystemExit, match="no section"):
         gen.put("Traceback", text)

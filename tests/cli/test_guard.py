@@ -1,4 +1,5 @@
-"""Whatever happens to a verb, its user reads one line, and the files that were given are as they were."""
+"""Whatever happens to a verb, its user reads one line,
+and the files that were given are as they were."""
 
 import io
 import json

@@ -1,4 +1,5 @@
-"""Every verb of the evaluation as it is typed, one file in and one out, by name and through pipes."""
+"""Every verb of the evaluation as it is typed,
+one file in and one out, by name and through pipes."""
 
 import hashlib
 import json
@@ -88,7 +89,8 @@ def test_a_calibrator_knows_what_it_is_worth(run, world):
 
 
 def test_a_calibrator_of_one_kind_of_scores_refuses_another(run, world):
-    """Cosines and AS-normed scores are on different scales; the notes beside the files tell them apart."""
+    """Cosines and AS-normed scores are on different scales;
+    the notes beside the files tell them apart."""
     assert Calibrator.load(world / "calibrator.json").kind == "as-norm top 10"
     for file, kind in (("cosine.txt", "cosine"), ("llrs.txt", "llr")):
         _, error, status = run(f"calibrate {file} --calibrator calibrator.json -o other.txt")
@@ -137,7 +139,8 @@ def test_as_norm_fits_a_small_cohort_unless_a_number_is_asked_for(run, world, ca
 
 
 def test_an_increasing_map_keeps_the_intervals(world):
-    """The draws of speakers are the same for LLRs, which have some more metrics, and for other scores."""
+    """The draws of speakers are the same for LLRs,
+    which have some more metrics, and for other scores."""
     systems = {s["name"]: s for s in load_metrics(world / "metrics.json")["systems"]}
     for key in ("eer", "min_dcf", "fnr_at_fpr", "min_cllr"):
         assert systems["llrs"]["intervals"][key] == systems["as_norm"]["intervals"][key]

@@ -75,7 +75,8 @@ def test_another_seed_makes_other_speech(corpus, tmp_path):
 
 @needs_espeak
 def test_an_utterance_does_not_depend_on_those_before_it_or_on_the_clock(engine):
-    # espeak-ng keeps flutter and wave phase from call to call, and seeds its breath noise with the time.
+    # espeak-ng keeps flutter and wave phase from call to call,
+    # and seeds its breath noise with the time.
     voice = draw_voice(np.random.default_rng(0))
     voice = dataclasses.replace(voice, breath=(10.0,) * 6, flutter=6.0, roughness=3.0)
     first = synthetic_espeak.speak(engine, voice, "The quiet painter washed seven baskets.")

@@ -37,7 +37,8 @@ def test_leaves_a_report_and_an_error_that_shows_something(demo):
 
 @pytest.mark.slow
 def test_the_picture_of_the_readme_is_of_this_demo(demo):
-    """Another machine rounds otherwise, and a training drifts; two points of EER are allowed for that."""
+    """Another machine rounds otherwise, and a training drifts;
+    two points of EER are allowed for that."""
     metrics = json.loads((demo.parent / "metrics.json").read_text())
     picture = (Path(__file__).parents[2] / "docs/demo.svg").read_text(encoding="utf-8")
     for system in metrics["systems"][:3]:

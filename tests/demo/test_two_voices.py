@@ -1,4 +1,5 @@
-"""`alpha-sv demo --verify`: voices that the quality rules like, and a word about the model where there is none."""
+"""`alpha-sv demo --verify`: voices that the quality rules like,
+and a word about the model where there is none."""
 
 import importlib.util
 

@@ -1,4 +1,5 @@
-"""ShardedHead over two and three processes is SparseHead over all samples; bad batches stop every rank, none waits."""
+"""ShardedHead over two and three processes is SparseHead over all samples;
+bad batches stop every rank, none waits."""
 
 import re
 import time
@@ -19,7 +20,8 @@ SECONDS = 60
 
 
 def run(work, ranks, folder):
-    """Results of all ranks; fails if one does or if they are not done in a minute, and leaves no process behind."""
+    """Results of all ranks; fails if one does or if they are
+    not done in a minute, and leaves no process behind."""
     (folder / "meet").unlink(missing_ok=True)
     mp.set_forkserver_preload([at_rank.__name__])  # one process imports torch for all ranks
     context = mp.start_processes(
@@ -66,7 +68,8 @@ def test_each_step_reduces_two_numbers_a_row_and_there_are_few(first):
         for *_, shapes, _, _, _ in seen["cases"]:
             rows = EACH * RANKS
             assert 2 <= shapes.count((2, rows)) <= 9, "one for each step, and one that sees that it is done"
-            # beside them: the targets' cosines, the level, the spread, and ∂embeddings; for the monitor, three figures
+            # beside them: the targets' cosines, the level, the spread,
+            # and ∂embeddings; for the monitor, three figures
             assert sorted(set(shapes)) == [(2, rows), (3, rows), (rows,), (rows, DIM)] and shapes.count((rows,)) == 3
             assert shapes.count((3, rows)) == 1
 
@@ -137,7 +140,8 @@ def test_second_derivatives_are_refused(first):
 
 
 def test_nan_on_one_rank_is_nan_there_and_right_elsewhere(first):
-    """A row that is NaN once stopped the solve of all rows at its start, with finite and wrong losses elsewhere."""
+    """A row that is NaN once stopped the solve of all rows at its start,
+    with finite and wrong losses elsewhere."""
     full, embeddings, labels = one_machine(RANKS)
     losses = [seen["nan"][0] for seen in first]
     assert losses[1].isnan()
@@ -149,7 +153,8 @@ def test_nan_on_one_rank_is_nan_there_and_right_elsewhere(first):
 
 
 def test_nan_prototype_on_one_rank_is_nan_on_every_rank(first):
-    """A maximum over ranks passed the NaN on to its own rank only; the others trained on without those prototypes."""
+    """A maximum over ranks passed the NaN on to its own rank only;
+    the others trained on without those prototypes."""
     assert all(seen["nan prototype"][0].isnan() for seen in first)
 
 

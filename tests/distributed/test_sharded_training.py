@@ -1,4 +1,5 @@
-"""A recipe with its prototypes split over two and three processes takes the steps of one process, whatever happens."""
+"""A recipe with its prototypes split over two and three
+processes takes the steps of one process, whatever happens."""
 
 import os
 import re
@@ -28,7 +29,8 @@ OPTIONS = ["--grad_accumulation_factor=2", "--max_grad_norm=0.5"]
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
-    """56 training utterances: 28, or 18 and two left over, for each process; no whole number of its batches."""
+    """56 training utterances: 28, or 18 and two left over,
+    for each process; no whole number of its batches."""
     return make_tree(tmp_path_factory.mktemp("tree"), speakers=11, utterances=8)
 
 
@@ -91,8 +93,9 @@ def wait_for(process, log, text):
 
 @pytest.mark.slow
 def test_a_killed_and_a_slow_process(one, tree, tmp_path):
-    """kill -9 of one of two: all end within a minute and say so. Then on three, one of which sleeps, from the
-    checkpoint before the newest, of which a shard is damaged: to the same end as one process.
+    """kill -9 of one of two: all end within a minute and say so. Then on three, one of
+    which sleeps, from the checkpoint before the newest, of which a shard is damaged: to the
+    same end as one process.
     """
     often, log = {"ckpt_interval_steps": 2}, tmp_path / "train_log.jsonl"
     killed = start(tree, tmp_path, 2, **often)
@@ -119,7 +122,8 @@ def test_a_killed_and_a_slow_process(one, tree, tmp_path):
 
 @pytest.mark.slow
 def test_warm_starts_from_split_prototypes_in_bfloat16(one, tree, tmp_path):
-    """keep: the very prototypes; means: moved before the first epoch; and the loss is that of one process."""
+    """keep: the very prototypes; means: moved before the first epoch;
+    and the loss is that of one process."""
     for policy in ("keep", "means"):
         same = {"warm_start": one, "warm_start_head": policy, "reinit_epoch": 0, "number_of_epochs": 1, "average": 1}
         options = ["--precision=bf16", "--max_grad_norm=5"]

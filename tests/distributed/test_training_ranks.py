@@ -1,4 +1,5 @@
-"""Training on two processes takes the steps of training on one, and may change the number in mid-run."""
+"""Training on two processes takes the steps of training on one,
+and may change the number in mid-run."""
 
 import numpy as np
 import pytest
@@ -36,7 +37,8 @@ def assert_same_run(one, other, tolerance=1e-3):
 @pytest.mark.parametrize("model", ["ecapa", "resnet"])
 def test_two_processes_take_the_steps_of_one(model, tree, tmp_path):
     same = {"model": model, "wav_augment": DROPS, "reinit_epoch": 2, "speeds": "[1.0, 0.9]", "prototype_opt_class": SGD}
-    # a bias before a batch normalisation has no gradient; Adam would make whole steps of its rounding
+    # a bias before a batch normalisation has no gradient;
+    # Adam would make whole steps of its rounding
     same["opt_class"] = "!name:torch.optim.SGD {lr: 0.003}"
     for ranks, name in ((1, "one"), (2, "two")):
         start(tree, tmp_path / name, ranks, **same).finish()

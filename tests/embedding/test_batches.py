@@ -1,4 +1,5 @@
-"""Which utterances go through the network together changes no embedding; what is very long goes through in parts."""
+"""Which utterances go through the network together changes no embedding;
+what is very long goes through in parts."""
 
 import logging
 import threading
@@ -59,7 +60,7 @@ class Counting:
 
     def __init__(self, at_once):
         self.at_once, self.sizes, self.inside, self.most, self.lock = at_once, [], 0, 0, threading.Lock()
-        self.meeting = threading.Barrier(at_once, timeout=10)
+        self.meeting = threading.Barrier(at_once, timeout=60)
 
     def length(self, samples):
         return samples

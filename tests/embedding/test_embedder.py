@@ -118,7 +118,8 @@ def test_embed_refuses_silence_nan_and_two_channels():
     ids=str,
 )
 def test_sizes_from_elsewhere_cannot_fill_the_memory(change, tmp_path):
-    """10^12 dimensions would ask for terabytes, and 16,384 channels for 21 GB, before any weight is read."""
+    """10^12 dimensions would ask for terabytes,
+    and 16,384 channels for 21 GB, before any weight is read."""
     small_embedder().save(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "architecture": "ecapa_tdnn", **change}))

@@ -1,4 +1,5 @@
-"""A network in stages is the network; what its frozen front gives is kept on disk, and never that of something else."""
+"""A network in stages is the network; what its frozen front
+gives is kept on disk, and never that of something else."""
 
 from importlib.util import find_spec
 

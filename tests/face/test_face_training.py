@@ -1,4 +1,5 @@
-"""Faces through the training of speech, and through the verbs, on generated images; and on real ones where they are."""
+"""Faces through the training of speech, and through the verbs,
+on generated images; and on real ones where they are."""
 
 import json
 import os

@@ -1,4 +1,5 @@
-"""The published files of IJB-B and IJB-C, read as they are, and refused where they contradict each other."""
+"""The published files of IJB-B and IJB-C, read as they are,
+and refused where they contradict each other."""
 
 import numpy as np
 import pytest

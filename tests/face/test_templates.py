@@ -1,4 +1,5 @@
-"""The template protocol is what a plain loop says it is, in any blocks; TAR at FAR is that of the metrics."""
+"""The template protocol is what a plain loop says it is,
+in any blocks; TAR at FAR is that of the metrics."""
 
 import itertools
 import tracemalloc

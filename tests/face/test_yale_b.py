@@ -1,4 +1,5 @@
-"""The recipe's proof on real faces, as far as a test has time for; the table in its README is the whole of it."""
+"""The recipe's proof on real faces, as far as a test has time for;
+the table in its README is the whole of it."""
 
 import importlib.util
 import json

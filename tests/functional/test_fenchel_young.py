@@ -1,4 +1,5 @@
-"""Facts about the α-softargmax and its Fenchel-Young loss: definitions, special cases, limits, derivatives."""
+"""Facts about the α-softargmax and its Fenchel-Young loss:
+definitions, special cases, limits, derivatives."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,5 @@
-"""The fast loss is the plain one, in value and gradient, on hard inputs of every kind; and what it keeps for later."""
+"""The fast loss is the plain one, in value and gradient,
+on hard inputs of every kind; and what it keeps for later."""
 
 import math
 
@@ -51,7 +52,8 @@ def test_fast_equals_plain_on_every_device(alpha, classes, device):
 
 
 def test_a_climb_of_more_than_eight_steps_ends_on_a_gpu_too(device):
-    """The second look at the sums once met a Python float among tensors: 24 of 288 float64 batches died."""
+    """The second look at the sums once met a Python float among tensors:
+    24 of 288 float64 batches died."""
     zeros = torch.zeros(1, 300, dtype=torch.float64, device=device)
     torch.testing.assert_close(alpha_softargmax(zeros, 2.0), zeros + 1 / 300, rtol=0, atol=1e-15)
     for alpha in (1.05, 1.25, 1.5, 2.0):
@@ -118,7 +120,8 @@ def test_slope_of_the_angular_margin_is_its_derivative(margin):
     c = torch.cat([ends, torch.linspace(-1, 1, 102, dtype=torch.float64)[1:-1]]).requires_grad_()
     (expected,) = torch.autograd.grad(add_angle(c, margin).sum(), c)
     torch.testing.assert_close(add_angle_slope(c.detach(), margin), expected, rtol=1e-12, atol=1e-12)
-    # at ±1, where sin φ counts as a constant 0; autograd calls the derivative of clamp there 0 or 1, as its version is
+    # at ±1, where sin φ counts as a constant 0;
+    # autograd calls the derivative of clamp there 0 or 1, as its version is
     opposed_and_aligned = add_angle_slope(torch.tensor([-1.0, 1.0]), margin)
     torch.testing.assert_close(opposed_and_aligned, torch.tensor([1.0, math.cos(margin)]))
 
@@ -126,7 +129,8 @@ def test_slope_of_the_angular_margin_is_its_derivative(margin):
 @EVERY_ORDER
 @pytest.mark.parametrize("classes", [50, 300])
 def test_winner_alone_against_impossible_classes(alpha, classes):
-    """All logits but one are −inf; the target may be among them, and then the loss is infinite, its gradient not."""
+    """All logits but one are −inf; the target may be among them,
+    and then the loss is infinite, its gradient not."""
     logits = torch.full((3, classes), -math.inf, dtype=torch.float64)
     logits[:, classes // 2] = 1.0
     target = torch.tensor([classes // 2, classes - 1, classes // 2 + 1])
@@ -144,7 +148,8 @@ def test_measure_whose_power_underflows_leaves_the_row_finite(alpha):
 
 @pytest.mark.parametrize("classes", [100, 300, 2000])
 def test_level_far_from_zero_leaves_no_active_class_out(classes):
-    """At 65536 float32 knows sixteenths of a nat only: a level rounded up once lost classes with p of 2e-3."""
+    """At 65536 float32 knows sixteenths of a nat only:
+    a level rounded up once lost classes with p of 2e-3."""
     logits = 65536 + (2 * random_logits(200, classes)).mul(128).round().div(128)
     with counting() as count:
         p = alpha_softargmax(logits.float(), 2.0)
@@ -177,7 +182,8 @@ def test_leading_dimensions_layouts_and_expanded_inputs_do_not_matter(alpha):
 @pytest.mark.parametrize("alpha", [1.25, 1.5, 2.0, 3.0])
 @pytest.mark.parametrize("classes", [40, 300])
 def test_nobody_elses_tensor_changes_and_backward_runs_twice(alpha, classes, dtype):
-    """float64 is the dangerous one: `.to` does not copy there, and α = 2 has d and d^β in one tensor."""
+    """float64 is the dangerous one: `.to` does not copy there,
+    and α = 2 has d and d^β in one tensor."""
     x, target = random_logits(4, classes).to(dtype), targets_everywhere(4, classes)
     log_q, grad = -random_logits(4, classes, 1).abs().to(dtype), torch.tensor([1.0, -2.0, 0.5, 0.0], dtype=dtype)
     cosines = random_cosines(4, classes)[0].to(dtype)

@@ -1,4 +1,5 @@
-"""Derivatives of every order, by autograd and by torch.func: of the posterior, and of the loss with a margin too."""
+"""Derivatives of every order, by autograd and by torch.func:
+of the posterior, and of the loss with a margin too."""
 
 import functools
 
@@ -20,7 +21,8 @@ ORDERS = [1.0, 1 + 1e-5, 1.01, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0]
 EVERY_ORDER = pytest.mark.parametrize("alpha", ORDERS)
 EITHER = pytest.mark.parametrize("implementation", ["fast", "plain"])
 
-# the last row has a tie, and a class that is far below; the first has its target beyond the threshold
+# the last row has a tie, and a class that is far below;
+# the first has its target beyond the threshold
 LOGITS = [[0.3, 1.2, -0.4, -9.0, 0.9], [0.8, 0.7, -0.9, 0.1, 0.2], [0.5, 0.5, -4.0, 0.2, 0.5]]
 TARGETS, Q = [3, 0, 1], [[1.0, 0.4, 2.0, 0.7, 1.0]]
 

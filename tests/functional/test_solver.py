@@ -1,4 +1,5 @@
-"""The theorems that the fast solver rests on, and the certificate that finds out when one does not hold."""
+"""The theorems that the fast solver rests on,
+and the certificate that finds out when one does not hold."""
 
 import math
 
@@ -90,7 +91,8 @@ def test_posterior_over_the_candidates_is_that_over_all_and_they_are_few(alpha):
 )
 @pytest.mark.parametrize("alpha", [1.25, 1.5, 2.0, 2.5])
 def test_a_bound_that_is_none_is_found_out(alpha, classes, too_high, monkeypatch):
-    """The certificate: with a bound above the root the plain solver takes over, and the result is right."""
+    """The certificate: with a bound above the root the
+    plain solver takes over, and the result is right."""
     honest = solver.lower_bound
 
     def wrong(*arguments):

@@ -1,4 +1,5 @@
-"""Checkpoints of prototypes on one machine: whole or not at all, and refused where they do not fit."""
+"""Checkpoints of prototypes on one machine:
+whole or not at all, and refused where they do not fit."""
 
 import json
 

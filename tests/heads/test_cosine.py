@@ -23,7 +23,8 @@ def test_head_is_loss_of_cosines_and_trains_both_sides(device):
 
 
 def test_cosines_keep_float32_under_autocast(device):
-    """bfloat16 cosines put 0.12 of rounding in a logit at s = 30 (the peers compute them under autocast)."""
+    """bfloat16 cosines put 0.12 of rounding in a logit
+    at s = 30 (the peers compute them under autocast)."""
     needs_a_real_gpu(device)
     head, x = CosineHead(64, 10, AAMSoftmax(30)), torch.randn(4, 64)
     with torch.autocast(device, dtype=torch.bfloat16):

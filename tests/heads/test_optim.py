@@ -13,7 +13,8 @@ ROWS, STEPS = 9, 25
 
 
 def gradients(seed=0, dtype=torch.float64):
-    """One gradient a step; most rows are zero, row 0 always, row 1 but for the first step, and one step has none."""
+    """One gradient a step; most rows are zero, row 0 always,
+    row 1 but for the first step, and one step has none."""
     g = torch.Generator().manual_seed(seed)
     values = torch.randn(STEPS, ROWS, 3, generator=g, dtype=torch.float64)
     values[torch.rand(STEPS, ROWS, generator=g) < 0.7] = 0
@@ -103,7 +104,8 @@ def test_saved_and_loaded_it_goes_on_as_if_nothing_had_happened(sparse, dtype):
 
 
 def test_what_is_owed_is_paid_at_the_learning_rate_of_the_day():
-    """The documented difference: dense SGD would have moved the row at the rates of the steps between."""
+    """The documented difference: dense SGD would have
+    moved the row at the rates of the steps between."""
     weight = torch.nn.Parameter(torch.zeros(2, 1, dtype=torch.float64))
     optimizer = PrototypeSGD([weight], 1.0, 0.5)
     for lr, grad in ((1.0, [[1.0], [1.0]]), (1.0, [[0.0], [1.0]]), (0.25, [[0.0], [1.0]])):

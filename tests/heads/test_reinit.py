@@ -89,7 +89,8 @@ def test_no_batch_is_refused():
 
 
 def processes(*of_each):
-    """What `combine` sends and receives when these processes meet: each a callable that takes its `combine`."""
+    """What `combine` sends and receives when these processes meet:
+    each a callable that takes its `combine`."""
     sent, found = [], []
     for work in of_each:  # first what each of them sends
 

@@ -60,7 +60,8 @@ def test_rounding_stays_below_its_bound():
 
 
 def worst_in_bfloat16():
-    """A unit vector e and a w of nearly its direction, whose cosine bfloat16 makes too small by almost 3·2⁻⁸."""
+    """A unit vector e and a w of nearly its direction,
+    whose cosine bfloat16 makes too small by almost 3·2⁻⁸."""
     just_below_half = 2.0**-8 * (1 - 2.0**-10)
     e = torch.full((64,), 0.125 * (1 + just_below_half))
     e[62:] = torch.tensor([(1 - e[:62].square().sum()).sqrt(), 0.0])

@@ -1,4 +1,5 @@
-"""SparseHead is CosineHead, in value, both gradients and statistics, without ever holding the cosines."""
+"""SparseHead is CosineHead, in value, both gradients
+and statistics, without ever holding the cosines."""
 
 import pytest
 import torch
@@ -118,7 +119,8 @@ def test_nan_embedding_poisons_its_row_and_no_other(alpha, small_chunks):
 
 @pytest.mark.parametrize("too_high", [0.05, 0.3, 3.0])
 def test_a_bound_that_is_none_is_found_out(too_high, small_chunks, monkeypatch):
-    """What an early chunk left out under a wrong bound must not be certified by a later, right one."""
+    """What an early chunk left out under a wrong bound
+    must not be certified by a later, right one."""
     honest = scan.lower_bound
 
     def wrong(*arguments):
@@ -155,7 +157,8 @@ def test_autocast_changes_nothing():
 
 
 class LargestTensor(TorchDispatchMode):
-    """The largest number of elements of any tensor made inside the block, prototypes' views aside."""
+    """The largest number of elements of any tensor
+    made inside the block, prototypes' views aside."""
 
     def __init__(self, weight):
         super().__init__()
@@ -248,7 +251,8 @@ def test_margin_beyond_float32_and_an_empty_batch_are_refused():
 
 
 def test_second_derivatives_are_refused_also_where_the_incoming_gradient_has_none():
-    """They were silently zero: once_differentiable speaks up only if the incoming gradient wants a derivative."""
+    """They were silently zero: once_differentiable speaks
+    up only if the incoming gradient wants a derivative."""
     head, x, y = SparseHead(8, 300), torch.randn(3, 8, requires_grad=True), torch.tensor([0, 5, 299])
     with pytest.raises(RuntimeError, match="first derivatives only.*CosineHead"):
         torch.autograd.grad(head(x, y), x, create_graph=True)
@@ -359,7 +363,8 @@ class Both(torch.nn.Module):
 
 @pytest.mark.parametrize("scale", [1000.0, 10000.0])
 def test_a_steep_loss_never_falls_back(scale, small_chunks):
-    """At κ = 1000 float32 holds a cosine only to 6e-5 of a z: a level rounded up lost the certificate in each batch."""
+    """At κ = 1000 float32 holds a cosine only to 6e-5 of a z:
+    a level rounded up lost the certificate in each batch."""
     for seed in range(10):
         dense, sparse = twin_heads(16, 3 * CHUNK + 37, MarginLoss(2.0, scale, 0.2, "angle"), torch.float32, seed)
         embeddings, labels = speech(12, sparse, seed, noise=0.1)

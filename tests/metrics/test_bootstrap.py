@@ -1,4 +1,5 @@
-"""Resampling speakers: against lists written out person by person, and against how results really scatter."""
+"""Resampling speakers: against lists written out person by person,
+and against how results really scatter."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ MEASURES = {
 
 
 def random_list(seed, speakers=12, trials=400, systems=2, levels=None):
-    """An irregular list: not every speaker on both sides, repeats, both orders; scores [systems, trials]."""
+    """An irregular list: not every speaker on both sides,
+    repeats, both orders; scores [systems, trials]."""
     rng = np.random.default_rng(seed)
     names = np.array([f"id{k:02d}" for k in rng.permutation(speakers)])
     enroll = rng.integers(0, speakers - 1, trials)
@@ -130,7 +132,8 @@ def test_a_draw_without_nontarget_trials_is_counted_and_left_out():
 
 @pytest.mark.parametrize("targets", [1, 9])
 def test_too_few_speakers_are_no_certainty(targets):
-    # Two speakers gave intervals of no width: of one kind of trials all draws are alike. Many impostors do not help.
+    # Two speakers gave intervals of no width:
+    # of one kind of trials all draws are alike. Many impostors do not help.
     names = [f"s{k:02d}" for k in range(30)]
     enroll, test = [*names[:targets], *names], [*names[:targets], *names[1:], names[0]]
     scores, labels = np.arange(targets + 30.0), np.arange(targets + 30) < targets
@@ -191,7 +194,8 @@ def test_memory_does_not_grow_with_replicates_times_trials():
 
 
 def speaker_lists(lists, speakers=25, utterances=5, dim=6, within=0.5):
-    """Trial lists of a two-covariance model: speaker N(0, I), utterance + N(0, within^2 I), score -distance^2."""
+    """Trial lists of a two-covariance model: speaker N(0, I),
+    utterance + N(0, within^2 I), score -distance^2."""
     rng = np.random.default_rng(8)
     first, second = np.triu_indices(speakers * utterances, 1)
     who = np.repeat([f"s{k:02d}" for k in range(speakers)], utterances)
@@ -202,7 +206,8 @@ def speaker_lists(lists, speakers=25, utterances=5, dim=6, within=0.5):
 
 
 def test_intervals_cover_the_population_and_resampling_trials_would_not():
-    # The distance^2 of two utterances is 2 within^2 chi2 for one speaker and 2 (1 + within^2) chi2 for two.
+    # The distance^2 of two utterances is 2 within^2 chi2
+    # for one speaker and 2 (1 + within^2) chi2 for two.
     dim, within, lists = 6, 0.5, 40
     one, two = chi2(dim, scale=2 * within**2), chi2(dim, scale=2 * (1 + within**2))
     truth = one.sf(brentq(lambda threshold: one.sf(threshold) - two.cdf(threshold), 1e-3, 100))
@@ -221,7 +226,8 @@ def test_intervals_cover_the_population_and_resampling_trials_would_not():
         naive_hits += low <= truth <= high
         naive_widths.append(high - low)
     assert 0.85 * lists <= hits
-    # 95 % of normal estimates lie within 2 x 1.96 standard deviations; 40 lists know theirs to a tenth
+    # 95 % of normal estimates lie within 2 x 1.96 standard deviations;
+    # 40 lists know theirs to a tenth
     assert np.mean(widths) == pytest.approx(2 * 1.96 * np.std(estimates), rel=0.3)
     assert naive_hits <= 0.75 * lists
     assert np.mean(naive_widths) < 0.65 * np.mean(widths)

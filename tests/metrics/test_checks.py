@@ -1,4 +1,5 @@
-"""What the metrics take for scores, labels and speakers, whoever made them, and what they refuse."""
+"""What the metrics take for scores, labels and speakers,
+whoever made them, and what they refuse."""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ TWO_SIDES = {
 
 
 class DataFrameColumn:
-    """What a column of a data frame is to numpy: something with `__array__`, and rows of its own numbering."""
+    """What a column of a data frame is to numpy:
+    something with `__array__`, and rows of its own numbering."""
 
     def __init__(self, values):
         self.values = values

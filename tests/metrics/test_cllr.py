@@ -1,4 +1,5 @@
-"""Cllr, the APE curve and the reliability bins, by the written formula and by the theorem that joins them."""
+"""Cllr, the APE curve and the reliability bins,
+by the written formula and by the theorem that joins them."""
 
 from __future__ import annotations
 
@@ -80,7 +81,8 @@ def test_reliability_of_exact_likelihood_ratios_is_the_diagonal():
     both = [(x, y) for x, y in zip(bins["llr"], bins["empirical"], strict=True) if y is not None]
     assert len(both) >= 18 and both[0][0] < -7 and both[-1][0] > 7
     for promised, found in both:
-        # the log odds of a bin of 10,000 targets, e^|llr| times rarer trials of the other kind, and so on
+        # the log odds of a bin of 10,000 targets,
+        # e^|llr| times rarer trials of the other kind, and so on
         rarer = min(10_000 * 3 ** (promised < 0), 30_000) * math.exp(-abs(promised))
         assert abs(promised - found) < 4 / math.sqrt(rarer) + 0.02
 

@@ -55,8 +55,8 @@ def test_exchanging_two_systems_mirrors_the_difference():
 
 
 def test_what_two_systems_share_cancels():
-    # The second system hears the same voices with a little more noise: a small difference, seen through speakers
-    # that scatter much more than it.
+    # The second system hears the same voices with a little more noise:
+    # a small difference, seen through speakers that scatter much more than it.
     x = voices(3)
     boot, result = comparison(similarity(x), similarity(x + 0.4 * np.random.default_rng(4).normal(size=x.shape)))
     entry = result["pairs"][0]["metrics"][0]

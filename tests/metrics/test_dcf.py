@@ -1,4 +1,5 @@
-"""Detection costs against loops over thresholds, decision theory, and what normalisation promises."""
+"""Detection costs against loops over thresholds,
+decision theory, and what normalisation promises."""
 
 from __future__ import annotations
 
@@ -39,7 +40,8 @@ def test_act_dcf_is_the_cost_of_decisions_at_the_bayes_threshold(seed, levels, p
 
 
 def test_true_likelihood_ratios_need_no_threshold_to_be_found():
-    # N(d^2 / 2, d^2) and N(-d^2 / 2, d^2) are the log-likelihood ratios of two unit Gaussians d apart
+    # N(d^2 / 2, d^2) and N(-d^2 / 2, d^2) are the
+    # log-likelihood ratios of two unit Gaussians d apart
     rng, d = np.random.default_rng(20), 3.0
     target, nontarget = d * rng.normal(d / 2, 1, 100_000), d * rng.normal(-d / 2, 1, 300_000)
     for p_target in (0.01, 0.05, 0.5):

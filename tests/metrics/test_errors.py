@@ -1,4 +1,5 @@
-"""EER, FNR@FPR and TAR@FAR are facts about the scores: hand cases, brute-force oracles, and invariances."""
+"""EER, FNR@FPR and TAR@FAR are facts about the scores:
+hand cases, brute-force oracles, and invariances."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""`evaluate` collects what the single functions say; its curve and histogram lose nothing that is drawn."""
+"""`evaluate` collects what the single functions say;
+its curve and histogram lose nothing that is drawn."""
 
 from __future__ import annotations
 
@@ -93,7 +94,8 @@ def test_ten_counted_false_accepts_make_a_rate_supported():
 
 
 def test_a_rate_that_tied_scores_leave_with_few_false_accepts_is_not_supported():
-    # the limit allows 10 of 1,000, but the 20 best nontarget trials tie: the only vertex within it counts none
+    # the limit allows 10 of 1,000, but the 20 best nontarget trials tie:
+    # the only vertex within it counts none
     nontarget = np.concatenate([np.zeros(980), np.ones(20)])
     entry = evaluate(np.full(5, 2.0), nontarget)["fnr_at_fpr"][0]
     assert (entry["false_accepts"], entry["supported"]) == (0, False)
@@ -109,8 +111,9 @@ def test_the_thinned_curve_keeps_ends_and_true_vertices_evenly(spread):
     assert 200 < len(points) <= 400
     assert points[0] == (1, 0) and points[-1] == (0, 1)
     assert set(points) <= set(zip(curve.p_fa.tolist(), curve.p_miss.tolist(), strict=True))
-    # Where errors are well populated, all steps of the drawn curve are about its length / 400, here 16 / 400
-    # (rates run between 1 / 6,000 and its complement on one axis, 1 / 120,000 on the other).
+    # Where errors are well populated, all steps of the drawn curve are about its length
+    # / 400, here 16 / 400 (rates run between 1 / 6,000 and its complement on one axis, 1
+    # / 120,000 on the other).
     drawn = [(ndtri(fa), ndtri(miss)) for fa, miss in points if 1e-3 < fa < 0.99 and 1e-2 < miss < 0.99]
     steps = np.abs(np.diff(drawn, axis=0)).sum(axis=1)
     assert len(steps) > 20 and steps.max() < 0.06

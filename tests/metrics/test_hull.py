@@ -1,4 +1,5 @@
-"""minCllr and the ROCCH-EER, against definitions that know nothing of pooling adjacent violators."""
+"""minCllr and the ROCCH-EER, against definitions
+that know nothing of pooling adjacent violators."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ def best_llrs(target, nontarget):
     ]
     with np.errstate(divide="ignore"):
         llrs = logit(fraction) - logit(target.size / (target.size + nontarget.size))
-    # 500 nats stand for infinity: 1 + e^-500 is 1, and no target trial has -infinity, no nontarget trial +infinity
+    # 500 nats stand for infinity: 1 + e^-500 is 1,
+    # and no target trial has -infinity, no nontarget trial +infinity
     return dict(zip(scores.tolist(), np.clip(llrs, -500, 500).tolist(), strict=True))
 
 
@@ -73,7 +75,8 @@ def test_no_rising_map_beats_the_minimum(seed):
 def test_eer_rocch_is_the_bayes_error_at_the_least_favourable_prior(seed, levels):
     target, nontarget = random_sides(seed, levels=levels)
     points = np.array([(float(miss), float(fa)) for _, miss, fa in operating_points(target, nontarget)])
-    # min over t is concave and piecewise linear in p: its maximum is at a crossing of two of the lines
+    # min over t is concave and piecewise linear in p:
+    # its maximum is at a crossing of two of the lines
     best = 0.0
     for miss_i, fa_i in points:
         for miss_j, fa_j in points:
@@ -91,7 +94,8 @@ def test_the_hull_is_convex_below_the_curve_and_costs_the_same(seed, levels):
     hull = convex_hull(curve)
     p_miss, p_fa = hull.p_miss, hull.p_fa
     assert (p_miss[0], p_fa[0], p_miss[-1], p_fa[-1]) == (0, 1, 1, 0)
-    # no vertex of the curve, the hull's own included, lies on the lower left of a line through a segment of the hull
+    # no vertex of the curve, the hull's own included,
+    # lies on the lower left of a line through a segment of the hull
     for x, y, dx, dy in zip(p_fa, p_miss, np.diff(p_fa), np.diff(p_miss), strict=False):
         assert (dy * (curve.p_fa - x) - dx * (curve.p_miss - y) > -1e-15).all()
     for p_target in (0.001, 0.01, 0.3, 0.5, 0.99):

@@ -1,4 +1,5 @@
-"""Fitting a calibrator and saying what it is worth; durations from manifests; what scores it may be applied to."""
+"""Fitting a calibrator and saying what it is worth;
+durations from manifests; what scores it may be applied to."""
 
 import json
 
@@ -20,7 +21,8 @@ from alpha_sv.scoring import Calibrator, fit_calibration
 
 
 def trials_of(speakers, nontargets, distance, seed=0):
-    """Three target trials per speaker and nontarget trials between random pairs, N(distance, 1) and N(0, 1)."""
+    """Three target trials per speaker and nontarget trials
+    between random pairs, N(distance, 1) and N(0, 1)."""
     rng = np.random.default_rng(seed)
     enroll = np.concatenate([np.repeat(np.arange(speakers), 3), rng.integers(speakers, size=nontargets)])
     test = enroll.copy()
@@ -37,7 +39,8 @@ def fresh_cllr(calibrator, distance):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_separable_list_gives_a_modest_calibrator_that_is_honest_about_it(seed, caplog):
-    # the fault: a slope of 172, "Cllr 0.0065 on speakers it did not hear", and 1.19 on speakers it did not hear
+    # the fault: a slope of 172, "Cllr 0.0065 on speakers
+    # it did not hear", and 1.19 on speakers it did not hear
     table, sides = trials_of(30, 870, distance=6.5, seed=seed)
     calibrator, unheard = fit_calibrator(table, sides)
     assert calibrator.support["separable"] and calibrator.support["speakers"] == 30
@@ -48,7 +51,8 @@ def test_a_separable_list_gives_a_modest_calibrator_that_is_honest_about_it(seed
 
 
 def test_folds_that_are_separable_do_not_spoil_the_verdict():
-    # the reverse fault: a list that is fine was told a Cllr of 2.02, because some of its folds are separable
+    # the reverse fault: a list that is fine was told a Cllr of 2.02,
+    # because some of its folds are separable
     for seed in range(4):
         table, sides = trials_of(12, 200, distance=4.5, seed=seed)
         calibrator, unheard = fit_calibrator(table, sides)

@@ -13,7 +13,8 @@ from alpha_sv.report import write_markdown, write_report
 
 @pytest.fixture
 def files(tmp_path):
-    """20 speakers x 3 utterances, every pair; "good" has labels, "poor" has none and another order."""
+    """20 speakers x 3 utterances, every pair;
+    "good" has labels, "poor" has none and another order."""
     rng = np.random.default_rng(0)
     names = [f"s{s:02d}/x/{u}.wav" for s in range(20) for u in range(3)]
     i, j = np.triu_indices(len(names), 1)

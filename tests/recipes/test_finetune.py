@@ -1,4 +1,5 @@
-"""Fine-tuning: what moves and what does not, the cached front, the diagnosis before the first step, and resuming."""
+"""Fine-tuning: what moves and what does not, the cached front,
+the diagnosis before the first step, and resuming."""
 
 import json
 from pathlib import Path

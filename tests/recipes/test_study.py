@@ -1,4 +1,5 @@
-"""The study's driver: what runs it expands to, what it skips, what it chooses and what it prints. One slow real run."""
+"""The study's driver: what runs it expands to, what it skips,
+what it chooses and what it prints. One slow real run."""
 
 import doctest
 import json

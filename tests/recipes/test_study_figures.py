@@ -1,4 +1,5 @@
-"""The study's figures: what is drawn is what the outcomes say, also while the study is unfinished."""
+"""The study's figures: what is drawn is what the outcomes say,
+also while the study is unfinished."""
 
 import dataclasses
 import json
@@ -44,7 +45,8 @@ def data(tmp_path):
 
 
 def found_of(study, tmp_path, data, rows, baselines="[]", zero_loss=None, skip=()):
-    """Findings of a grid of 3 seeds, whose runs are pretended; `skip` are those (row, seed) that are not done."""
+    """Findings of a grid of 3 seeds, whose runs are pretended;
+    `skip` are those (row, seed) that are not done."""
     text = f"""
 corpora: [many, few]
 top_n: 5
@@ -178,7 +180,8 @@ def test_comparison_draws_the_estimates_of_the_table(study, tmp_path, data):
 
 
 def test_geometry_tells_prototypes_at_the_means_from_prototypes_apart(study, tmp_path):
-    """Speakers at 0° and 60°, each with utterances 30° to either side; prototypes at the means, then 30° outside."""
+    """Speakers at 0° and 60°, each with utterances 30° to either side;
+    prototypes at the means, then 30° outside."""
     folder, degrees = tmp_path / "run", {"a/1": -30.0, "a/2": 30.0, "b/1": 30.0, "b/2": 90.0}
     turned = lambda angles: np.stack([np.cos(np.deg2rad(angles)), np.sin(np.deg2rad(angles))], 1).astype(np.float32)  # noqa: E731
     ids, speakers = list(degrees), [name[0] for name in degrees]

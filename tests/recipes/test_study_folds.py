@@ -1,4 +1,5 @@
-"""Folds of speakers: who is tested where, and whether intervals of folds compared one by one mean what they say."""
+"""Folds of speakers: who is tested where,
+and whether intervals of folds compared one by one mean what they say."""
 
 import sys
 from collections import Counter
@@ -106,7 +107,8 @@ def test_a_grid_with_folds_tunes_each_row_in_each_fold_and_reports_the_run_it_ch
     assert len({run.key for run in runs}) == len(runs)
 
 
-# Systems with a known difference: a score is d for a target trial, and an effect of each speaker and each trial.
+# Systems with a known difference: a score is d for a target trial,
+# and an effect of each speaker and each trial.
 SPEAKER, TRIAL, D, COHORT = 0.5, 0.8, (3.0, 3.5), 200
 
 
@@ -168,7 +170,8 @@ def pooled(folds, replicates):
 
 
 def coverage(study, trials, shift, as_norm=False, speakers=20, replicates=200):
-    """(method → fraction of intervals with the true difference in them, mean error of the estimate in points)."""
+    """(method → fraction of intervals with the true difference in them,
+    mean error of the estimate in points)."""
     effect = SPEAKER / 2 if as_norm else SPEAKER
     truth = 100 * (true_eer(D[1], effect) - true_eer(D[0], effect))
     found = {"fold by fold": [], "pooled": []}
@@ -186,7 +189,8 @@ def coverage(study, trials, shift, as_norm=False, speakers=20, replicates=200):
 @pytest.mark.slow
 @pytest.mark.parametrize("shift", [0.0, 0.1, 1.0])
 def test_the_interval_over_folds_has_the_true_difference_in_it_as_often_as_it_says(study, shift, record_property):
-    """Fold by fold whatever the folds' scales; in one list only where all folds have nearly the same scale."""
+    """Fold by fold whatever the folds' scales;
+    in one list only where all folds have nearly the same scale."""
     trials = 100
     found, truth = coverage(study, trials, shift)
     record_property("coverage", str((shift, truth, found)))

@@ -1,4 +1,5 @@
-"""The grids that come with the study: what they expand to, and the rules of `each`, `warm_start` and `prepared`."""
+"""The grids that come with the study: what they expand to,
+and the rules of `each`, `warm_start` and `prepared`."""
 
 import hashlib
 import json

@@ -1,4 +1,5 @@
-"""VoxCeleb from the archives to the table, in small, by the commands of recipes/VoxCeleb/README.md."""
+"""VoxCeleb from the archives to the table, in small,
+by the commands of recipes/VoxCeleb/README.md."""
 
 import json
 import re
@@ -30,7 +31,8 @@ FIRST, TUNED = "results/ecapa_c512_q_margin/1234", "results/ecapa_c512_q_margin_
 
 @pytest.fixture(scope="module", params=[pytest.param("m4a", marks=pytest.mark.slow), "wav"])
 def lab(request, tmp_path_factory):
-    """Everything that the README does, done once, for VoxCeleb2 as it comes and as converted by others."""
+    """Everything that the README does, done once,
+    for VoxCeleb2 as it comes and as converted by others."""
     if request.param == "m4a" and shutil.which("ffmpeg") is None:
         pytest.skip("ffmpeg is not installed (apt install ffmpeg), and VoxCeleb2 comes as m4a")
     folder = tmp_path_factory.mktemp("lab") / "VoxCeleb"

@@ -49,7 +49,8 @@ def verify(monkeypatch):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """prepared/ with a manifest, the three lists and valid_trials.txt; run/ with an untrained embedder."""
+    """prepared/ with a manifest, the three lists and valid_trials.txt;
+    run/ with an untrained embedder."""
     folder = tmp_path_factory.mktemp("voxceleb")
     rows = []
     for number, speaker in enumerate([*TRAIN, *VALID, *TEST, *DEV]):

@@ -34,7 +34,8 @@ def mark(svg, name):
 
 
 def tick_line(svg, axis):
-    """Slope and intercept of pixel = a Φ⁻¹(rate) + b, fitted to the tick marks of one axis; they must lie on it."""
+    """Slope and intercept of pixel = a Φ⁻¹(rate) + b,
+    fitted to the tick marks of one axis; they must lie on it."""
     ticks = re.findall(rf'<g id="det-{axis}tick_.*?<use [^>]*x="(\S+)" y="(\S+)".*?>(\S+) %</text>', svg, re.DOTALL)
     assert len(ticks) >= 4
     pixel = np.array([float(x if axis == "x" else y) for x, y, _ in ticks])
@@ -53,7 +54,8 @@ def test_det_axes_are_normal_deviates_and_every_mark_stands_where_it_should():
     assert mark(svg, "det-eer-0") == pytest.approx([ax * rate + bx, ay * rate + by], abs=1e-3)
     for fpr in (1e-2, 1e-3, 1e-4):
         assert vertices(svg, f"det-fpr-{fpr:g}")[:, 0] == pytest.approx([ax * ndtri(fpr) + bx] * 2, abs=1e-3)
-    # 10 of 20,000: the grey area ends there, and no vertex of the solid curve has fewer false accepts
+    # 10 of 20,000: the grey area ends there,
+    # and no vertex of the solid curve has fewer false accepts
     edge = ax * ndtri(10 / 20000) + bx
     assert vertices(svg, "det-unsupported")[:, 0].max() == pytest.approx(edge, abs=1e-3)
     solid, dotted = vertices(svg, "det-curve-0"), vertices(svg, "det-dotted-0")

@@ -1,4 +1,5 @@
-"""Reading: what is not the metrics.json or the training log it should be is refused, with the place."""
+"""Reading: what is not the metrics.json or the
+training log it should be is refused, with the place."""
 
 import copy
 import json

@@ -1,4 +1,5 @@
-"""The page says what metrics.json says, no more; it is whole, closed to the outside and safe to open."""
+"""The page says what metrics.json says, no more;
+it is whole, closed to the outside and safe to open."""
 
 import json
 import os

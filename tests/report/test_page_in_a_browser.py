@@ -1,4 +1,5 @@
-"""A real browser opens the report: nothing is too wide, no label is cut off or covered, nothing is fetched."""
+"""A real browser opens the report: nothing is too wide,
+no label is cut off or covered, nothing is fetched."""
 
 import html
 import json
@@ -13,7 +14,8 @@ from tests.fixtures.metrics_json import HOSTILE, comparison, metrics, system, tr
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 WIDTHS = (390, 1280)
-# The report itself runs no script: this page around it holds every report in a frame of each width and measures.
+# The report itself runs no script:
+# this page around it holds every report in a frame of each width and measures.
 MEASURE = """<!doctype html><meta charset="utf-8"><body>%s<pre id="found"></pre><script>
 const CURVES = /(curve|dotted|act|min|points|loss|valid-eer|lr|margin|support|zero-target|target|drawn)(-\\d+)?$/;
 onload = () => {

@@ -1,4 +1,5 @@
-"""The tables hold every number of metrics.json, what it rests on and its interval, and no number that means nothing."""
+"""The tables hold every number of metrics.json,
+what it rests on and its interval, and no number that means nothing."""
 
 import re
 

@@ -1,4 +1,5 @@
-"""What is typed on the command line of a recipe is what is meant: names stay names, slips are named."""
+"""What is typed on the command line of a recipe is what is meant:
+names stay names, slips are named."""
 
 import pytest
 

@@ -1,4 +1,5 @@
-"""SpeechBrain writes a checkpoint's metafile first: a save cut short passes for whole there, and must not here."""
+"""SpeechBrain writes a checkpoint's metafile first:
+a save cut short passes for whole there, and must not here."""
 
 import pytest
 import torch

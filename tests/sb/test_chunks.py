@@ -102,7 +102,8 @@ def sines(folder, frequency=1000.0, seconds=4.0):
 
 
 def test_speed_goes_the_right_way_and_is_a_class_of_its_own(tmp_path):
-    """The fault of SpeechBrain 1.0: speeds were inverted. Played 1.1 times as fast, 1000 Hz are 1100 Hz."""
+    """The fault of SpeechBrain 1.0: speeds were inverted.
+    Played 1.1 times as fast, 1000 Hz are 1100 Hz."""
     speeds, labels = (1.0, 0.9, 1.1), {"s0": 0, "s1": 1, "s2": 2}
     chunks = RandomChunks(sines(tmp_path), labels, 2.0, speeds=speeds)
     seen = set()
@@ -124,7 +125,8 @@ def test_each_speed_is_drawn_as_often_as_the_others(tmp_path):
 
 
 def test_without_speeds_the_examples_are_what_they_always_were(tmp_path):
-    """One draw, the start, from a generator of (seed, epoch, number): runs of before can be resumed."""
+    """One draw, the start, from a generator of (seed,
+    epoch, number): runs of before can be resumed."""
     rows = utterances(tmp_path)
     for number, utterance in enumerate(rows):
         wave, label = RandomChunks(rows, {"s0": 0, "s1": 1}, 0.5, seed=7)[3, number]
@@ -231,6 +233,7 @@ sys.exit(os.wait()[1])
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [30_000, 300_000])
 def test_a_worker_copies_little_of_the_corpus(size):
-    """Objects are copied page by page when they are looked at: a list took 275 bytes per utterance and worker here."""
+    """Objects are copied page by page when they are looked at:
+    a list took 275 bytes per utterance and worker here."""
     run = subprocess.run([sys.executable, "-c", GROWTH, str(size)], capture_output=True, text=True, check=True)
     assert float(run.stdout) < 100

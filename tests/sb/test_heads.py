@@ -1,4 +1,5 @@
-"""Which head a run gets: by its speakers and processes, as it was begun, and whatever form its prototypes are in."""
+"""Which head a run gets: by its speakers and processes,
+as it was begun, and whatever form its prototypes are in."""
 
 import json
 
@@ -57,7 +58,8 @@ def test_what_cannot_be_split_is_dense_by_default_and_refused_if_asked_for(monke
 
 @pytest.mark.slow
 def test_a_run_that_was_begun_dense_by_an_older_version_goes_on_dense(tree, tmp_path, monkeypatch):
-    """Its recipe says `head: dense`, and nothing else does; the default was that, and is auto now."""
+    """Its recipe says `head: dense`, and nothing else does;
+    the default was that, and is auto now."""
     monkeypatch.chdir(RECIPE)
     monkeypatch.setattr(heads, "MANY_CLASSES", 1)  # auto alone would take sparse
     run(arguments(tree, tmp_path, number_of_epochs=1, head="dense"))

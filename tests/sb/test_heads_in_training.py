@@ -1,4 +1,5 @@
-"""The heads inside a recipe: one key chooses the sparse one, which trains as the dense one does; A3M-I acts once."""
+"""The heads inside a recipe: one key chooses the sparse one,
+which trains as the dense one does; A3M-I acts once."""
 
 import numpy as np
 import torch
@@ -16,7 +17,8 @@ def column(log, key):
 def test_sparse_head_repeats_the_loss_curve_of_the_dense_one(tree, tmp_path, monkeypatch):
     monkeypatch.chdir(RECIPE)
     same = {"margin_schedule": "{increase_start_epoch: 0, fix_start_epoch: 2}"}  # live in both
-    # a bias before a batch normalisation has no gradient; Adam would make whole steps of its rounding
+    # a bias before a batch normalisation has no gradient;
+    # Adam would make whole steps of its rounding
     same["opt_class"] = "!name:torch.optim.SGD {lr: 0.003}"
     logs = []
     for name, overrides in (("dense", {"prototype_opt_class": APART}), ("sparse", {"head": "sparse"})):

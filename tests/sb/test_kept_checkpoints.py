@@ -1,4 +1,5 @@
-"""What a run keeps and saves: the best epoch on the development trials, or the mean of the last ones."""
+"""What a run keeps and saves: the best epoch on the
+development trials, or the mean of the last ones."""
 
 import json
 import re
@@ -64,7 +65,8 @@ def test_a_finished_run_started_again_leaves_everything_as_it_is(tree, tmp_path)
 
 @pytest.mark.slow
 def test_what_a_kill_left_of_old_checkpoints_goes_although_the_run_is_done(tree, tmp_path):
-    """Killed after the last checkpoint was written, before or within the deletion of the one it replaces."""
+    """Killed after the last checkpoint was written,
+    before or within the deletion of the one it replaces."""
     argv = arguments(tree, tmp_path, average=2, number_of_epochs=2)
     run(argv)
     kept = [checkpoint.path for checkpoint in checkpoints(tmp_path)]

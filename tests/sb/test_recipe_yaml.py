@@ -94,7 +94,8 @@ TUPLES = {
 
 @pytest.mark.parametrize("text", TUPLES.values(), ids=TUPLES.keys())
 def test_tuple_scalars_cannot_smuggle_a_tag(text, tmp_path):
-    """HyperPyYAML reads the inside of "(…)" with a loader that obeys Python tags: no tag token is ever seen."""
+    """HyperPyYAML reads the inside of "(…)" with a loader
+    that obeys Python tags: no tag token is ever seen."""
     recipe, proof = tmp_path / "evil.yaml", tmp_path / "it_ran"
     recipe.write_text(text.replace("{}", str(proof)))
     with pytest.raises(ValueError, match="evil.yaml"):
@@ -127,7 +128,8 @@ def write_recipes(folder, **texts):
 
 
 def test_recipe_takes_over_the_keys_of_those_it_extends(tmp_path):
-    """A reference in the base sees the child's value; the text is whole, so it loads from anywhere."""
+    """A reference in the base sees the child's value;
+    the text is whole, so it loads from anywhere."""
     (tmp_path / "deep").mkdir()
     write_recipes(tmp_path / "deep", base=BASE, middle="# mine\nextends: base.yaml\nmargin: 0.3\nsizes: {b: 3}")
     write_recipes(tmp_path, child="# the child\nextends: deep/middle.yaml\nname: child")
@@ -227,7 +229,8 @@ def test_a_tag_that_comes_together_from_two_files_is_refused(tmp_path):
 
 @pytest.mark.parametrize("recipe", [r for r in RECIPES if "Study" not in str(r)][::3], ids=lambda path: path.stem)
 def test_our_recipes_resolve_to_the_same_text_as_with_hyperpyyaml(recipe, tmp_path):
-    """Which is what a trusted recipe is resolved with; byte for byte but for comments and blank lines."""
+    """Which is what a trusted recipe is resolved with;
+    byte for byte but for comments and blank lines."""
 
     def bare(text):
         lines = (re.sub(r"(^|\s+)#.*", "", line) for line in text.splitlines())

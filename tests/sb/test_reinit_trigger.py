@@ -1,4 +1,5 @@
-"""A3M-I by its symptom: the prototypes are set anew once, after the first epoch with too many samples of p_y = 0."""
+"""A3M-I by its symptom: the prototypes are set anew once,
+after the first epoch with too many samples of p_y = 0."""
 
 import re
 
@@ -12,7 +13,8 @@ from tests.fixtures.training_runs import RECIPE, arguments, column, log_of, run_
 
 pytestmark = pytest.mark.usefixtures("in_recipe")
 
-# narrow posteriors around random prototypes: a good part of the samples has p_y = 0, and fewer from epoch to epoch
+# narrow posteriors around random prototypes:
+# a good part of the samples has p_y = 0, and fewer from epoch to epoch
 STARVING = {
     "loss": "!new:alpha_sv.losses.A3M {alpha: 2.0, scale: 20.0}",
     "margin_schedule": "{initial_margin: 0.0, final_margin: 0.4, increase_start_epoch: 1, fix_start_epoch: 3}",
@@ -87,8 +89,8 @@ def never_killed(tree, tmp_path_factory):
     "step", [*(pytest.param(n, marks=pytest.mark.slow) for n in (STEPS + 2, 2 * STEPS)), 2 * STEPS + 3]
 )
 def test_killed_and_resumed_it_takes_the_same_steps(step, never_killed, tree, tmp_path):
-    """Inside the epoch before, at its end, and inside the epoch at whose beginning it acts: when that is taken up
-    again, its own first batches are not the epoch before.
+    """Inside the epoch before, at its end, and inside the epoch at whose beginning it acts:
+    when that is taken up again, its own first batches are not the epoch before.
     """
     argv = arguments(tree, tmp_path, **STARVING, **ACTS, **CHECKPOINTS)
     run_killed(argv, step)

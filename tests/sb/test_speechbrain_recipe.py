@@ -1,7 +1,9 @@
-"""SpeechBrain's VoxCeleb speaker recipe in its own shape, with only the `compute_cost` line changed, learns.
+"""SpeechBrain's VoxCeleb speaker recipe in its own shape,
+with only the `compute_cost` line changed, learns.
 
-The YAML keys, the Brain pattern, the Classifier and the shapes (outputs [N, 1, C], targets [N, 1], third argument
-lens) are those of SpeechBrain 1.1's recipes/VoxCeleb/SpeakerRec; written for this test, with tiny sizes.
+The YAML keys, the Brain pattern, the Classifier and the shapes (outputs [N, 1, C], targets
+[N, 1], third argument lens) are those of SpeechBrain 1.1's recipes/VoxCeleb/SpeakerRec; written
+for this test, with tiny sizes.
 """
 
 import pytest

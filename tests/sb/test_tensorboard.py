@@ -29,8 +29,8 @@ def lines(folder):
 
 @pytest.mark.slow
 def test_tensorboard_shows_the_log_also_after_kills(tree, tmp_path):
-    """Killed after the last training step of an epoch and before its development trials, then resumed: both end on the
-    same step, and neither is lost.
+    """Killed after the last training step of an epoch and before its development trials,
+    then resumed: both end on the same step, and neither is lost.
     """
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     argv = arguments(tree, tmp_path, tensorboard=True, **OFTEN)

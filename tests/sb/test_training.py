@@ -1,4 +1,5 @@
-"""The training run as a user starts it: on a tiny tree, in a process of its own, killed and resumed."""
+"""The training run as a user starts it: on a tiny tree,
+in a process of its own, killed and resumed."""
 
 import json
 import multiprocessing
@@ -78,7 +79,8 @@ def test_a_finished_run_with_other_settings_in_its_folder_is_refused(tree, tmp_p
 
 
 def test_a_run_is_not_continued_on_other_data(tmp_path, monkeypatch):
-    """Renaming a speaker would give prototypes new owners; changed trials could put test speakers into training."""
+    """Renaming a speaker would give prototypes new owners;
+    changed trials could put test speakers into training."""
     monkeypatch.chdir(RECIPE)
     tree = make_tree(tmp_path / "tree", speakers=8, utterances=6)
     out = tmp_path / "out"

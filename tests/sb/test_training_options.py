@@ -1,4 +1,5 @@
-"""The options of a training run: each does what it says, and none changes what a killed and resumed run computes."""
+"""The options of a training run: each does what it says,
+and none changes what a killed and resumed run computes."""
 
 import shutil
 from types import SimpleNamespace
@@ -54,7 +55,9 @@ def test_bf16_follows_fp32_and_keeps_waveforms_loss_and_head_in_float32(modules,
         run(augmented(argv, modules))
         losses.append(column(tmp_path / precision, "loss"))
     assert np.isfinite(losses).all()
-    np.testing.assert_allclose(losses[1][:3], losses[0][:3], rtol=0.03)
+    # before the first update only the network's rounding lies between them; later, the path too,
+    # by an amount that depends on the processor's own bfloat16
+    np.testing.assert_allclose(losses[1][0], losses[0][0], rtol=0.03)
     assert losses[0] != losses[1]
     assert (torch.bfloat16, torch.float32, torch.float32) in seen, "the network ran in bfloat16, the loss did not"
     assert {kind for kind in seen if isinstance(kind, torch.dtype)} == {torch.float32}
@@ -141,8 +144,8 @@ def test_what_is_trained_is_wrapped_for_its_own_gpu_and_a_split_head_is_not(devi
 
 @pytest.mark.parametrize("factor", [2, 4])
 def test_accumulated_batches_take_the_steps_of_one_large_batch(factor, tree, tmp_path):
-    """To rounding where no batch statistics are: prototypes on a fixed embedding. With 4, the 2 batches that are left
-    of 6 are dropped, as the large batch drops their utterances.
+    """To rounding where no batch statistics are: prototypes on a fixed embedding.
+    With 4, the 2 batches that are left of 6 are dropped, as the large batch drops their utterances.
     """
     fixed = "!new:alpha_sv.embedding.embedder.SpeakerEmbedder {architecture: mean_fbank, embedding_dim: 24, n_mels: 24}"
     same = {"embedder": fixed, "embedding_dim": 24, "number_of_epochs": 3, "warmup_epochs": 2, "cooldown_epochs": 1}
@@ -230,8 +233,8 @@ def test_with_batch_augmentation_and_speeds_the_log_depends_on_neither_workers_n
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_before_it_spoils_a_checkpoint(tree, tmp_path, monkeypatch):
-    """SpeechBrain's patience would take three such steps, and after the first all weights are NaN; an epoch of three
-    steps would never stop.
+    """SpeechBrain's patience would take three such steps, and after the
+    first all weights are NaN; an epoch of three steps would never stop.
     """
     forward, calls = CosineHead.forward, []
 
@@ -346,7 +349,8 @@ def test_schedules_that_do_not_fit_into_the_training_are_refused(overrides, mess
 
 
 def test_short_trainings_have_their_whole_schedules(tree, tmp_path):
-    """With fixed epochs, three of them ended before the margin began to grow and Q-Margin and A3M were one loss."""
+    """With fixed epochs, three of them ended before the
+    margin began to grow and Q-Margin and A3M were one loss."""
     run(arguments(tree, tmp_path, number_of_epochs=3))
     margins, rates = column(tmp_path, "margin"), column(tmp_path, "lr")
     assert margins[0] == 0 and margins[-1] == 0.2

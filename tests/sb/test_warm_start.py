@@ -1,4 +1,5 @@
-"""A run that begins with another's network: what it takes over, what it refuses, and that it does so once."""
+"""A run that begins with another's network:
+what it takes over, what it refuses, and that it does so once."""
 
 import json
 import shutil
@@ -199,7 +200,8 @@ def test_a_damaged_run_is_refused_with_its_name_and_only_keep_needs_prototypes(
 
 @pytest.mark.parametrize("head", ["means", *(pytest.param(head, marks=pytest.mark.slow) for head in ("keep", "new"))])
 def test_a_resumed_run_does_not_start_warm_again(head, tree, earlier, tmp_path):
-    """It takes the same steps, and needs the earlier run no more: that may have been moved meanwhile."""
+    """It takes the same steps, and needs the earlier run no more:
+    that may have been moved meanwhile."""
     moved = tmp_path / "moved"
     shutil.copytree(earlier, moved)
     for name in ("whole", "killed"):

@@ -1,4 +1,5 @@
-"""A pre-trained WavLM in a recipe: it trains at its own rate, resumes, and goes out as a model like any other."""
+"""A pre-trained WavLM in a recipe: it trains at its own rate,
+resumes, and goes out as a model like any other."""
 
 import pytest
 import torch

@@ -1,4 +1,5 @@
-"""A calibrated score is a log-likelihood ratio: known where theory knows it, best where it can only be measured."""
+"""A calibrated score is a log-likelihood ratio:
+known where theory knows it, best where it can only be measured."""
 
 from __future__ import annotations
 
@@ -50,7 +51,8 @@ def gaussians(targets, nontargets, seed=0, distance=4.0):
 
 @pytest.fixture(scope="module")
 def crowd():
-    """Scores between 30 speakers, five utterances each, with the duration of each side; short ones score lower."""
+    """Scores between 30 speakers, five utterances each,
+    with the duration of each side; short ones score lower."""
     rng = np.random.default_rng(1)
     speaker = np.repeat(np.arange(30), 5)
     enroll, test = np.triu_indices(len(speaker), k=1)
@@ -73,7 +75,8 @@ def test_two_gaussians_of_equal_variance_have_a_known_llr(p_target, tolerance, t
 
 
 def test_the_fit_is_that_of_scikit_learn():
-    # independent route: its class weights put the prior into the intercept, where it has to be taken out again
+    # independent route: its class weights put the prior
+    # into the intercept, where it has to be taken out again
     scores, labels = gaussians(500, 3000)
     for p_target in (0.01, 0.5):
         weights = np.where(labels, p_target / 500, (1 - p_target) / 3000)
@@ -130,7 +133,8 @@ def test_a_quality_that_matters_helps_on_speakers_not_heard(crowd):
 
 
 def test_no_llr_comes_from_a_calibrator_that_heard_its_speakers(crowd):
-    # if the speakers of a trial had a say in its calibrator, spoiling all their other trials would move its LLR
+    # if the speakers of a trial had a say in its calibrator,
+    # spoiling all their other trials would move its LLR
     scores, labels, enroll, test, _ = crowd
     before = cross_calibrate(scores, labels, enroll, test, seed=7)
     for row in (0, 1000, np.flatnonzero(labels)[3]):

@@ -1,4 +1,5 @@
-"""What a calibrator says of its origin is checked when it is read: whoever uses it later need not."""
+"""What a calibrator says of its origin is checked when it is read:
+whoever uses it later need not."""
 
 import json
 

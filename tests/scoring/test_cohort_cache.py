@@ -1,4 +1,5 @@
-"""Cohort statistics of a list: continued after a kill, never stale, independent of the order of the trials."""
+"""Cohort statistics of a list: continued after a kill,
+never stale, independent of the order of the trials."""
 
 from __future__ import annotations
 
@@ -112,7 +113,8 @@ def test_normalisation_with_a_cache_is_the_same(world, tmp_path):
 
 
 def test_an_utterance_cohort_on_disk_is_read_in_blocks(tmp_path, monkeypatch):
-    # peers: an utterance cohort needed the whole utterance x cohort matrix. Here 1 MB serves a cohort of 5 MB
+    # peers: an utterance cohort needed the whole utterance x cohort matrix.
+    # Here 1 MB serves a cohort of 5 MB
     set_blocks(monkeypatch, columns=256)
     rng = np.random.default_rng(2)
     np.save(tmp_path / "cohort.npy", rng.normal(size=(80_000, 16)).astype(np.float32))

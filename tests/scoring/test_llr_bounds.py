@@ -1,4 +1,5 @@
-"""An LLR is worth stating while it beats not listening, with one more error of each kind than was seen."""
+"""An LLR is worth stating while it beats not listening,
+with one more error of each kind than was seen."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from alpha_sv.scoring.llr_bounds import LEAST, limit, llr_bounds
 
 
 def better_than_none(t, target, nontarget):
-    """Vergeer et al. 2016, with the misleading trials added one by one: cost at the prior where LLR t decides."""
+    """Vergeer et al. 2016, with the misleading trials added one by one:
+    cost at the prior where LLR t decides."""
     p_fa = np.mean(np.append(nontarget, np.inf) >= t)
     p_miss = np.mean(np.append(target, -np.inf) < t)
     return p_fa * np.exp(t) + p_miss <= 1 if t >= 0 else p_fa + p_miss * np.exp(-t) <= 1

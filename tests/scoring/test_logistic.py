@@ -1,4 +1,5 @@
-"""The fit is the minimum of its objective, found by a general minimiser of the objective written out plainly."""
+"""The fit is the minimum of its objective,
+found by a general minimiser of the objective written out plainly."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from alpha_sv.scoring.logistic import PSEUDO_TRIALS, RIDGE
 
 
 def objective(theta, columns, labels, p_target, units):
-    """Mean cost of both classes, their normal distributions counting as three trials each; a ridge."""
+    """Mean cost of both classes,
+    their normal distributions counting as three trials each; a ridge."""
     normal_z = np.linspace(-9, 9, 6001)
     density = np.exp(-(normal_z**2) / 2) / np.exp(-(normal_z**2) / 2).sum()
     total, logit = 0.0, np.log(p_target / (1 - p_target))

@@ -1,4 +1,5 @@
-"""An enrolment model of several utterances scores as its mean embedding, or as the mean of its scores."""
+"""An enrolment model of several utterances scores as
+its mean embedding, or as the mean of its scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Score normalisation equals the plain per-trial recipe, and refuses where the recipe has no answer."""
+"""Score normalisation equals the plain per-trial recipe,
+and refuses where the recipe has no answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""`make torture`: everything that may go wrong around a command, tried; the figures go to docs/reliability.md."""
+"""`make torture`: everything that may go wrong around a command,
+tried; the figures go to docs/reliability.md."""
 
 from __future__ import annotations
 

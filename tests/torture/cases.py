@@ -1,4 +1,5 @@
-"""The verbs that are disturbed: what each reads lies in a small world, and each may be run in a copy of it."""
+"""The verbs that are disturbed: what each reads lies in
+a small world, and each may be run in a copy of it."""
 
 from __future__ import annotations
 
@@ -46,7 +47,8 @@ class Case:
     statuses : tuple of int
         With which it ends when nothing disturbs it.
     again : tuple of int
-        With which the same command may end when it has done its work already: a folder that is there is refused.
+        With which the same command may end when it has done its work already:
+        a folder that is there is refused.
     light : bool
         It needs neither torch nor the heavy world.
     other : str

@@ -1,4 +1,5 @@
-"""What changes between two commands: checkpoints are damaged; recordings vanish, change or are replaced."""
+"""What changes between two commands: checkpoints are damaged;
+recordings vanish, change or are replaced."""
 
 from __future__ import annotations
 
@@ -42,7 +43,8 @@ HARMS = {"truncated": _truncate, "emptied": _empty, "a flipped bit": _flip, "tha
 
 
 def checkpoints(bench: Bench) -> Iterator[Trial]:
-    """Each file of the newest checkpoint × four kinds of damage, of a run that was killed and of one that is done."""
+    """Each file of the newest checkpoint × four kinds of damage,
+    of a run that was killed and of one that is done."""
     if bench.limit < FULL:
         return
     finished = bench.reference(TRAIN)[0]
@@ -73,8 +75,8 @@ def checkpoints(bench: Bench) -> Iterator[Trial]:
 def recordings(bench: Bench) -> Iterator[Trial]:
     """A recording vanishes, changes or is replaced before, or between, commands that read it.
 
-    Right is what a first run on the changed corpus would do: the same files, or a line that names the file or says that
-    the data are not those of the run.
+    Right is what a first run on the changed corpus would do: the same files,
+    or a line that names the file or says that the data are not those of the run.
     """
     if bench.limit < FULL:
         return

@@ -1,4 +1,5 @@
-"""Mutated files for every reader: each is read, or refused by a ValueError or OSError; what is read makes sense.
+"""Mutated files for every reader: each is read,
+or refused by a ValueError or OSError; what is read makes sense.
 
 Each reader runs in a process of its own, so that a crash of a library is a finding and not the end.
 """

@@ -1,4 +1,5 @@
-"""The command of `make torture`: which parts run, what is kept of them, and the table of docs/reliability.md."""
+"""The command of `make torture`: which parts run,
+what is kept of them, and the table of docs/reliability.md."""
 
 from __future__ import annotations
 

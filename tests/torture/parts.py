@@ -40,7 +40,8 @@ SLOW_VERBS = {"export onnx"}  # 20 s each
 
 @dataclass(frozen=True)
 class Trial:
-    """One disturbance: its `kind` is a line of the table; `lost` says what was wrong afterwards, "" if nothing."""
+    """One disturbance: its `kind` is a line of the table;
+    `lost` says what was wrong afterwards, "" if nothing."""
 
     kind: str
     name: str
@@ -48,7 +49,8 @@ class Trial:
 
 
 class Bench:
-    """A world, and a sandbox at a fixed path in which commands run, because paths enter what they write."""
+    """A world, and a sandbox at a fixed path in which commands run,
+    because paths enter what they write."""
 
     def __init__(self, folder: Path, light: bool = False, limit: int = 10):
         self.box, self.streams, self.limit = folder / "box", folder / "streams", limit
@@ -101,7 +103,8 @@ class Bench:
 
 
 def kills(bench: Bench) -> Iterator[Trial]:
-    """SIGKILL before a change of the file system; at a random moment; at one of a process from its start-up on."""
+    """SIGKILL before a change of the file system;
+    at a random moment; at one of a process from its start-up on."""
     for case in bench.cases:
         for at in bench.points(case, bench.limit):
             bench.new()
@@ -141,14 +144,16 @@ def signals(bench: Bench) -> Iterator[Trial]:
             child = _start(bench, case, fresh)
             child.kill_at(moment, number)
             outcome = child.wait()
-            # done; or Python has not come to our first line, or is past our last, and ends by the signal without a word
+            # done; or Python has not come to our first line,
+            # or is past our last, and ends by the signal without a word
             finished = outcome.status in case.statuses or outcome.status == -number and not outcome.traceback
             lost = "" if finished else _badly_ended(outcome, number)
             yield Trial(f"{number.name} of a fresh process at a random moment", case.name, lost or bench.repeated(case))
 
 
 def full_disk(bench: Bench) -> Iterator[Trial]:
-    """No space left from a change on; then there is space again. And a real disk that is too small."""
+    """No space left from a change on; then there is space again.
+    And a real disk that is too small."""
     for case in bench.cases:
         for at in bench.points(case, min(3, bench.limit)):
             bench.new()
@@ -174,7 +179,8 @@ def read_only(bench: Bench) -> Iterator[Trial]:
 
 
 def two_processes(bench: Bench) -> Iterator[Trial]:
-    """Two processes in one folder, each held up at random before every change: one of them is done, or both are."""
+    """Two processes in one folder, each held up at random before every change:
+    one of them is done, or both are."""
     for case in bench.cases:
         if case.name in SLOW_VERBS:
             continue
@@ -215,7 +221,8 @@ def _badly_ended(outcome: Outcome, number: int) -> str:
         return f"traceback: {outcome.err[-400:]}"
     if outcome.worker_died:
         return ""
-    # Python ends by the signal itself, which is 130 in a shell too, if it came while a module was imported
+    # Python ends by the signal itself, which is 130 in a shell too,
+    # if it came while a module was imported
     if outcome.status not in (128 + number, -signal.SIGINT) or INTERRUPTED not in outcome.err:
         return f"status {outcome.status}: {outcome.err[-200:]}"
     return ""

@@ -1,4 +1,5 @@
-"""Every reader of the package, with a good file for it: what is read must make sense, see `fuzz`."""
+"""Every reader of the package, with a good file for it:
+what is read must make sense, see `fuzz`."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """A command of ours in a process that is disturbed, and what is left of its folder.
 
-The C library's calls are intercepted by `disturb.c`, which must be preloaded: `python -m tests.torture` sees to that.
-Processes are of two kinds. A *forked* one is a copy of this process, which has imported everything already, and runs
-`alpha_sv.cli.main`: milliseconds instead of seconds. A *fresh* one is `python -m alpha_sv.cli`, start-up included.
+The C library's calls are intercepted by `disturb.c`, which must be preloaded:
+`python -m tests.torture` sees to that. Processes are of two kinds. A *forked* one is a copy of this
+process, which has imported everything already, and runs `alpha_sv.cli.main`: milliseconds instead
+of seconds. A *fresh* one is `python -m alpha_sv.cli`, start-up included.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ LIGHT = ("numpy", "alpha_sv.cli", "alpha_sv.pipeline.evaluate", "alpha_sv.pipeli
 
 @dataclass(frozen=True)
 class Trap:
-    """At the `at`-th change of the file system: KILL, SIGNAL or FAIL (and from there on) with `value`, or nothing."""
+    """At the `at`-th change of the file system:
+    KILL, SIGNAL or FAIL (and from there on) with `value`, or nothing."""
 
     action: int = COUNT
     at: int = 0
@@ -45,8 +47,8 @@ class Trap:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a process ended: its status (negative: by which signal), its two streams, the changes it was counted, and
-    its seconds of CPU.
+    """How a process ended: its status (negative: by which signal),
+    its two streams, the changes it was counted, and its seconds of CPU.
     """
 
     status: int
@@ -87,7 +89,8 @@ def warm_up(light: bool = False) -> None:
 
 
 def learn(streams: Path) -> None:
-    """Import what the process that wrote there has imported, so that the next of its kind need not."""
+    """Import what the process that wrote there has imported,
+    so that the next of its kind need not."""
     for name in (streams / "modules").read_text().split("\n"):
         if name not in sys.modules:
             with contextlib.suppress(Exception):  # made by hand, not imported
@@ -110,9 +113,11 @@ class Child:
         os.kill(self.pid, number)
 
     def kill_at(self, seconds: float, number: int = signal.SIGKILL) -> None:
-        """Send a signal when the process has used so many seconds of CPU, or nothing if it ends before.
+        """Send a signal when the process has used so
+        many seconds of CPU, or nothing if it ends before.
 
-        A busy machine makes every process slow; the place at which one is killed should not depend on that.
+        A busy machine makes every process slow;
+        the place at which one is killed should not depend on that.
         """
         clock = ~self.pid << 3 | 2  # the clock of another process, as clock_getcpuclockid(3) makes it
         while not os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
@@ -143,7 +148,8 @@ class Child:
 
 
 def fork(argv: Sequence[str], folder: Path, streams: Path, trap: Trap | None = None, prepare: Callable = None) -> Child:
-    """Run `alpha-sv ARGV` in a copy of this process, in `folder`; `prepare` is called there first."""
+    """Run `alpha-sv ARGV` in a copy of this process,
+    in `folder`; `prepare` is called there first."""
     _empty(streams)
     sys.stdout.flush(), sys.stderr.flush()
     pid = os.fork()
@@ -223,7 +229,8 @@ _UNORDERED = (".journal",)
 
 
 def state(folder: Path) -> dict[str, str]:
-    """Name → hash of every file, and every folder, without what differs between two undisturbed runs."""
+    """Name → hash of every file, and every folder,
+    without what differs between two undisturbed runs."""
     found = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()

@@ -1,4 +1,5 @@
-"""What is put in the place of something large, or of a person, in the process of a command before it runs."""
+"""What is put in the place of something large,
+or of a person, in the process of a command before it runs."""
 
 from __future__ import annotations
 

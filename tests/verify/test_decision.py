@@ -1,4 +1,5 @@
-"""`verify`: the decision follows from the cosine and a threshold somebody measured, or it cannot say."""
+"""`verify`: the decision follows from the cosine and
+a threshold somebody measured, or it cannot say."""
 
 import json
 

@@ -1,4 +1,5 @@
-"""Several processes in one gallery at once, and processes that are killed: nothing lost, nothing half done."""
+"""Several processes in one gallery at once,
+and processes that are killed: nothing lost, nothing half done."""
 
 import multiprocessing
 import os

@@ -1,4 +1,5 @@
-"""`load_model(…).embed(…)`: whatever a recording is held in, its embedding is the same; what cannot be one is said."""
+"""`load_model(…).embed(…)`: whatever a recording is held in,
+its embedding is the same; what cannot be one is said."""
 
 import logging
 from pathlib import Path

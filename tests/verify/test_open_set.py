@@ -1,4 +1,5 @@
-"""FPIR, FNIR, thresholds and the check of a gallery against what their definitions say, written out as loops."""
+"""FPIR, FNIR, thresholds and the check of a gallery
+against what their definitions say, written out as loops."""
 
 import math
 
@@ -203,7 +204,8 @@ def test_nobody_or_one_person_is_no_error(people):
 
 
 def test_more_recordings_do_not_let_more_strangers_through():
-    """The mean over pairs has the expectation of one pair and no more spread; the cosine with a mean has not."""
+    """The mean over pairs has the expectation of one pair
+    and no more spread; the cosine with a mean has not."""
     rng = np.random.default_rng(0)
     common = 0.7 * rng.normal(size=16)  # so that strangers' cosines are not 0 on average
     passed = {}

@@ -1,4 +1,5 @@
-"""The page in a real browser: files and a microphone (Chromium's fake one), on a wide and on a narrow screen."""
+"""The page in a real browser: files and a microphone
+(Chromium's fake one), on a wide and on a narrow screen."""
 
 import os
 import threading
@@ -33,7 +34,7 @@ def world(tmp_path):
     yield browser, f"http://127.0.0.1:{socket.getsockname()[1]}/", gallery, save_recordings(tmp_path / "wav", 6, 2)
     browser.close()
     server.should_exit = True
-    thread.join(10)
+    thread.join(60)
 
 
 def fits(browser):

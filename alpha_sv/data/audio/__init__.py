@@ -1,4 +1,5 @@
-"""From a file, loose or in a tar, to the samples of a training chunk: reading, speed, augmentation."""
+"""From a file, loose or in a tar, to the samples of a training chunk:
+reading, speed, augmentation."""
 
 from alpha_sv.data.audio.read import (
     AUDIO_EXTENSIONS,

@@ -1,4 +1,5 @@
-"""Augmentation of a training chunk: reverberation by a room impulse response, then additive noise."""
+"""Augmentation of a training chunk:
+reverberation by a room impulse response, then additive noise."""
 
 from __future__ import annotations
 
@@ -25,15 +26,15 @@ _MOST_DRAWS = 1000  # of impulse responses, before it is said that there is none
 class Augmenter:
     """Reverberation, then additive noise, each with its own probability.
 
-    Here the headers are read. `alpha_sv.data.corpus.augmentation.audit_augmentation` decodes every file, once: a
-    training does so before its first step.
+    Here the headers are read. `alpha_sv.data.corpus.augmentation.audit_augmentation`
+    decodes every file, once: a training does so before its first step.
 
     Parameters
     ----------
     noise_folder, rir_folder : path-like, optional
-        Any folder of audio files at the sample rate, searched with all its subfolders, linked ones included; None
-        switches that step off. A file of `rir_folder` that cannot be an impulse response (see
-        `alpha_sv.data.audio.impulse`) is not used; of several channels the first is.
+        Any folder of audio files at the sample rate, searched with all its subfolders, linked ones
+        included; None switches that step off. A file of `rir_folder` that cannot be an impulse
+        response (see `alpha_sv.data.audio.impulse`) is not used; of several channels the first is.
     noise_probability, rir_probability : float
         In [0, 1], per chunk.
     snr_low, snr_high : float
@@ -41,7 +42,8 @@ class Augmenter:
     sample_rate : int
         Hz.
     resample : bool
-        Bring files of another rate to `sample_rate` when they are drawn. If False, they are not used.
+        Bring files of another rate to `sample_rate` when they are drawn.
+        If False, they are not used.
 
     Raises
     ------
@@ -74,7 +76,8 @@ class Augmenter:
         self.rirs = Recordings() if rir_folder is None else self._usable(self.rir_folder, rirs=True)
 
     def content_hash(self) -> str:
-        """Of the names, lengths and rates of the files in use, in their order: what a training draws from."""
+        """Of the names, lengths and rates of the files in use,
+        in their order: what a training draws from."""
         kinds = ((self.noise_folder, self.noises), (self.rir_folder, self.rirs))
         listed = ((folder, [files[i] for i in range(len(files))]) for folder, files in kinds if folder is not None)
         return input_key([[(os.path.relpath(r[0], folder), *r[1:]) for r in files] for folder, files in listed])
@@ -128,7 +131,8 @@ class Augmenter:
 
 
 def read_first_channel(path: str | os.PathLike, sample_rate: int) -> np.ndarray:
-    """All samples [T] of the first channel: the mean of several microphones would be a comb filter."""
+    """All samples [T] of the first channel:
+    the mean of several microphones would be a comb filter."""
     return np.concatenate([block[:, 0] for block in read_blocks(path, sample_rate=sample_rate)])
 
 
@@ -142,7 +146,8 @@ def _read_rir(file: Recording, sample_rate: int) -> np.ndarray | None:
 
 
 def add_noise(waveform: np.ndarray, noise: np.ndarray, snr: float) -> np.ndarray:
-    """waveform + g·noise with g such that the ratio of their powers is `snr` dB; silence on either side adds nothing.
+    """waveform + g·noise with g such that the ratio of their powers is `snr` dB;
+    silence on either side adds nothing.
 
     Example
     -------
@@ -156,7 +161,8 @@ def add_noise(waveform: np.ndarray, noise: np.ndarray, snr: float) -> np.ndarray
 
 
 def reverberate(waveform: np.ndarray, rir: np.ndarray) -> np.ndarray:
-    """Convolve with a room impulse response, aligned at its direct sound and with the power unchanged."""
+    """Convolve with a room impulse response,
+    aligned at its direct sound and with the power unchanged."""
     direct = int(np.argmax(np.abs(rir)))
     wet = fftconvolve(waveform, rir)[direct : direct + len(waveform)]
     power = np.mean(np.square(wet))

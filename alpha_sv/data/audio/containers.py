@@ -1,7 +1,7 @@
 """What a container says of its own length, beside the bytes that are there; nothing is decoded.
 
-libsndfile believes the header of a file: a download that broke off passes for a shorter recording, and what follows the
-samples that a header counts is never read.
+libsndfile believes the header of a file: a download that broke off passes for a
+shorter recording, and what follows the samples that a header counts is never read.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ _MP3_SLACK = 2048  # bytes: some encoders do not count the frame that the count 
 
 
 def missing_bytes(file: BinaryIO, size: int) -> int:
-    """How many bytes a wav, Ogg or mp3 file of `size` bytes lacks of what its headers announce; 0 for other formats."""
+    """How many bytes a wav, Ogg or mp3 file of `size` bytes
+    lacks of what its headers announce; 0 for other formats."""
     magic = _at(file, 0, 4)
     if magic in (b"RIFF", b"RF64"):
         return max(0, _end_of_data(file, magic) - size)
     if magic == b"OggS":
-        # RFC 3533: a page is 27 bytes, the last of them a count n, then n segment lengths, then the segments
+        # RFC 3533: a page is 27 bytes, the last of them a count n,
+        # then n segment lengths, then the segments
         tail = _at(file, max(0, size - _TAIL), _TAIL)
         start = tail.rfind(b"OggS\0")
         if start < 0:
@@ -37,10 +39,12 @@ def missing_bytes(file: BinaryIO, size: int) -> int:
 
 
 def uncounted(file: BinaryIO, size: int) -> str:
-    """What follows the samples that the header of a wav, FLAC, Ogg or mp3 file counts; '' if nothing does.
+    """What follows the samples that the header of a wav,
+    FLAC, Ogg or mp3 file counts; '' if nothing does.
 
-    Tags and other chunks that a format allows behind its samples, and padding with zeros, are nothing. The last page,
-    frame or chunk is enough for wav, FLAC and mp3; an Ogg file is read once.
+    Tags and other chunks that a format allows behind its samples, and padding with
+    zeros, are nothing. The last page, frame or chunk is enough for wav, FLAC and mp3;
+    an Ogg file is read once.
     """
     magic = _at(file, 0, 4)
     if magic in (b"RIFF", b"RF64"):
@@ -55,12 +59,14 @@ def uncounted(file: BinaryIO, size: int) -> str:
 
 
 def m4a_seconds(path: str | os.PathLike) -> float:
-    """The length an MPEG-4 file promises, from its boxes (ISO/IEC 14496-12); 0 for a fragmented one, which gives none.
+    """The length an MPEG-4 file promises, from its boxes (ISO/IEC 14496-12);
+    0 for a fragmented one, which gives none.
 
     Raises
     ------
     ValueError
-        The file is no MPEG-4, or ends before its boxes do: ffmpeg converts the rest of such a file without an error.
+        The file is no MPEG-4, or ends before its boxes do:
+        ffmpeg converts the rest of such a file without an error.
     """
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
@@ -83,7 +89,8 @@ def m4a_seconds(path: str | os.PathLike) -> float:
 
 
 def _boxes(file, position: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
-    """(kind, begin of the content, end) of the boxes in [position, stop); the last may end beyond `stop`."""
+    """(kind, begin of the content, end) of the boxes in [position,
+    stop); the last may end beyond `stop`."""
     while position + 8 <= stop:
         file.seek(position)
         length, kind = struct.unpack(">I4s", file.read(8))
@@ -109,8 +116,9 @@ def _at(file: BinaryIO, position: int, count: int) -> bytes:
 
 def _end_of_data(file: BinaryIO, magic: bytes) -> int:
     """Where the samples of a wav file should end; 0 if it does not say."""
-    # RIFF: chunks of a 4-byte name, a little-endian length and that many bytes, padded to an even count; RF64 (EBU
-    # Tech 3306) has the length of `data` in 64 bits in a chunk `ds64`, behind that of the file
+    # RIFF: chunks of a 4-byte name, a little-endian length and that many bytes, padded to
+    # an even count; RF64 (EBU Tech 3306) has the length of `data` in 64 bits in a chunk
+    # `ds64`, behind that of the file
     position, long = 12, 0
     for _ in range(_MOST_CHUNKS):
         if len(header := _at(file, position, 8)) < 8:
@@ -145,7 +153,8 @@ def _behind_data(file: BinaryIO, size: int, position: int) -> str:
 
 
 def _second_stream(file: BinaryIO) -> bool:
-    """Whether a stream of an Ogg file begins (flag 2 of a page) after another has ended (flag 4): "chained"."""
+    """Whether a stream of an Ogg file begins (flag 2 of a
+    page) after another has ended (flag 4): "chained"."""
     file.seek(0)
     before, ended = b"", False
     while block := file.read(1 << 20):
@@ -162,7 +171,8 @@ def _second_stream(file: BinaryIO) -> bool:
 
 
 def _end_of_mp3(file: BinaryIO) -> int:
-    """Where an mp3 file should end by the length in its first frame ("Xing" or "Info"); 0 if it has none."""
+    """Where an mp3 file should end by the length in its
+    first frame ("Xing" or "Info"); 0 if it has none."""
     start = 0
     for _ in range(_MOST_CHUNKS):
         if (tag := _at(file, start, 10))[:3] != b"ID3" or len(tag) < 10:
@@ -180,7 +190,8 @@ def _end_of_mp3(file: BinaryIO) -> int:
 
 
 def _behind_flac(file: BinaryIO, size: int) -> str:
-    """Samples beyond those that STREAMINFO counts, from the number in the header of the last frame (RFC 9639)."""
+    """Samples beyond those that STREAMINFO counts,
+    from the number in the header of the last frame (RFC 9639)."""
     head = _at(file, 0, 26)
     if len(head) < 26 or head[4] & 127:
         return ""
@@ -202,7 +213,8 @@ def _flac_frame_end(header: bytes, fixed: int) -> int:
     if len(header) < 16 or header[1] & 0xFE != 0xF8 or header[3] & 1:
         return 0
     size_code, rate_code = header[2] >> 4, header[2] & 15
-    # the number of the frame, or with variable sizes of its first sample, is coded as in UTF-8, in up to 7 bytes
+    # the number of the frame, or with variable sizes of its
+    # first sample, is coded as in UTF-8, in up to 7 bytes
     ones = 8 - (header[4] ^ 0xFF).bit_length()
     if ones in (1, 8) or not size_code or rate_code == 15:
         return 0

@@ -12,14 +12,15 @@ _MOST_VISITS = 100  # of one linked folder: 30 folders with two links each to th
 
 
 def walk(folder: str | os.PathLike, once: bool = False) -> Iterator[os.DirEntry]:
-    """Every file, pipe, device and broken link below a folder; names that begin with a dot are passed over.
+    """Every file, pipe, device and broken link below a folder;
+    names that begin with a dot are passed over.
 
     Parameters
     ----------
     folder : path-like
     once : bool
-        Each folder counts once, by whatever links it is reached. If False, it counts as often as it is reached, and a
-        link to a folder above itself is an error.
+        Each folder counts once, by whatever links it is reached. If False,
+        it counts as often as it is reached, and a link to a folder above itself is an error.
 
     Raises
     ------

@@ -1,17 +1,20 @@
-"""What can be the impulse response of a room, by the measures of room acoustics (ISO 3382-1 and 3382-2).
+"""What can be the impulse response of a room,
+by the measures of room acoustics (ISO 3382-1 and 3382-2).
 
-With h[0] the first sample within 20 dB of the peak (the direct sound, ISO 3382-1), E(t) the energy of h from t on
-(Schroeder, J. Acoust. Soc. Am. 37, 1965) and D50 the part of the energy in the first 50 ms:
+With h[0] the first sample within 20 dB of the peak (the direct sound, ISO 3382-1), E(t) the
+energy of h from t on (Schroeder, J. Acoust. Soc. Am. 37, 1965) and D50 the part of the
+energy in the first 50 ms:
 
 * the file lasts at most 30 s;
 * the last tenth is at least 25 dB quieter than the first 50 ms: the sound has died away;
-* D50 is at least 0.85, or the decay of E from -5 to -25 dB is a straight line (r² >= 0.98, where ISO 3382-2, annex B,
-  doubts values below 0.99) with a reverberation time of at most 10 s;
+* D50 is at least 0.85, or the decay of E from -5 to -25 dB is a straight line (r² >= 0.98,
+  where ISO 3382-2, annex B, doubts values below 0.99) with a reverberation time of at most 10 s;
 * the peak comes at most 50 ms, or a tenth of the reverberation time (6 dB), after the direct sound.
 
-All of 25 measured rooms (0.2 to 1.8 s) and all exponential decays of 0.05 to 8 s pass; of 120 noises none, of 600 read
-sentences none, of 1,746 single words 27, whose form is that of a decay. A shot or a clap passes by right. The corpus
-RIRS_NOISES keeps noises beside its responses, some of them as short: files that are called noise are none.
+All of 25 measured rooms (0.2 to 1.8 s) and all exponential decays of 0.05 to 8 s pass; of 120
+noises none, of 600 read sentences none, of 1,746 single words 27, whose form is that of a decay. A
+shot or a clap passes by right. The corpus RIRS_NOISES keeps noises beside its responses, some of
+them as short: files that are called noise are none.
 """
 
 from __future__ import annotations
@@ -27,11 +30,13 @@ _LONGEST_REVERBERATION = 10.0  # s
 
 
 def named_noise(path: str | os.PathLike) -> bool:
-    """Whether a file is called a noise: the word is in its name, without that of a response, or it lies in
-    `pointsource_noises`.
+    """Whether a file is called a noise: the word is in its name,
+    without that of a response, or it lies in `pointsource_noises`.
 
-    >>> named_noise("pointsource_noises/bell.wav"), named_noise("rirs/RVB2014_type1_noise_largeroom1_1.wav")
-    (True, True)
+    >>> named_noise("pointsource_noises/bell.wav")
+    True
+    >>> named_noise("rirs/RVB2014_type1_noise_largeroom1_1.wav")
+    True
     >>> named_noise("real_rirs_isotropic_noises/RVB2014_type1_rir_largeroom1_near_angla.wav")
     False
     """
@@ -44,7 +49,9 @@ def named_noise(path: str | os.PathLike) -> bool:
 def why_no_impulse_response(signal: np.ndarray, sample_rate: int) -> str:
     """Why a signal [T] cannot be the impulse response of a room; '' if it can.
 
-    >>> decay = np.random.default_rng(0).standard_normal(16000) * 10 ** (-3 * np.arange(16000) / 16000)
+    >>> decay = np.random.default_rng(0).standard_normal(16000) * 10 ** (
+    ...     -3 * np.arange(16000) / 16000
+    ... )
     >>> why_no_impulse_response(decay, 16000)
     ''
     >>> why_no_impulse_response(np.random.default_rng(0).standard_normal(16000), 16000)

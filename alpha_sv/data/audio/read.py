@@ -1,14 +1,16 @@
-"""Reading audio: the wanted samples of one file, or an error that names the file, the problem and the remedy.
+"""Reading audio: the wanted samples of one file,
+or an error that names the file, the problem and the remedy.
 
-Files are read through libsndfile, block by block. Several channels become one by their mean. Nothing is
-resampled, padded or repaired on the way: a file that is not what its header says is an error here rather than a
-silent difference in a result.
+Files are read through libsndfile, block by block. Several channels become one by their mean.
+Nothing is resampled, padded or repaired on the way: a file that is not what its header says is an
+error here rather than a silent difference in a result.
 
-A crop is the slice of a full read. Where every sample stands for itself or in a block of its own (PCM, FLAC,
-A-law, µ-law, ADPCM), libsndfile seeks to it. The other codecs carry a state, and some cannot seek (GSM 6.10,
-G.721). libsndfile's seek in the last page of Vorbis lands beside the sample asked for, and that of mp3 starts
-without the bits that earlier frames hold. They are decoded from the beginning, or from 30 s ahead of the crop
-where they can seek, which is beyond the longest page of Vorbis at 16 kHz.
+A crop is the slice of a full read. Where every sample stands for itself or in a block of its own
+(PCM, FLAC, A-law, µ-law, ADPCM), libsndfile seeks to it. The other codecs carry a state, and some
+cannot seek (GSM 6.10, G.721). libsndfile's seek in the last page of Vorbis lands beside the
+sample asked for, and that of mp3 starts without the bits that earlier frames hold. They are
+decoded from the beginning, or from 30 s ahead of the crop where they can seek, which is beyond
+the longest page of Vorbis at 16 kHz.
 
 A path may also name a file inside a tar (see `alpha_sv.data.audio.tar_member`); it gives the very
 samples of the loose file.
@@ -62,8 +64,8 @@ def read_header(path: str | os.PathLike) -> tuple[int, int, int]:
     Raises
     ------
     AudioError
-        The file is missing, no audio, not to be opened, without samples, or shorter than its own header says (wav,
-        Ogg, mp3).
+        The file is missing, no audio, not to be opened, without samples,
+        or shorter than its own header says (wav, Ogg, mp3).
     """
     with _opened(path) as file:
         return file.frames, file.samplerate, file.channels
@@ -93,7 +95,8 @@ def read_audio(
     Raises
     ------
     AudioError
-        As `read_header`; also another sample rate, fewer samples than asked for, a NaN or infinite sample.
+        As `read_header`; also another sample rate,
+        fewer samples than asked for, a NaN or infinite sample.
     ValueError
         A negative `start`, or `num_samples` below 1.
 
@@ -114,7 +117,8 @@ def read_audio(
 def read_blocks(
     path: str | os.PathLike, start: int = 0, num_samples: int | None = None, sample_rate: int = 16000
 ) -> Iterator[np.ndarray]:
-    """The same samples as `read_audio`, as float32 blocks [T, channels] in bounded memory; same errors."""
+    """The same samples as `read_audio`,
+    as float32 blocks [T, channels] in bounded memory; same errors."""
     if start < 0 or (num_samples is not None and num_samples < 1):
         raise ValueError(f"{path}: cannot read {num_samples} samples from {start}; need start >= 0, num_samples >= 1")
     with _opened(path) as file:
@@ -157,7 +161,8 @@ def read_blocks(
 
 
 def uncounted_in(path: str | os.PathLike) -> str:
-    """What lies behind the samples that a file's header counts, as "112000 bytes"; see `containers.uncounted`."""
+    """What lies behind the samples that a file's header counts,
+    as "112000 bytes"; see `containers.uncounted`."""
     member = parse_member(path)
     with open_bytes(path) as file:
         return uncounted(file, member.size if member else os.path.getsize(path))
@@ -171,20 +176,20 @@ def mix(block: np.ndarray) -> np.ndarray:
 def check_signal(signal: np.ndarray, path: str | os.PathLike) -> None:
     """Raise AudioError if all samples of a signal are equal (or there are none).
 
-    A silent signal has no direction in embedding space: features normalised by their own mean turn it into
-    zeros.
+    A silent signal has no direction in embedding space:
+    features normalised by their own mean turn it into zeros.
 
-    >>> check_signal(np.zeros(16000, dtype=np.float32), "a.wav")
+    >>> check_signal(np.zeros(16000, dtype=np.float32), "a.wav")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    alpha_sv.data.audio.read.AudioError: a.wav: silent: all 16000 samples are equal; leave the file out
+    alpha_sv.data.audio.read.AudioError: a.wav: silent: all 16000 samples are equal; leave ...
     """
     if not np.size(signal) or not np.ptp(signal):
         raise AudioError(f"{path}: silent: all {np.size(signal)} samples are equal; leave the file out", "silent")
 
 
 class _InOrder(soundfile.SoundFile):
-    """soundfile seeks to the end of every block that it has read, unless the file says that it cannot: a codec with a
-    state would begin each block anew.
+    """soundfile seeks to the end of every block that it has read,
+    unless the file says that it cannot: a codec with a state would begin each block anew.
     """
 
     def seekable(self) -> bool:
@@ -243,7 +248,8 @@ def _opened(path: str | os.PathLike) -> Iterator[_InOrder]:
 
 
 def _approach(file: _InOrder, start: int) -> int:
-    """Where to decode from, so that the samples from `start` on are those of a full read; the file is put there."""
+    """Where to decode from, so that the samples from `start`
+    on are those of a full read; the file is put there."""
     if file.subtype.startswith("PCM_") or file.subtype in _STATELESS:
         position = start
     else:

@@ -1,8 +1,9 @@
-"""Where recordings lie and how long they are, in a few arrays: what a worker of a data loader holds of a corpus.
+"""Where recordings lie and how long they are, in a few arrays:
+what a worker of a data loader holds of a corpus.
 
-A forked worker shares memory with its parent until one of them writes to it, and Python writes to an object whenever it
-looks at one, for it counts references. A list of a million utterances would so be copied, page by page, into every
-worker. An array is one object, whatever its length.
+A forked worker shares memory with its parent until one of them writes to it, and Python writes to
+an object whenever it looks at one, for it counts references. A list of a million utterances would
+so be copied, page by page, into every worker. An array is one object, whatever its length.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ class Recordings:
 
     Example
     -------
-    >>> Recordings([Recording("/data/a.wav", 24000, 16000), Recording("/data/b.wav", 8000, 16000)])[1]
+    >>> Recordings(
+    ...     [Recording("/data/a.wav", 24000, 16000), Recording("/data/b.wav", 8000, 16000)]
+    ... )[1]
     Recording(path='/data/b.wav', num_samples=8000, sample_rate=16000)
     """
 

@@ -1,8 +1,10 @@
-"""Another sample rate, by torchaudio's windowed sinc (J. O. Smith, "Digital audio resampling", CCRMA).
+"""Another sample rate, by torchaudio's windowed sinc
+(J. O. Smith, "Digital audio resampling", CCRMA).
 
-torchaudio is installed with SpeechBrain, and its filter is finite: a piece of the output depends on a piece of the
-input alone, so a long file is done in slabs and comes out as in one go. The constants are those of its tutorial for
-the "kaiser_best" of librosa: flat to 95 % of the lower Nyquist frequency.
+torchaudio is installed with SpeechBrain, and its filter is finite: a piece of the output
+depends on a piece of the input alone, so a long file is done in slabs and comes out as in one
+go. The constants are those of its tutorial for the "kaiser_best" of librosa: flat to 95 % of
+the lower Nyquist frequency.
 """
 
 from __future__ import annotations
@@ -12,8 +14,9 @@ from fractions import Fraction
 import numpy as np
 
 LOWEST, HIGHEST = 4000, 1_000_000  # Hz: what a rate of speech can be; of less, a sample would become thousands
-# rates without a common divisor, such as 44,099 and 16,000 Hz, would take a filter for each of 16,000 phases; the ratio
-# of two whole numbers up to this is at most 0.05 % away, less than a hundredth of a semitone
+# rates without a common divisor, such as 44,099 and 16,000 Hz, would take a filter for each
+# of 16,000 phases; the ratio of two whole numbers up to this is at most 0.05 % away, less
+# than a hundredth of a semitone
 _MOST_STEPS = 1000
 _WIDTH = 64  # zero crossings on either side
 SLAB = 1 << 20  # samples of input at a time
@@ -63,7 +66,8 @@ def resample(signal: np.ndarray, rate: int, wanted: int) -> np.ndarray:
     if step == 1:
         return np.asarray(signal, dtype=np.float32)
     old, new = step.numerator, step.denominator
-    # the filter reaches _WIDTH zero crossings, each of so many samples of the slower of the two rates
+    # the filter reaches _WIDTH zero crossings,
+    # each of so many samples of the slower of the two rates
     reach = old * -(-int(2 * _WIDTH * max(1, old / new)) // old)
     slab = max(1, SLAB // old) * old
     pieces = []

@@ -1,8 +1,10 @@
-"""Speed perturbation: speech at another speed is another speaker, since its pitch and formants move too.
+"""Speed perturbation: speech at another speed is another speaker,
+since its pitch and formants move too.
 
-Each speed of each speaker is a class of its own: class = label + (index of the speed) · (number of speakers), so the
-first speed, 1.0, keeps the classes of the speakers themselves (Yamamoto et al., "Speaker augmentation and bandwidth
-extension for deep speaker embedding", Interspeech 2019; WeSpeaker's convention).
+Each speed of each speaker is a class of its own: class = label + (index of the speed) · (number of
+speakers), so the first speed, 1.0, keeps the classes of the speakers themselves (Yamamoto et al.,
+"Speaker augmentation and bandwidth extension for deep speaker embedding", Interspeech 2019;
+WeSpeaker's convention).
 """
 
 from __future__ import annotations
@@ -47,7 +49,8 @@ def class_names(speakers: Sequence[str], speeds: Sequence[float] = (1.0,)) -> li
 
 
 def check_speeds(speeds: Sequence[float]) -> None:
-    """ValueError unless speeds are distinct, the first 1.0, and each p / q in [1/2, 2] with p, q up to 100."""
+    """ValueError unless speeds are distinct, the first 1.0,
+    and each p / q in [1/2, 2] with p, q up to 100."""
     if not len(speeds) or speeds[0] != 1 or len(set(speeds)) < len(speeds):
         raise ValueError(f"speeds must be distinct and begin with 1.0, the speaker's own, got {list(speeds)}")
     for speed in speeds:
@@ -91,8 +94,8 @@ def change_speed(waveform: np.ndarray, speed: float, num_samples: int) -> np.nda
     steps = _fraction(speed)
     if steps == 1:
         return waveform[:num_samples]
-    # faster by p / q: y[n] = x(n p / q), so q samples are made where p were, and ceil(T q / p) of all T; at either end
-    # the filter sees some 10 samples of silence
+    # faster by p / q: y[n] = x(n p / q), so q samples are made where p were,
+    # and ceil(T q / p) of all T; at either end the filter sees some 10 samples of silence
     return resample_poly(waveform, steps.denominator, steps.numerator)[:num_samples]
 
 

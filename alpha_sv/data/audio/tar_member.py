@@ -1,12 +1,15 @@
-"""A file inside a tar, named by its place: `/corpora/shards/shard-train-000012.tar:<offset>:<size>`, in bytes.
+"""A file inside a tar, named by its place:
+`/corpora/shards/shard-train-000012.tar:<offset>:<size>`, in bytes.
 
-Such a path stands in a manifest where the path of a loose file would, and everything that reads audio takes it. Tar
-archives are usually streamed from end to end. Read by offset instead, an example is still a function of (seed, epoch,
-utterance): training on shards is bit for bit the training on loose files, with the same order, resumed and split over
-processes in the same way, and trials can name single members.
+Such a path stands in a manifest where the path of a loose file would, and everything that reads
+audio takes it. Tar archives are usually streamed from end to end. Read by offset instead, an
+example is still a function of (seed, epoch, utterance): training on shards is bit for bit the
+training on loose files, with the same order, resumed and split over processes in the same way, and
+trials can name single members.
 
-A tar is opened for each read rather than kept open: on a local disk that is one percent of the time of an example, and
-nothing is then shared between threads or forked workers. A loose file is looked up and opened twice.
+A tar is opened for each read rather than kept open: on a local disk that is one percent of the
+time of an example, and nothing is then shared between threads or forked workers. A loose file is
+looked up and opened twice.
 """
 
 from __future__ import annotations
@@ -57,7 +60,8 @@ def file_on_disk(path: str | os.PathLike) -> str:
 
 
 def open_bytes(path: str | os.PathLike) -> BinaryIO:
-    """Open a loose file or a member of a tar for reading; both begin at 0 and end with their last byte."""
+    """Open a loose file or a member of a tar for reading;
+    both begin at 0 and end with their last byte."""
     member = parse_member(path)
     return _Window(member) if member else open(path, "rb")
 

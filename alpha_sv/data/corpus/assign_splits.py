@@ -1,8 +1,9 @@
-"""What each file is for: the trials name the test, the exclusions name who must not train, the rest trains.
+"""What each file is for: the trials name the test,
+the exclusions name who must not train, the rest trains.
 
-A speaker on either side of any trial never trains: a speaker verified is a stranger, so leaving out one
-column of the list would train on half of the test's speakers. Their utterances outside of the trials are left
-out altogether.
+A speaker on either side of any trial never trains: a speaker verified is a stranger, so leaving out
+one column of the list would train on half of the test's speakers. Their utterances outside of the
+trials are left out altogether.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ def assign_roles(
     files : sequence of AudioFile
         The files of all pooled trees.
     lists : sequence of (path, Trials)
-        The trial lists, with the paths they were read from; names in the form of `alpha_sv.data.corpus.name_form`.
+        The trial lists, with the paths they were read from;
+        names in the form of `alpha_sv.data.corpus.name_form`.
     exclusions : sequence of str
         Speakers of the trees, or files with one in the first column of each line.
     valid_lists : sequence of (path, Trials)
@@ -51,8 +53,8 @@ def assign_roles(
     Raises
     ------
     ValueError
-        A trial names a file that is not there, an exclusion, or a line of its file, is no speaker of the trees, or
-        test and development trials share speakers.
+        A trial names a file that is not there, an exclusion, or a line of its file,
+        is no speaker of the trees, or test and development trials share speakers.
 
     Example
     -------

@@ -1,13 +1,17 @@
-"""The audit: what is wrong with the files of a corpus, found before training rather than in the middle of it.
+"""The audit: what is wrong with the files of a corpus,
+found before training rather than in the middle of it.
 
-    left out     unreadable, empty, truncated, nan, too-large, silent, wrong-rate, too-short, no-impulse-response
-    reported     multichannel, resampled, uncounted, clipped, twin, duplicate, duplicate-across-speakers
+    left out     unreadable, empty, truncated, nan, too-large, silent, wrong-rate, too-short,
+                 no-impulse-response
+    reported     multichannel, resampled, uncounted, clipped, twin, duplicate,
+                 duplicate-across-speakers
 
-`silent`: no sample reaches 1e-4 of full scale (-80 dB); all zeros included. `clipped`: at least 0.1 % of the
-samples reach 0.999 of full scale in some channel; clean speech touches its peak a few times a second, clipped
-speech sits there. `duplicate`: exactly the samples of an earlier file, so a target pair of the two is no test
-at all; across two speakers, one of the labels is wrong. `twin`: the name of an earlier file in another format.
-`uncounted`: more lies behind the samples that the header counts, so that the rest of the recording is not used.
+`silent`: no sample reaches 1e-4 of full scale (-80 dB); all zeros included. `clipped`: at least
+0.1 % of the samples reach 0.999 of full scale in some channel; clean speech touches its peak a few
+times a second, clipped speech sits there. `duplicate`: exactly the samples of an earlier file, so a
+target pair of the two is no test at all; across two speakers, one of the labels is wrong. `twin`:
+the name of an earlier file in another format. `uncounted`: more lies behind the samples that the
+header counts, so that the rest of the recording is not used.
 """
 
 from __future__ import annotations
@@ -52,7 +56,8 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """One file: its header, its problems, and a hash of its samples if they were decoded and are usable."""
+    """One file: its header, its problems,
+    and a hash of its samples if they were decoded and are usable."""
 
     num_samples: int = 0
     sample_rate: int = 0
@@ -89,7 +94,8 @@ def examine(
     Returns
     -------
     Examined
-        Without a header if that cannot be read. The first reason to leave a file out ends its examination.
+        Without a header if that cannot be read.
+        The first reason to leave a file out ends its examination.
     """
     header, digest = (0, 0, 0), None
     problems: list[tuple[str, str]] = []
@@ -158,7 +164,8 @@ def examine_all(
     resample: bool = False,
     rir: bool = False,
 ) -> Iterator[Examined]:
-    """`examine` on threads (libsndfile reads and decodes outside Python's lock); results in the order of `paths`."""
+    """`examine` on threads (libsndfile reads and decodes outside Python's lock);
+    results in the order of `paths`."""
     task = functools.partial(
         examine, sample_rate=sample_rate, min_duration=min_duration, decode=decode, resample=resample, rir=rir
     )

@@ -1,10 +1,12 @@
-"""The journal of an audit: what was found in which file is written down at once, so no file is read twice.
+"""The journal of an audit: what was found in which
+file is written down at once, so no file is read twice.
 
-One line of JSON a usable file is appended as soon as the file was examined. Its key is a hash of the path, size and
-modification time and of what was asked of it: a file that changed, or another question, finds no line. An interrupt
-costs the files in flight; a line that a crash cut short is dropped. The journal stays when all is done, because another
-trial list, seed or split of the same corpus then costs no reading; it may be deleted at any time. Files with a
-problem that leaves them out are not written down: they are looked at again, for the problem may have been the disk's.
+One line of JSON a usable file is appended as soon as the file was examined. Its key is a hash of
+the path, size and modification time and of what was asked of it: a file that changed, or another
+question, finds no line. An interrupt costs the files in flight; a line that a crash cut short is
+dropped. The journal stays when all is done, because another trial list, seed or split of the same
+corpus then costs no reading; it may be deleted at any time. Files with a problem that leaves them
+out are not written down: they are looked at again, for the problem may have been the disk's.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ _DIGITS = 24  # of a key: 96 bits
 
 @dataclass(frozen=True)
 class Examination:
-    """`results` in the order of the files; `known` of them from the journal, the rest read in `seconds`."""
+    """`results` in the order of the files;
+    `known` of them from the journal, the rest read in `seconds`."""
 
     results: list[Examined]
     known: int
@@ -54,7 +57,8 @@ def examine_files(
     resample: bool = False,
     rir: bool = False,
 ) -> Examination:
-    """Examine the files that the journal does not know yet; arguments as `alpha_sv.data.corpus.audit.examine_all`.
+    """Examine the files that the journal does not know yet;
+    arguments as `alpha_sv.data.corpus.audit.examine_all`.
 
     Parameters
     ----------
@@ -100,7 +104,8 @@ def _line(key: str, examined: Examined) -> str:
 
 
 def _entries(journal: Path) -> Iterator[tuple[str, Examined]]:
-    """The whole lines; a cut last line is taken off the file, so that the next one does not continue it."""
+    """The whole lines; a cut last line is taken off the file,
+    so that the next one does not continue it."""
     whole, damaged = 0, 0
     with open(journal, "rb") as file:
         for line in file:

@@ -1,4 +1,5 @@
-"""The audit of noises and impulse responses: every file is decoded before it is drawn, and found again in a journal."""
+"""The audit of noises and impulse responses:
+every file is decoded before it is drawn, and found again in a journal."""
 
 from __future__ import annotations
 
@@ -25,8 +26,8 @@ def audit_augmentation(
     Parameters
     ----------
     augmenter : Augmenter
-        Its lists of files are set anew. Training on several processes, each of them calls this, one after the other or
-        with a journal of its own: the lists must be the same.
+        Its lists of files are set anew. Training on several processes, each of them calls this,
+        one after the other or with a journal of its own: the lists must be the same.
     journal : path-like
         As in `alpha_sv.data.corpus.audit_journal`; made if need be.
     workers : int, optional
@@ -39,7 +40,9 @@ def audit_augmentation(
 
     Example
     -------
-    >>> audit_augmentation(Augmenter("musan/noise", "rirs"), "results/augment.journal")  # doctest: +SKIP
+    >>> audit_augmentation(
+    ...     Augmenter("musan/noise", "rirs"), "results/augment.journal"
+    ... )  # doctest: +SKIP
     """
     if augmenter.noise_folder is not None:
         augmenter.noises = _audited(augmenter, augmenter.noise_folder, False, journal, workers, progress)

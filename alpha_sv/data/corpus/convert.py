@@ -1,12 +1,14 @@
-"""m4a → 16 kHz mono 16-bit wav or flac, by ffmpeg, for libsndfile reads no AAC: in parallel, resumable, never half.
+"""m4a → 16 kHz mono 16-bit wav or flac, by ffmpeg,
+for libsndfile reads no AAC: in parallel, resumable, never half.
 
     <source>/<speaker>/<video>/00001.m4a   →   <target>/<speaker>/<video>/00001.wav
 
-A file is converted under a temporary name, given the modification time of its source and renamed. So a file that is
-there is whole, and one with its source's time was made from that source: it is kept at the cost of a look at the
-folder, without a list that could be lost. Anything else that stands where a file belongs is nobody's to overwrite:
-an error. A file that ffmpeg refuses, that ends before its own boxes do, or that gives less sound than it promises does
-not stop the others; all of them are listed in `<target>/conversion_failures.txt`.
+A file is converted under a temporary name, given the modification time of its source and renamed.
+So a file that is there is whole, and one with its source's time was made from that source: it is
+kept at the cost of a look at the folder, without a list that could be lost. Anything else that
+stands where a file belongs is nobody's to overwrite: an error. A file that ffmpeg refuses, that
+ends before its own boxes do, or that gives less sound than it promises does not stop the others;
+all of them are listed in `<target>/conversion_failures.txt`.
 """
 
 from __future__ import annotations
@@ -30,8 +32,8 @@ FAILURES = "conversion_failures.txt"
 _HEADER_BYTES = 44  # of a wav file: one without more was lost with the power before its data reached the disk
 _LONGEST_CONVERSION = 3600.0  # s, of one file; what is half written for longer was left by a killed run
 _TIME_TOLERANCE = 2.0  # s, the coarsest clock of a file system (FAT)
-# seconds that may lack: the priming samples of an AAC encoder, which a decoder drops, are at most 0.15 s; less where
-# ffmpeg complains, which it does of damage that it goes on after
+# seconds that may lack: the priming samples of an AAC encoder, which a decoder drops,
+# are at most 0.15 s; less where ffmpeg complains, which it does of damage that it goes on after
 _LACKING, _LACKING_AFTER_COMPLAINTS = 0.5, 0.15
 
 
@@ -61,8 +63,8 @@ def convert_tree(
     Raises
     ------
     ValueError
-        The format is unknown, ffmpeg is not installed, the target holds other files under the names to be written,
-        or some files could not be converted (the others are, and stay).
+        The format is unknown, ffmpeg is not installed, the target holds other files under the
+        names to be written, or some files could not be converted (the others are, and stay).
 
     Example
     -------
@@ -110,7 +112,8 @@ def convert_file(source: str | os.PathLike, output: str | os.PathLike, audio_for
     Raises
     ------
     ValueError
-        The source is cut short, ffmpeg refuses it, or what ffmpeg wrote is not what the source promises.
+        The source is cut short, ffmpeg refuses it,
+        or what ffmpeg wrote is not what the source promises.
     """
     output = Path(output)
     seconds = m4a_seconds(source)
@@ -155,7 +158,8 @@ def _output(file: AudioFile, target: Path, audio_format: str) -> Path:
 
 
 def _waiting(files: list[AudioFile], target: Path, audio_format: str) -> list[AudioFile]:
-    """The files without their conversion; ValueError for files in the way that are no conversion of them."""
+    """The files without their conversion;
+    ValueError for files in the way that are no conversion of them."""
     waiting, foreign = [], []
     for file in files:
         output = _output(file, target, audio_format)

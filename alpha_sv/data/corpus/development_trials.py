@@ -1,8 +1,8 @@
 """Validation speakers drawn from the training speakers, and a trial list over their utterances.
 
-Validation trials watch training, so they should be as hard as the test: target pairs cross sessions where a
-speaker has several, and both sides of a nontarget pair come from the same data folder, because two corpora
-differ in everything but the speaker too.
+Validation trials watch training, so they should be as hard as the test: target pairs cross sessions
+where a speaker has several, and both sides of a nontarget pair come from the same data folder,
+because two corpora differ in everything but the speaker too.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ from alpha_sv.data.trials.files import Trials
 
 TARGETS_PER_SPEAKER = 50
 NONTARGETS_PER_TARGET = 10
-# A speaker's target pairs are drawn among at most so many utterances: half a million pairs are enough.
+# A speaker's target pairs are drawn among at most so many utterances:
+# half a million pairs are enough.
 _MOST_UTTERANCES = 1000
 
 
 def eligible_speakers(speakers: Sequence[str], count: int) -> list[str]:
-    """Training speakers that can validate, sorted: those with a target pair, that is, two utterances.
+    """Training speakers that can validate, sorted:
+    those with a target pair, that is, two utterances.
 
     Parameters
     ----------
@@ -36,7 +38,8 @@ def eligible_speakers(speakers: Sequence[str], count: int) -> list[str]:
     Raises
     ------
     ValueError
-        Fewer than `count` speakers are eligible, or fewer than 2 speakers would be left for training.
+        Fewer than `count` speakers are eligible,
+        or fewer than 2 speakers would be left for training.
     """
     number = Counter(speakers)
     eligible = sorted(speaker for speaker, n in number.items() if n >= 2)
@@ -55,7 +58,8 @@ def eligible_speakers(speakers: Sequence[str], count: int) -> list[str]:
 def draw_speakers(speakers: Sequence[str], count: int, seed: int) -> list[str]:
     """Draw `count` of the `eligible_speakers`, sorted; arguments and errors are theirs.
 
-    The draw depends on the seed and on the set of eligible speakers, not on the order of `speakers`.
+    The draw depends on the seed and on the set of
+    eligible speakers, not on the order of `speakers`.
 
     >>> draw_speakers(list("abcdabc"), 1, seed=0) == draw_speakers(list("dccbbaa"), 1, seed=0)
     True
@@ -68,9 +72,9 @@ def draw_speakers(speakers: Sequence[str], count: int, seed: int) -> list[str]:
 def validation_trials(utterances: Sequence[Utterance], seed: int) -> Trials:
     """Make trials over the utterances of the validation speakers.
 
-    Every speaker gives up to 50 target pairs; every data folder gives ten times as many nontarget pairs as
-    target pairs, or all it has. All pairs are distinct, an utterance is never paired with itself, and (a, b)
-    excludes (b, a).
+    Every speaker gives up to 50 target pairs; every data folder gives ten times as many nontarget
+    pairs as target pairs, or all it has. All pairs are distinct, an utterance is never paired with
+    itself, and (a, b) excludes (b, a).
 
     Raises
     ------
@@ -80,7 +84,10 @@ def validation_trials(utterances: Sequence[Utterance], seed: int) -> Trials:
     Example
     -------
     >>> rows = [(f"s{speaker}/{name}.wav", f"s{speaker}") for speaker in "12" for name in "ab"]
-    >>> made = [Utterance(utt, f"/data/{utt}", who, "", 16000, 16000, 1, "valid") for utt, who in rows]
+    >>> made = [
+    ...     Utterance(utt, f"/data/{utt}", who, "", 16000, 16000, 1, "valid")
+    ...     for utt, who in rows
+    ... ]
     >>> trials = validation_trials(made, seed=1234)
     >>> len(trials), int(trials.labels.sum())
     (6, 2)
@@ -107,7 +114,8 @@ def validation_trials(utterances: Sequence[Utterance], seed: int) -> Trials:
 
 
 def data_root(utterance: Utterance) -> str:
-    """The data folder of an utterance: its path without as many parts as its ID has, which may be in another form."""
+    """The data folder of an utterance:
+    its path without as many parts as its ID has, which may be in another form."""
     return str(Path(utterance.path).parents[utterance.utt_id.count("/")])
 
 
@@ -116,8 +124,8 @@ def _target_pairs(group: list[Utterance], rng: np.random.Generator) -> list[tupl
         group = [group[index] for index in np.sort(rng.choice(len(group), _MOST_UTTERANCES, replace=False))]
     first, second = np.triu_indices(len(group), k=1)
     _, session = np.unique([utterance.session for utterance in group], return_inverse=True)
-    # a random order, then the pairs of two sessions before those of one: the stable sort keeps the order
-    # within both
+    # a random order, then the pairs of two sessions before those of one:
+    # the stable sort keeps the order within both
     order = rng.permutation(len(first))
     order = order[np.argsort(session[first[order]] == session[second[order]], kind="stable")]
     return [(group[first[k]], group[second[k]]) for k in np.sort(order[:TARGETS_PER_SPEAKER])]
@@ -126,9 +134,9 @@ def _target_pairs(group: list[Utterance], rng: np.random.Generator) -> list[tupl
 def _nontarget_pairs(
     groups: list[list[Utterance]], wanted: int, rng: np.random.Generator
 ) -> list[tuple[Utterance, Utterance]]:
-    # Number the pairs without listing them: with the utterances in order of speaker, utterance i pairs with
-    # every one from the end of its own speaker's on, so pair k belongs to the last i whose pairs start at or
-    # before k.
+    # Number the pairs without listing them: with the utterances in order of speaker, utterance i
+    # pairs with every one from the end of its own speaker's on, so pair k belongs to the last i
+    # whose pairs start at or before k.
     members = [utterance for group in groups for utterance in group]
     sizes = np.array([len(group) for group in groups])
     ends = np.repeat(np.cumsum(sizes), sizes)

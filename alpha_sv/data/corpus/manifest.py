@@ -1,4 +1,5 @@
-"""The manifest: one row per utterance, as a CSV that SpeechBrain's `DynamicItemDataset.from_csv` reads."""
+"""The manifest: one row per utterance, as a CSV that
+SpeechBrain's `DynamicItemDataset.from_csv` reads."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ class Utterance:
     Parameters
     ----------
     utt_id : str
-        Path relative to the data folder, '/' between its parts, with extension: what trial lists name.
+        Path relative to the data folder, '/' between its parts,
+        with extension: what trial lists name.
     path : str
         Absolute path.
     speaker : str
@@ -72,13 +74,16 @@ class Utterance:
 
 
 def write_manifest(path: str | os.PathLike, utterances: Iterable[Utterance]) -> None:
-    """Write a manifest, atomically; rows keep their order. ValueError if two utterances share an ID.
+    """Write a manifest, atomically; rows keep their order.
+    ValueError if two utterances share an ID.
 
     Example
     -------
     >>> import os, tempfile
     >>> path = os.path.join(tempfile.mkdtemp(), "manifest.csv")
-    >>> write_manifest(path, [Utterance("s1/a.wav", "/data/s1/a.wav", "s1", "", 24000, 16000, 1, "train")])
+    >>> write_manifest(
+    ...     path, [Utterance("s1/a.wav", "/data/s1/a.wav", "s1", "", 24000, 16000, 1, "train")]
+    ... )
     >>> print(open(path).read(), end="")
     ID,duration,wav,spk_id,session,num_samples,sample_rate,channels,split
     s1/a.wav,1.5,/data/s1/a.wav,s1,,24000,16000,1,train
@@ -121,8 +126,8 @@ def read_manifest(path: str | os.PathLike, split: str | None = None) -> list[Utt
     Raises
     ------
     ValueError
-        The file is no CSV in UTF-8, a column is missing, a row is malformed or repeats an ID (named file:line), or
-        `split` is no split.
+        The file is no CSV in UTF-8, a column is missing,
+        a row is malformed or repeats an ID (named file:line), or `split` is no split.
     """
     path = os.path.expanduser(path)
     if split is not None and split not in SPLITS:
@@ -160,8 +165,8 @@ def read_manifest(path: str | os.PathLike, split: str | None = None) -> list[Utt
 def manifest_hash(utterances: Iterable[Utterance]) -> str:
     """SHA-256 of who says what in which split: the same on every machine that holds the same data.
 
-    Over (utt_id, speaker, num_samples, split), sorted by ID; neither the order of the rows nor where the files
-    lie counts.
+    Over (utt_id, speaker, num_samples, split), sorted by ID;
+    neither the order of the rows nor where the files lie counts.
 
     >>> a = Utterance("s1/a.wav", "/data/s1/a.wav", "s1", "", 24000, 16000, 1, "train")
     >>> b = Utterance("s1/a.wav", "/mnt/s1/a.wav", "s1", "", 24000, 16000, 1, "train")
@@ -175,10 +180,13 @@ def manifest_hash(utterances: Iterable[Utterance]) -> str:
 def few_of_each(utterances: Iterable[Utterance], most: int | None) -> list[Utterance]:
     """At most `most` utterances of each speaker, sorted by ID.
 
-    Those whose SHA-256 of the ID is lowest: as good as drawn, the same on every machine and in any order of the
-    manifest, and a larger `most` only adds to them.
+    Those whose SHA-256 of the ID is lowest: as good as drawn, the same on every
+    machine and in any order of the manifest, and a larger `most` only adds to them.
 
-    >>> rows = [Utterance(f"s1/{i}.wav", f"/data/s1/{i}.wav", "s1", "", 16000, 16000, 1, "train") for i in range(9)]
+    >>> rows = [
+    ...     Utterance(f"s1/{i}.wav", f"/data/s1/{i}.wav", "s1", "", 16000, 16000, 1, "train")
+    ...     for i in range(9)
+    ... ]
     >>> [u.utt_id for u in few_of_each(rows, 2)]
     ['s1/6.wav', 's1/8.wav']
     """

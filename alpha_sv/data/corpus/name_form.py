@@ -1,8 +1,11 @@
-"""The one form in which names are compared and written: what a trial list, a manifest and an exclusion can hold.
+"""The one form in which names are compared and written:
+what a trial list, a manifest and an exclusion can hold.
 
-* Unicode NFC. A folder copied from a Mac may be called "e" + combining acute where a list has "é"; both are one name.
-* White space, control characters and bytes that are no UTF-8 are written as in a URL, `%` and two hexadecimal digits a
-  byte: `my file.wav` is `my%20file.wav` in lists. All else stays as it is, `%` too.
+* Unicode NFC. A folder copied from a Mac may be called "e" +
+  combining acute where a list has "é"; both are one name.
+* White space, control characters and bytes that are no UTF-8 are written as in a URL, `%`
+  and two hexadecimal digits a byte: `my file.wav` is `my%20file.wav` in lists. All else
+  stays as it is, `%` too.
 
 Paths keep the form of the file system; only IDs and speakers have this one.
 """
@@ -40,7 +43,8 @@ def as_word(name: str) -> str:
 
 
 def is_unicode(name: str) -> bool:
-    """Whether a file name is text: bytes that are no UTF-8 come as lone surrogates, which no UTF-8 file can hold."""
+    """Whether a file name is text: bytes that are no UTF-8
+    come as lone surrogates, which no UTF-8 file can hold."""
     return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
@@ -53,7 +57,8 @@ def trials_in_one_form(trials: Trials) -> Trials:
 
 
 def some(names: Sequence[str]) -> str:
-    """The first three, for a message: written in ASCII, because two forms of a name look the same."""
+    """The first three, for a message: written in ASCII,
+    because two forms of a name look the same."""
     return ", ".join(map(ascii, names[:3])) + (", ..." if len(names) > 3 else "")
 
 

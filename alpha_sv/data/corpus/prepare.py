@@ -1,16 +1,18 @@
-"""Any speaker tree → manifest: who trains, who validates, who is tested; seeded, sorted, audited, cached.
+"""Any speaker tree → manifest: who trains, who validates,
+who is tested; seeded, sorted, audited, cached.
 
     <output>/manifest.csv        every usable utterance with its split
     <output>/valid_trials.txt    `label enroll test`, if validation speakers are asked for
     <output>/audit.csv           what is wrong with which file
-    <output>/split.txt.gz        the split to publish: no paths, the same on every machine (see `published_split`)
-    <output>/audit.journal       what was read of each file, so that it is not read again (see `audit_journal`)
-    <output>/resampled/          with `resample`: copies of the files that have another rate (see `resampled`)
+    <output>/split.txt.gz        the split to publish, without paths (see `published_split`)
+    <output>/audit.journal       what was read of each file, once (see `audit_journal`)
+    <output>/resampled/          copies of the files of another rate (see `resampled`)
     <output>/prepare.json        written last: what all this was made from, and how much it is
 
-Speakers on either side of any trial never train. The same inputs give the same files, whatever the order
-of the file system or the number of workers; a changed input, the trial lists included, makes them anew. Nothing but the
-journal is written before all is decided: what is refused leaves an older preparation whole.
+Speakers on either side of any trial never train. The same inputs give the same files, whatever the
+order of the file system or the number of workers; a changed input, the trial lists included, makes
+them anew. Nothing but the journal is written before all is decided: what is refused leaves an
+older preparation whole.
 """
 
 from __future__ import annotations
@@ -80,8 +82,8 @@ def prepare_tree(
     output_folder : path-like
         Made if need be.
     trials : path-like or sequence of path-like
-        Trial lists, with paths relative to the data folders. The utterances they name become the split
-        "test"; the other files of those speakers are left out.
+        Trial lists, with paths relative to the data folders. The utterances they
+        name become the split "test"; the other files of those speakers are left out.
     exclude_speakers : str, path-like or sequence of them
         Speakers not to train on: names, or files with one in the first column of each line.
     num_valid_speakers : int
@@ -91,25 +93,30 @@ def prepare_tree(
     min_duration : float
         Seconds; shorter files are left out.
     audit : {"full", "headers"}
-        Whether every sample is decoded and checked, or only the headers (see `alpha_sv.data.corpus.audit`).
+        Whether every sample is decoded and checked,
+        or only the headers (see `alpha_sv.data.corpus.audit`).
     seed : int
         Seed of the draw of validation speakers and trials; not negative. Another one draws others.
     workers : int, optional
         Threads; one per available core if None.
     valid_trials : path-like, optional
-        A labelled development trial list of your own, instead of one drawn from `num_valid_speakers` (then unused): its
-        utterances become the split "valid", and its speakers do not train.
+        A labelled development trial list of your own, instead of one drawn from
+        `num_valid_speakers` (then unused): its utterances become the split "valid", and
+        its speakers do not train.
     like : path-like, optional
-        A published `split.txt.gz`: exactly its utterances, in exactly its splits (`num_valid_speakers` is then unused).
-        Give it the trial lists, exclusions and seed that it was published with.
+        A published `split.txt.gz`: exactly its utterances, in exactly its splits
+        (`num_valid_speakers` is then unused). Give it the trial lists, exclusions and seed
+        that it was published with.
     notes : mapping, optional
         Facts (of JSON's types) to keep in prepare.json among the arguments.
     resample : bool
-        Make copies at `sample_rate` of the files that have another, in `<output>/resampled`, and use those. Speech from
-        the telephone stays speech without its upper half: a model tells it from other speech by that.
+        Make copies at `sample_rate` of the files that have another, in `<output>/resampled`, and
+        use those. Speech from the telephone stays speech without its upper half: a model tells it
+        from other speech by that.
     check : callable, optional
-        Called with the hashes of the manifest, of the development trials ("" without any) and of the samples (see
-        `samples_hash`) before anything but the journal is written; what it raises leaves an older preparation whole.
+        Called with the hashes of the manifest, of the development trials ("" without any) and of
+        the samples (see `samples_hash`) before anything but the journal is written; what it raises
+        leaves an older preparation whole.
 
     Returns
     -------
@@ -119,9 +126,9 @@ def prepare_tree(
     Raises
     ------
     ValueError
-        An argument is out of range; the folders do not have the layout; a trial list names a file that is not
-        there or not usable; an excluded name is unknown; too few speakers or no usable file are left; the files differ
-        from those of `like`; and what `check` raises.
+        An argument is out of range; the folders do not have the layout; a trial list names a file
+        that is not there or not usable; an excluded name is unknown; too few speakers or no usable
+        file are left; the files differ from those of `like`; and what `check` raises.
 
     Example
     -------

@@ -1,11 +1,13 @@
-"""A split that others can reproduce: who trains, validates and is tested, in one small file without paths.
+"""A split that others can reproduce: who trains,
+validates and is tested, in one small file without paths.
 
     train id00012/21Uxsk56VDQ/00001.wav 131072
     split utt_id num_samples, a line an utterance, sorted by utt_id, gzip-compressed
 
-Its SHA-256 (of the text, because compressed bytes differ between versions of zlib: `zcat split.txt.gz | sha256sum`)
-is the same on every machine that holds the same corpus. Lengths are in samples, so files that were converted
-differently are told from those that the split was published for.
+Its SHA-256 (of the text, because compressed bytes differ between versions of zlib:
+`zcat split.txt.gz | sha256sum`) is the same on every machine that holds the same corpus.
+Lengths are in samples, so files that were converted differently are told from those that the
+split was published for.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ def write_split(path: str | os.PathLike, utterances: Iterable[Utterance]) -> str
     -------
     >>> import tempfile
     >>> path = os.path.join(tempfile.mkdtemp(), "split.txt.gz")
-    >>> _ = write_split(path, [Utterance("s1/a.wav", "/data/s1/a.wav", "s1", "", 24000, 16000, 1, "train")])
+    >>> _ = write_split(
+    ...     path, [Utterance("s1/a.wav", "/data/s1/a.wav", "s1", "", 24000, 16000, 1, "train")]
+    ... )
     >>> read_split(path)
     {'s1/a.wav': ('train', 24000)}
     """
@@ -69,10 +73,12 @@ def read_split(path: str | os.PathLike) -> dict[str, tuple[str, int]]:
 def take_over(
     path: str | os.PathLike, published: dict[str, tuple[str, int]], split_of: dict[str, str]
 ) -> dict[str, str]:
-    """The published assignment in place of `split_of` (of `alpha_sv.data.corpus.assign_splits.assign_roles`).
+    """The published assignment in place of `split_of` (of
+    `alpha_sv.data.corpus.assign_splits.assign_roles`).
 
-    What trials and exclusions make of a file must agree with what was published; only which training speakers
-    validate is free. Files that the split does not name are dropped, unless a trial needs them.
+    What trials and exclusions make of a file must agree with what was published; only which
+    training speakers validate is free. Files that the split does not name are dropped,
+    unless a trial needs them.
 
     Raises
     ------
@@ -81,7 +87,11 @@ def take_over(
 
     Example
     -------
-    >>> take_over("split.txt.gz", {"a": ("valid", 9), "b": ("train", 9)}, {"a": "train", "b": "train", "c": "train"})
+    >>> take_over(
+    ...     "split.txt.gz",
+    ...     {"a": ("valid", 9), "b": ("train", 9)},
+    ...     {"a": "train", "b": "train", "c": "train"},
+    ... )
     {'a': 'valid', 'b': 'train'}
     """
     lacking = [utt_id for utt_id in published if utt_id not in split_of]
@@ -109,7 +119,8 @@ def take_over(
 def check_lengths(
     path: str | os.PathLike, published: dict[str, tuple[str, int]], utterances: Iterable[Utterance]
 ) -> None:
-    """ValueError unless every published file is usable here, with the length it was published with."""
+    """ValueError unless every published file is usable here,
+    with the length it was published with."""
     found = {utterance.utt_id: utterance.num_samples for utterance in utterances}
     unusable = [utt_id for utt_id in published if utt_id not in found]
     differing = [utt_id for utt_id in published if found.get(utt_id, published[utt_id][1]) != published[utt_id][1]]

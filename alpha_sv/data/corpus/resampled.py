@@ -1,8 +1,10 @@
-"""Copies of files at the wanted sample rate, beside the manifest: `<folder>/<ID>.flac`, one channel, 16 bits.
+"""Copies of files at the wanted sample rate, beside the manifest:
+`<folder>/<ID>.flac`, one channel, 16 bits.
 
-They are made once, at the preparation, rather than at each read: a crop then is the slice of a full read, costs no
-filter, and everything after the preparation still reads what it finds. A copy has the modification time of its source,
-so the next preparation knows it again; an interrupted one goes on with the copies that it lacks.
+They are made once, at the preparation, rather than at each read: a crop then is the slice of a full
+read, costs no filter, and everything after the preparation still reads what it finds. A copy has
+the modification time of its source, so the next preparation knows it again; an interrupted one goes
+on with the copies that it lacks.
 """
 
 from __future__ import annotations
@@ -51,7 +53,8 @@ def write_resampled(
     workers: int | None = None,
     progress: bool = True,
 ) -> None:
-    """Make the copies that are not there yet; AudioError for a source that changed since it was examined."""
+    """Make the copies that are not there yet;
+    AudioError for a source that changed since it was examined."""
     pairs = [(u, as_resampled(u, folder, sample_rate)) for u in utterances if u.sample_rate != sample_rate]
     waiting = [pair for pair in pairs if not _is_copy(*pair)]
     if waiting:

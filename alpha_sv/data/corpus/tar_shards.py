@@ -1,12 +1,13 @@
-"""Tar shards of a corpus, for file systems that hate a million files: webdataset's layout, read by offset.
+"""Tar shards of a corpus, for file systems that hate a million files:
+webdataset's layout, read by offset.
 
     shard-train-000000.tar     <key>.wav and <key>.json, <key>.wav and <key>.json, …
     shard-train-000000.json    where each audio file lies; from what it was made
 
-The bytes of the audio files are unchanged, and the JSON of an utterance holds the other columns of its manifest row.
-A shard holds one split, in an order shuffled by seed, so that a sequential reader (webdataset) also gets many speakers
-close together. The same utterances and seed give the same bytes anywhere. Our own readers do not stream: see
-`alpha_sv.data.audio.tar_member` for why.
+The bytes of the audio files are unchanged, and the JSON of an utterance holds the other columns of
+its manifest row. A shard holds one split, in an order shuffled by seed, so that a sequential reader
+(webdataset) also gets many speakers close together. The same utterances and seed give the same
+bytes anywhere. Our own readers do not stream: see `alpha_sv.data.audio.tar_member` for why.
 """
 
 from __future__ import annotations
@@ -41,17 +42,19 @@ def write_shards(
     workers: int = 8,
     progress: bool = True,
 ) -> list[Utterance]:
-    """Copy the files of utterances into shards; an interrupted call goes on with the first shard it lacks.
+    """Copy the files of utterances into shards;
+    an interrupted call goes on with the first shard it lacks.
 
     Parameters
     ----------
     utterances : sequence of Utterance
         Rows of a manifest, with paths of loose files.
     folder : path-like
-        Made if need be. A shard that is there is kept if it is whole and was made from these very files (name,
-        size, date) with this seed and number of samples.
+        Made if need be. A shard that is there is kept if it is whole and was made
+        from these very files (name, size, date) with this seed and number of samples.
     samples_per_shard : int
-        4096 files of 8 s are about 1 GB as 16-bit wav; the 1.1 million of VoxCeleb2 then make 267 shards.
+        4096 files of 8 s are about 1 GB as 16-bit wav;
+        the 1.1 million of VoxCeleb2 then make 267 shards.
     seed : int
         Seed of the order; not negative. Another one gives another order.
     workers : int
@@ -65,8 +68,8 @@ def write_shards(
     Raises
     ------
     ValueError
-        A file is missing, damaged (AudioError), in a tar already or not what its row says; two files get one key;
-        `folder` holds shards of something else.
+        A file is missing, damaged (AudioError), in a tar already or not what its row says;
+        two files get one key; `folder` holds shards of something else.
 
     Example
     -------
@@ -105,7 +108,8 @@ def write_shards(
 
 
 def key_of(utt_id: str) -> str:
-    """webdataset's key of an utterance. It takes all after the first dot of a name for its extension.
+    """webdataset's key of an utterance.
+    It takes all after the first dot of a name for its extension.
 
     Example
     -------
@@ -127,7 +131,8 @@ def _check_keys(utterances: Sequence[Utterance]) -> None:
 
 
 def _plan(utterances: Sequence[Utterance], samples_per_shard: int, seed: int) -> dict[str, list[int]]:
-    """Name of each shard → rows in it; depends on the IDs and the seed, not on the order of the rows."""
+    """Name of each shard → rows in it;
+    depends on the IDs and the seed, not on the order of the rows."""
     plan = {}
     for split in SPLITS:
         rows = [row for row, utterance in enumerate(utterances) if utterance.split == split]

@@ -1,4 +1,5 @@
-"""One task on many items by threads: results in the order of the items, a progress bar, bounded memory."""
+"""One task on many items by threads:
+results in the order of the items, a progress bar, bounded memory."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ def on_threads(
     unit: str = "file",
     progress: bool = True,
 ) -> Iterator[Result]:
-    """Yield `task(item)` in the order of `items`; for tasks that leave Python's lock (reading, decoding, waiting).
+    """Yield `task(item)` in the order of `items`;
+    for tasks that leave Python's lock (reading, decoding, waiting).
 
     Parameters
     ----------

@@ -2,10 +2,11 @@
 
     <data folder>/<speaker>/[<session>/...]<utterance>.<wav|flac|ogg|opus|mp3>
 
-The speaker is the first part of the path below the data folder, whatever the folders above it or below it are
-called; the session is what lies between speaker and file. Files come sorted by their ID, never in the file
-system's order. Links are followed; names that begin with a dot are not audio (macOS leaves `._name.wav`
-beside `name.wav`). IDs have the form of `alpha_sv.data.corpus.name_form`: `s1/my file.wav` is `s1/my%20file.wav`.
+The speaker is the first part of the path below the data folder, whatever the folders above it or
+below it are called; the session is what lies between speaker and file. Files come sorted by their
+ID, never in the file system's order. Links are followed; names that begin with a dot are not audio
+(macOS leaves `._name.wav` beside `name.wav`). IDs have the form of
+`alpha_sv.data.corpus.name_form`: `s1/my file.wav` is `s1/my%20file.wav`.
 """
 
 from __future__ import annotations
@@ -68,8 +69,9 @@ def find_files(
     Raises
     ------
     ValueError
-        A folder is missing, holds no audio or audio outside of speaker folders, a single speaker or a single file of
-        each, lies in another one, or shares a speaker with another one; two files have one ID.
+        A folder is missing, holds no audio or audio outside of speaker folders, a single
+        speaker or a single file of each, lies in another one, or shares a speaker with another
+        one; two files have one ID.
 
     Example
     -------
@@ -150,11 +152,13 @@ def _check_layout(root: str, files: list[AudioFile]) -> None:
 
 
 def _folders_of_speakers(files: list[AudioFile]) -> str:
-    """An example of what looks like a speaker one level below, or '' if the level of the speakers seems right.
+    """An example of what looks like a speaker one level below,
+    or '' if the level of the speakers seems right.
 
-    A few folders, with no file of their own, each of several folders, and a sign: all have the names of splits or of
-    formats; or the folders in them hold folders of their own, whose names do not recur, as chapters (and not channels)
-    do; or they hold many folders that are called alike, such as id00001 and id00002, and differ from one to the next.
+    A few folders, with no file of their own, each of several folders, and a sign: all have the
+    names of splits or of formats; or the folders in them hold folders of their own, whose names do
+    not recur, as chapters (and not channels) do; or they hold many folders that are called alike,
+    such as id00001 and id00002, and differ from one to the next.
     """
     below: dict[str, set[str]] = defaultdict(set)
     deeper: Counter[str] = Counter()  # names two levels below a speaker

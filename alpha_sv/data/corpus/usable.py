@@ -1,4 +1,5 @@
-"""From files and what the audit found in them to the rows of a manifest, and what is said of the rest."""
+"""From files and what the audit found in them to the
+rows of a manifest, and what is said of the rest."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ def usable_rows(
     found: Sequence[Finding],
     split_of: dict[str, str],
 ) -> list[Utterance]:
-    """Rows of the files that the audit does not leave out; ValueError if it leaves out all, or one that trials need."""
+    """Rows of the files that the audit does not leave out;
+    ValueError if it leaves out all, or one that trials need."""
     bad = {finding.utt_id: finding for finding in found if finding.leaves_out}
     if len(bad) == len(files):
         raise ValueError(f"no usable file is left.\n{summary(found, len(files))}\nRepair or convert the files")
@@ -88,12 +90,15 @@ def num_speakers(files: Sequence[AudioFile]) -> int:
 
 
 def samples_hash(digest_of: Mapping[str, str | None], names: Iterable[str]) -> str:
-    """What tells that a file was replaced by another of the same length: the decoder and a hash of all its samples.
+    """What tells that a file was replaced by another of the same length:
+    the decoder and a hash of all its samples.
 
     "" where the audit read headers only.
 
-    >>> samples_hash({"a": "d41d8c", "b": None}, ["a"])[-64:-56], samples_hash({"a": "d41d8c", "b": None}, ["a", "b"])
-    ('3fb8e948', '')
+    >>> samples_hash({"a": "d41d8c", "b": None}, ["a"])[-64:-56]
+    '3fb8e948'
+    >>> samples_hash({"a": "d41d8c", "b": None}, ["a", "b"])
+    ''
     """
     rows = [(name, digest_of[name]) for name in sorted(names)]
     return f"{soundfile.__libsndfile_version__} {input_key(rows)}" if all(digest for _, digest in rows) else ""

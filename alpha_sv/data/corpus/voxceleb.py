@@ -1,8 +1,10 @@
-"""VoxCeleb1 and VoxCeleb2 as they come, prepared as any speaker tree: converted, split by the published trial lists.
+"""VoxCeleb1 and VoxCeleb2 as they come, prepared as any speaker tree:
+converted, split by the published trial lists.
 
-VoxCeleb1 (Nagrani et al., Interspeech 2017) is split into dev and the 40 test speakers of VoxCeleb1-O; its E and H
-lists (Chung et al., Interspeech 2018) test its dev speakers too, so a model for them trains on VoxCeleb2 dev alone.
-Nothing is dropped quietly to make a list fit: who asks for a test on training speakers is told so.
+VoxCeleb1 (Nagrani et al., Interspeech 2017) is split into dev and the 40 test speakers of
+VoxCeleb1-O; its E and H lists (Chung et al., Interspeech 2018) test its dev speakers too, so a
+model for them trains on VoxCeleb2 dev alone. Nothing is dropped quietly to make a list fit: who
+asks for a test on training speakers is told so.
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ class TrialList:
     sees_dev: bool
 
 
-# https://www.robots.ox.ac.uk/~vgg/data/voxceleb/vox1.html; the lists whose names end in 2 are the cleaned ones
+# https://www.robots.ox.ac.uk/~vgg/data/voxceleb/vox1.html;
+# the lists whose names end in 2 are the cleaned ones
 TRIAL_LISTS = {
     "veri_test": TrialList("VoxCeleb1-O", 37720, False),
     "veri_test2": TrialList("VoxCeleb1-O (cleaned)", 37611, False),
@@ -87,14 +90,15 @@ def prepare_voxceleb(
     train : {"vox1", "vox2", "vox1+vox2"}
         Who trains: VoxCeleb1 without its 40 test speakers, VoxCeleb2 dev, or both.
     voxceleb1, voxceleb2 : path-like, optional
-        The folders they were unpacked into (`voxceleb_folders` has the shapes). VoxCeleb1 is needed to train on
-        and for trials.
+        The folders they were unpacked into (`voxceleb_folders` has the shapes).
+        VoxCeleb1 is needed to train on and for trials.
     trials : path-like or sequence of path-like
         Lists such as veri_test2.txt; their utterances become the split "test".
     num_valid_speakers, seed, workers, audit, like, progress
         As in `prepare_tree`; validation speakers are drawn from the training speakers.
     converted : path-like, optional
-        Folder for VoxCeleb2's converted files; if None, beside its folder `aac`, called as the format.
+        Folder for VoxCeleb2's converted files; if None,
+        beside its folder `aac`, called as the format.
     audio_format : {"wav", "flac"}
         Format of the converted files; "flac" takes about half the disk and more time to read.
 
@@ -106,13 +110,19 @@ def prepare_voxceleb(
     Raises
     ------
     ValueError
-        A corpus that is needed is not given, or one that is not used is; a folder holds the other corpus; a trial list
-        tests speakers who train; ffmpeg is missing or fails on some files; and what `prepare_tree` raises.
+        A corpus that is needed is not given, or one that is not used is; a folder holds the other
+        corpus; a trial list tests speakers who train; ffmpeg is missing or fails on some files; and
+        what `prepare_tree` raises.
 
     Example
     -------
-    >>> prepare_voxceleb("results/prepared", "vox2", "/corpora/voxceleb1", "/corpora/voxceleb2",
-    ...                  trials=["veri_test2.txt", "list_test_hard2.txt"])  # doctest: +SKIP
+    >>> prepare_voxceleb(
+    ...     "results/prepared",
+    ...     "vox2",
+    ...     "/corpora/voxceleb1",
+    ...     "/corpora/voxceleb2",
+    ...     trials=["veri_test2.txt", "list_test_hard2.txt"],
+    ... )  # doctest: +SKIP
     """
     if train not in TRAINING:
         raise ValueError(f"train must be one of {', '.join(TRAINING)}, got {train!r}")
@@ -156,7 +166,8 @@ def _check_roots(train: str, voxceleb1, voxceleb2, trials: Sequence[str]) -> Non
 
 
 def _checked_list(path: str, train: str, training: set[str]) -> dict[str, object]:
-    """Refuse a list that tests training speakers, on either side; say what it is, for prepare.json."""
+    """Refuse a list that tests training speakers,
+    on either side; say what it is, for prepare.json."""
     if not os.path.isfile(path):
         raise ValueError(
             f"{path}: no such trial list; the published ones are at "

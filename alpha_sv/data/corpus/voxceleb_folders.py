@@ -1,10 +1,12 @@
 """Where the speakers of VoxCeleb lie below the folder that somebody unpacked it into.
 
-    voxceleb1/wav/id10001            voxceleb1/{dev,test}/wav/id10001      vox1_{dev,test}_wav/wav/id10001
-    voxceleb2/dev/aac/id00012        voxceleb2/dev/wav/id00012 (converted)      or the folder of the speakers itself
+    voxceleb1/wav/id10001        voxceleb1/{dev,test}/wav/id10001   vox1_{dev,test}_wav/wav/id10001
+    voxceleb2/dev/aac/id00012    voxceleb2/dev/wav/id00012 (converted)
 
-Any folder at most three levels down that holds speaker folders is one. The IDs tell the corpora apart: VoxCeleb1 has
-id10001 to id11251, VoxCeleb2 id00012 to id09272.
+or the folder of the speakers itself.
+
+Any folder at most three levels down that holds speaker folders is one.
+The IDs tell the corpora apart: VoxCeleb1 has id10001 to id11251, VoxCeleb2 id00012 to id09272.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ _DEPTH = 3
 
 @dataclass(frozen=True)
 class Corpus:
-    """One of the two corpora: its name, how its speaker IDs begin, how many speakers it has (VoxCeleb2: dev)."""
+    """One of the two corpora: its name, how its speaker IDs begin,
+    how many speakers it has (VoxCeleb2: dev)."""
 
     name: str
     prefix: str
@@ -35,19 +38,24 @@ VOXCELEB2 = Corpus("VoxCeleb2", "id0", 5994)
 
 
 def speaker_folders(root: str | os.PathLike, corpus: Corpus) -> dict[Path, list[str]]:
-    """The folders that hold speaker folders → their speakers, sorted; VoxCeleb2's test half is passed over.
+    """The folders that hold speaker folders → their speakers,
+    sorted; VoxCeleb2's test half is passed over.
 
     Raises
     ------
     ValueError
-        The root is missing, holds no speakers, is VoxCeleb2's test half or has it mixed in, or holds the other corpus.
+        The root is missing, holds no speakers, is VoxCeleb2's
+        test half or has it mixed in, or holds the other corpus.
 
     Example
     -------
     >>> import tempfile
     >>> root = Path(tempfile.mkdtemp())
     >>> (root / "dev/wav/id10001").mkdir(parents=True)
-    >>> [(folder.name, speakers) for folder, speakers in speaker_folders(root, VOXCELEB1).items()]
+    >>> [
+    ...     (folder.name, speakers)
+    ...     for folder, speakers in speaker_folders(root, VOXCELEB1).items()
+    ... ]
     [('wav', ['id10001'])]
     """
     root = Path(os.path.abspath(os.path.expanduser(root)))
@@ -81,7 +89,8 @@ def speaker_folders(root: str | os.PathLike, corpus: Corpus) -> dict[Path, list[
 
 
 def unconverted(folders: dict[Path, list[str]]) -> Path | None:
-    """The one of VoxCeleb2's folders whose m4a files are to be converted, or None if wav or flac files are there.
+    """The one of VoxCeleb2's folders whose m4a files are
+    to be converted, or None if wav or flac files are there.
 
     A folder with both is taken for converted in place, and must be so wholly.
 

@@ -1,8 +1,8 @@
 """The fast reader: a list by blocks, as columns of Arrow.
 
-It knows the beginning of the file from the line reader and reads the rest on the promise that it goes on like that.
-Where it does not, `Unreadable` hands the file over to the line reader, which has the last word: the fast reader must
-never accept what that one refuses, nor give another value.
+It knows the beginning of the file from the line reader and reads the rest on the promise that it
+goes on like that. Where it does not, `Unreadable` hands the file over to the line reader, which has
+the last word: the fast reader must never accept what that one refuses, nor give another value.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ def read_columns(text: Text, layouts: Layouts, layout: str | None, head: int = 1
 
 
 def _doubtful(columns: dict) -> bool:
-    """Whether these may be other columns than they seem: whatever `plain.doubtful` doubts, and maybe more."""
+    """Whether these may be other columns than they seem:
+    whatever `plain.doubtful` doubts, and maybe more."""
     scores, labelled = columns.get("scores"), "labels" in columns
     if columns["enroll"].take(slice(1)).array[0].count("*") == 1:
         return True
@@ -99,7 +100,8 @@ def _read(blocks: Iterable[bytes], begun: TextTable, roles: Roles, sure: bool | 
             skip, lines = False, lines.lstrip(b"\n").partition(b"\n")[2]
         if not lines.strip(b"\n"):
             continue
-        # one thread: two cores would save a second of 4 million lines and make the memory depend on the machine
+        # one thread: two cores would save a second of 4 million
+        # lines and make the memory depend on the machine
         options = csv.ReadOptions(column_names=list(roles), use_threads=False, block_size=max(len(lines), 1 << 20))
         try:
             table = csv.read_csv(pa.BufferReader(lines), options, parse, convert)

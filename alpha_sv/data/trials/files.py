@@ -1,8 +1,8 @@
 """Trial lists and score files: read, written, and joined.
 
-Files may have any layout of `alpha_sv.data.trials.layouts`, found from the whole file. An exact repeat of a line is
-kept, because published lists are scored as published; one (enroll, test) pair with two different labels or scores
-is an error.
+Files may have any layout of `alpha_sv.data.trials.layouts`, found from the whole file. An exact
+repeat of a line is kept, because published lists are scored as published; one (enroll, test) pair
+with two different labels or scores is an error.
 """
 
 from __future__ import annotations
@@ -62,13 +62,15 @@ def read_trials(source: str | os.PathLike | TextIO, layout: str | None = None) -
     Raises
     ------
     ValueError
-        The file is empty, ambiguous, of no known layout, has a malformed line (named file:line), or gives one
-        pair both labels.
+        The file is empty, ambiguous, of no known layout,
+        has a malformed line (named file:line), or gives one pair both labels.
 
     Example
     -------
     >>> import io
-    >>> trials = read_trials(io.StringIO("label enroll test gender\\n1 a.wav b.wav f\\n0 a.wav c.wav f\\n"))
+    >>> trials = read_trials(
+    ...     io.StringIO("label enroll test gender\\n1 a.wav b.wav f\\n0 a.wav c.wav f\\n")
+    ... )
     >>> trials.labels.tolist(), trials.conditions["gender"].tolist()
     ([True, False], ['f', 'f'])
     """
@@ -81,7 +83,8 @@ def read_trials(source: str | os.PathLike | TextIO, layout: str | None = None) -
 
 
 def read_scores(source: str | os.PathLike | TextIO, layout: str | None = None) -> ScoreTable:
-    """Read a score file in any layout of `alpha_sv.data.trials.layouts`; arguments and errors as `read_trials`.
+    """Read a score file in any layout of `alpha_sv.data.trials.layouts`;
+    arguments and errors as `read_trials`.
 
     Parameters
     ----------
@@ -91,14 +94,16 @@ def read_scores(source: str | os.PathLike | TextIO, layout: str | None = None) -
     Raises
     ------
     ValueError
-        As `read_trials`; also a score that is no number, NaN or infinite (named file:line), a pair with two
-        different scores, or a header with columns beyond label, enroll, test, score: those belong into the trial
-        list.
+        As `read_trials`; also a score that is no number, NaN or infinite (named file:line), a pair
+        with two different scores, or a header with columns beyond label, enroll, test, score: those
+        belong into the trial list.
 
     Example
     -------
     >>> import io
-    >>> read_scores(io.StringIO("0.71 a.wav b.wav\\n-0.02 a.wav c.wav\\n")).scores.tolist()  # VoxSRC
+    >>> read_scores(
+    ...     io.StringIO("0.71 a.wav b.wav\\n-0.02 a.wav c.wav\\n")
+    ... ).scores.tolist()  # VoxSRC
     [0.71, -0.02]
     """
     otherwise = "a trial list without scores is no scores file"
@@ -118,8 +123,9 @@ def read_scores(source: str | os.PathLike | TextIO, layout: str | None = None) -
 
 
 def write_trials(target: str | os.PathLike | TextIO, trials: Trials) -> None:
-    """Write `label enroll test` (VoxCeleb's layout, label 1 | 0), or `enroll test` without labels; with a header
-    and further columns if there are conditions. A path is written atomically, a text stream as it is.
+    """Write `label enroll test` (VoxCeleb's layout, label 1 | 0), or `enroll test` without
+    labels; with a header and further columns if there are conditions. A path is written
+    atomically, a text stream as it is.
 
     Example
     -------
@@ -138,18 +144,18 @@ def write_trials(target: str | os.PathLike | TextIO, trials: Trials) -> None:
 
 
 def write_scores(target: str | os.PathLike | TextIO, table: ScoreTable) -> None:
-    """Write `enroll test score target|nontarget` (WeSpeaker's layout), or `enroll test score` without labels;
-    a path is written atomically, a text stream as it is. Where a name of the first column begins with "#", the last
-    column is written first, so that no line looks like a comment.
+    """Write `enroll test score target|nontarget` (WeSpeaker's layout), or `enroll test score`
+    without labels; a path is written atomically, a text stream as it is. Where a name of the first
+    column begins with "#", the last column is written first, so that no line looks like a comment.
 
-    Scores have as many digits as it takes to read back the same float64, so what is normalised or evaluated
-    from the file equals what was scored.
+    Scores have as many digits as it takes to read back the same float64,
+    so what is normalised or evaluated from the file equals what was scored.
 
     Raises
     ------
     ValueError
-        A score is NaN, infinite or beyond ±1e300, or an identifier is empty or contains white space: neither could be
-        read back.
+        A score is NaN, infinite or beyond ±1e300, or an identifier
+        is empty or contains white space: neither could be read back.
     """
     _check_words(target, *table.sides)
     bad = np.flatnonzero(~(np.abs(table.scores) <= LARGEST))  # NaN, too
@@ -246,7 +252,8 @@ def _lines(columns: Sequence[Names | np.ndarray]) -> bytes:
 def digits(scores: np.ndarray) -> pa.Array:
     """Each float64 as Python's `repr`: the fewest digits that read back the same number.
 
-    Arrow finds the same digits ten times as fast, but writes whole, small and large numbers in another form.
+    Arrow finds the same digits ten times as fast,
+    but writes whole, small and large numbers in another form.
 
     >>> digits(np.array([0.1, 1.0, 1e-5, -1e300])).to_pylist()
     ['0.1', '1.0', '1e-05', '-1e+300']

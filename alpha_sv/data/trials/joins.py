@@ -1,6 +1,8 @@
-"""Trials matched with trials: repeats, contradictions, and the labels of a list for the scores of a file.
+"""Trials matched with trials: repeats, contradictions,
+and the labels of a list for the scores of a file.
 
-A pair of names is one number, so that ten million pairs are compared by a sort instead of a dictionary of strings.
+A pair of names is one number, so that ten million pairs
+are compared by a sort instead of a dictionary of strings.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ Table = Trials | ScoreTable
 
 
 def count_duplicates(trials: Table) -> int:
-    """Number of trials that repeat an earlier (enroll, test) pair. (a, b) and (b, a) are two different pairs.
+    """Number of trials that repeat an earlier (enroll, test) pair.
+    (a, b) and (b, a) are two different pairs.
 
     >>> count_duplicates(Trials(["a", "a", "b"], ["b", "b", "a"]))
     1
@@ -27,14 +30,14 @@ def count_duplicates(trials: Table) -> int:
 def label_scores(table: ScoreTable, trials: Trials) -> ScoreTable:
     """Attach the labels of a trial list to a score table.
 
-    The result follows the trial list in order and repeats, so metrics are computed on exactly the published
-    trials.
+    The result follows the trial list in order and repeats,
+    so metrics are computed on exactly the published trials.
 
     Raises
     ------
     ValueError
-        The list has no labels, a trial has no score, a score has no trial, a pair has two different scores,
-        or the table has labels of its own that differ.
+        The list has no labels, a trial has no score, a score has no trial,
+        a pair has two different scores, or the table has labels of its own that differ.
 
     Example
     -------
@@ -73,7 +76,8 @@ def label_scores(table: ScoreTable, trials: Trials) -> ScoreTable:
 
 
 def check_alike(table: Table, values: dict[str, np.ndarray]) -> None:
-    """Raise ValueError if one pair of a table has two different values, such as labels or scores."""
+    """Raise ValueError if one pair of a table has
+    two different values, such as labels or scores."""
     [pairs] = _pairs(table)
     if _repeats(pairs):  # a plain sort is much faster than one that keeps the rows
         for what, column in values.items():
@@ -81,7 +85,8 @@ def check_alike(table: Table, values: dict[str, np.ndarray]) -> None:
 
 
 class _Distinct:
-    """The distinct pairs of a table in order: `pairs` [M], their first `rows` [M], and where each row's pair is."""
+    """The distinct pairs of a table in order: `pairs` [M],
+    their first `rows` [M], and where each row's pair is."""
 
     def __init__(self, numbers: np.ndarray):
         self._numbers = numbers

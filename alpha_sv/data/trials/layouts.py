@@ -9,18 +9,21 @@
                   voxsrc       score enroll test        the order of VoxSRC submissions
                   unlabeled    enroll test score        Kaldi
 
-Or the first line names the columns, in any order: `label enroll test gender nationality`. Columns of a trial
-list beyond these three are conditions. A header is a line with both words, enroll and test, or others for them
-(modelid and segmentid of NIST, test_path, utt1 and utt2 beside label or score), in capitals or not. It alone may
-begin with "#": any other line that does is a comment, which is refused.
+Or the first line names the columns, in any order: `label enroll test gender nationality`.
+Columns of a trial list beyond these three are conditions. A header is a line with both words,
+enroll and test, or others for them (modelid and segmentid of NIST, test_path, utt1 and utt2
+beside label or score), in capitals or not. It alone may begin with "#": any other line that does
+is a comment, which is refused.
 
-Columns are separated by white space, or by commas or semicolons. A label is 0 | 1 or nontarget | target; other words,
-such as imp | tgt or False | True, are labels if the file has one word for each kind.
+Columns are separated by white space, or by commas or semicolons. A label is 0 | 1 or
+nontarget | target; other words, such as imp | tgt or False | True, are labels if the file
+has one word for each kind.
 
-The layout is a property of the whole file, never of a line: a column is a label column only if all its
-entries are labels of one vocabulary, and a score column only if all are numbers, so one odd line is an error
-instead of a trial read the wrong way round. Where two layouts fit every line, the reader refuses and asks which
-one it is. Where none does, the one with most readable entries is the one meant, and its first unreadable one is named.
+The layout is a property of the whole file, never of a line: a column is a label column only if all
+its entries are labels of one vocabulary, and a score column only if all are numbers, so one odd
+line is an error instead of a trial read the wrong way round. Where two layouts fit every line, the
+reader refuses and asks which one it is. Where none does, the one with most readable entries is the
+one meant, and its first unreadable one is named.
 """
 
 from __future__ import annotations
@@ -47,8 +50,8 @@ SCORE_LAYOUTS: Layouts = {
 LONGEST_NAME = 4096  # characters; a path has no more
 FOREIGN_TO_NAMES = r"[\pZ\p{Cc}\x{AD}\x{200B}\x{2060}\x{FEFF}]"  # of RE2: white space, control, what is not seen
 
-# (nontarget, target); the first two are labels wherever they stand, the others if the file has both; of words, any
-# of the first kind goes with any of the second
+# (nontarget, target); the first two are labels wherever they stand,
+# the others if the file has both; of words, any of the first kind goes with any of the second
 NUMBERS = (("0", "1"), ("-1", "1"), ("-1", "+1"), ("0.0", "1.0"), ("-1.0", "1.0"))
 WORDS = (
     ("nontarget", "target"),
@@ -90,8 +93,9 @@ _COMMA = re.compile(r"[+-]?\d*,\d+(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 def header_roles(fields: Sequence[str]) -> Roles | None:
     """The roles of the columns if `fields` is a header; further columns keep their names.
 
-    >>> header_roles(["modelid", "segmentid", "side", "LLR"]), header_roles(["a.wav", "b.wav", "1"])
-    (('enroll', 'test', 'side', 'score'), None)
+    >>> header_roles(["modelid", "segmentid", "side", "LLR"])
+    ('enroll', 'test', 'side', 'score')
+    >>> header_roles(["a.wav", "b.wav", "1"])
     """
     plain = [_letters(field) for field in fields]
     numbered = not _BESIDE.isdisjoint(plain)
@@ -120,7 +124,7 @@ def separator(line: str) -> str | None:
 
 
 def is_number(text: str) -> bool:
-    """Whether it is a decimal number in ASCII digits, or inf or nan; `float` takes 1_0 and digits of any script.
+    """Whether it is a decimal number in ASCII digits, inf or nan; `float` takes 1_0 and any script.
 
     >>> [is_number(text) for text in ("-1e-3", "1_0", "٣", "0x1p3", "+-")]
     [True, False, False, False, False]
@@ -140,8 +144,9 @@ def label_values(words: Collection[str], sure: bool, part: bool = False) -> dict
 
     Example
     -------
-    >>> label_values({"Tgt", "imp"}, sure=False) == {"Tgt": True, "imp": False}, label_values({"tgt"}, sure=False)
-    (True, None)
+    >>> label_values({"Tgt", "imp"}, sure=False) == {"Tgt": True, "imp": False}
+    True
+    >>> label_values({"tgt"}, sure=False)
     """
     if len(words) > 8:
         return None
@@ -173,8 +178,10 @@ def _letters(word: str) -> str:
 def look_like_labels(names: Collection[str]) -> bool:
     """Whether all names are words for labels, or for the attacks of ASVspoof.
 
-    >>> look_like_labels(["target", "spoof", "nontarget"]), look_like_labels(["target", "b.wav"])
-    (True, False)
+    >>> look_like_labels(["target", "spoof", "nontarget"])
+    True
+    >>> look_like_labels(["target", "b.wav"])
+    False
     """
     words = set(names)
     known = _NEGATIVE | _POSITIVE | {"spoof", "bonafide"}
@@ -182,7 +189,7 @@ def look_like_labels(names: Collection[str]) -> bool:
 
 
 def fitting(columns: Sequence[Sequence[str]], layouts: Layouts, part: bool = False) -> tuple[dict[str, Roles], bool]:
-    """The layouts that every line fits, and whether with sure labels only; `part` as `label_values`."""
+    """The layouts that every line fits, and whether with sure labels; `part` as `label_values`."""
     numbers: dict[int, bool] = {}
     distinct: dict[int, set[str]] = {}
 
@@ -231,7 +238,7 @@ def first_misfit(columns: Sequence[Sequence[str]], roles: Roles) -> tuple[int, s
 
 
 def likeliest(columns: Sequence[Sequence[str]], layouts: Layouts) -> Roles:
-    """The layout with most readable entries, of equals the last; what people can read as a number counts."""
+    """The layout with most readable entries (what people read as numbers), of equals the last."""
 
     def readable(roles: Roles) -> int:
         count = 0
@@ -249,7 +256,7 @@ def likeliest(columns: Sequence[Sequence[str]], layouts: Layouts) -> Roles:
 
 
 def hint(columns: Sequence[Sequence[str]], layouts: Layouts, row: int) -> str:
-    """What a file of no layout, unreadable from `row` on, may be, and what to do then; "" if that is not known."""
+    """What a file of no layout, unreadable from `row` on, may be, and the remedy; or ""."""
     head = [{field.lower() for field in column[:10_000]} for column in columns]
     for place, words in enumerate(head, start=1):
         if len(columns) > 2 and words <= {"spoof", "bonafide", "bona-fide"}:

@@ -1,7 +1,8 @@
-"""The readable reader: a list as columns of Python strings, line by line, and what is wrong with which line.
+"""The readable reader: a list as columns of Python strings,
+line by line, and what is wrong with which line.
 
-It is the reference of `alpha_sv.data.trials.arrow_reader`, which reads the same files by the block, and it finds the
-line where that one gives up.
+It is the reference of `alpha_sv.data.trials.arrow_reader`,
+which reads the same files by the block, and it finds the line where that one gives up.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u200b\u2060\ufef
 
 @dataclass(frozen=True)
 class TextTable:
-    """The columns of a list as strings, with the line number of every row; `header` are the roles that one gives."""
+    """The columns of a list as strings, with the line number of every row;
+    `header` are the roles that one gives."""
 
     path: str
     columns: list[list[str]]

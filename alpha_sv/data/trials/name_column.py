@@ -1,8 +1,8 @@
 """A column of names: each distinct name once, and its number for every row.
 
-Ten million trials name some ten thousand utterances. As numbers of 4 bytes and one table of names, a column takes the
-memory of its rows and of its names, never of rows times the longest name. Names are equal if they are in one Unicode
-form (NFC), and are given back as they were read.
+Ten million trials name some ten thousand utterances. As numbers of 4 bytes and one table of names,
+a column takes the memory of its rows and of its names, never of rows times the longest name. Names
+are equal if they are in one Unicode form (NFC), and are given back as they were read.
 """
 
 from __future__ import annotations
@@ -89,7 +89,8 @@ class Names:
         return pa.array([nfc(name) for name in self.table.to_pylist()], pa.large_string())
 
     def unfit(self) -> str | None:
-        """A name of the table that no file can hold: empty, too long, with white space or control characters."""
+        """A name of the table that no file can hold: empty,
+        too long, with white space or control characters."""
         foreign = pc.match_substring_regex(self.table, FOREIGN_TO_NAMES)
         length = pc.utf8_length(self.table)
         bad = pc.or_(foreign, pc.or_(pc.equal(length, 0), pc.greater(length, LONGEST_NAME)))
@@ -98,7 +99,8 @@ class Names:
 
 
 def same_numbers(*columns: Names) -> tuple[list[np.ndarray], int]:
-    """Numbers [N] of each column in which equal names have equal numbers, and how many numbers there are.
+    """Numbers [N] of each column in which equal names
+    have equal numbers, and how many numbers there are.
 
     >>> same_numbers(Names.of(["b", "e\\u0301"]), Names.of(["\\u00e9", "c"]))[0]
     [array([0, 1], dtype=int32), array([1, 2], dtype=int32)]

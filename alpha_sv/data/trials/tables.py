@@ -1,7 +1,7 @@
 """Tables of trials: which pairs are compared, what they scored, and which are the same speaker.
 
-A label is True for a target trial (same speaker). The order is that of the file; `alpha_sv.data.trials.files` reads
-and writes them.
+A label is True for a target trial (same speaker).
+The order is that of the file; `alpha_sv.data.trials.files` reads and writes them.
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ class Trials(_Pairs):
     Raises
     ------
     ValueError
-        The columns differ in length, a label is neither 0 nor 1, or a condition has the name of a column above.
+        The columns differ in length, a label is neither 0 nor 1,
+        or a condition has the name of a column above.
 
     Example
     -------

@@ -1,7 +1,8 @@
-"""The text of a list, whatever it came in: UTF-8, UTF-16 or UTF-32, gzip or not, with any line ends, by blocks.
+"""The text of a list, whatever it came in: UTF-8,
+UTF-16 or UTF-32, gzip or not, with any line ends, by blocks.
 
-A list of ten million lines does not fit into memory as Python strings, so it is passed on in blocks of whole lines,
-with "\\n" as the line end and without a byte-order mark.
+A list of ten million lines does not fit into memory as Python strings, so it is passed
+on in blocks of whole lines, with "\\n" as the line end and without a byte-order mark.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ _REMEDY = "give a plain text list"
 
 
 class Text:
-    """A source of text that can be read more than once: a path, or an open text stream, which is kept in memory.
+    """A source of text that can be read more than once:
+    a path, or an open text stream, which is kept in memory.
 
     Raises
     ------
@@ -116,7 +118,8 @@ class Text:
 
 
 def _wide(start: bytes) -> str | None:
-    """UTF-16 or UTF-32, if it is that: by a byte-order mark, or by the zeros in every other byte of ASCII letters."""
+    """UTF-16 or UTF-32, if it is that: by a byte-order mark,
+    or by the zeros in every other byte of ASCII letters."""
     if encoding := next((encoding for mark, encoding in _MARKS.items() if start.startswith(mark)), None):
         return encoding
     for encoding, high in (("utf-16-be", 0), ("utf-16-le", 1)):

@@ -32,7 +32,8 @@ def ape_plot(systems: Sequence[dict]) -> str:
 
     References
     ----------
-    Brümmer & du Preez, "Application-independent evaluation of speaker detection", Computer Speech & Language 2006.
+    Brümmer & du Preez, "Application-independent evaluation
+    of speaker detection", Computer Speech & Language 2006.
 
     Example
     -------
@@ -87,7 +88,9 @@ def reliability_plot(systems: Sequence[dict]) -> str:
     Example
     -------
     >>> reliability = {"llr": [-2.0, 2.0], "empirical": [None, 1.5], "count": [10, 10]}
-    >>> "of the mean posterior" in reliability_plot([{"name": "A", "calibration": {"reliability": reliability}}])
+    >>> "of the mean posterior" in reliability_plot(
+    ...     [{"name": "A", "calibration": {"reliability": reliability}}]
+    ... )
     True
     """
     with style():

@@ -10,7 +10,9 @@ Example
 -------
 >>> with style():
 ...     figure, (ax,) = stack([1.0], top=0.1, bottom=0.5)
-...     svg(figure, "empty", "An empty panel").startswith('<svg role="img" aria-label="An empty panel"')
+...     svg(figure, "empty", "An empty panel").startswith(
+...         '<svg role="img" aria-label="An empty panel"'
+...     )
 True
 """
 

@@ -46,8 +46,15 @@ def det_plot(systems: Sequence[dict]) -> str:
 
     Example
     -------
-    >>> system = {"name": "cosine", "trials": {"target": 4, "nontarget": 4}, "eer": {"value": 0.25}, "intervals": None,
-    ...           "min_dcf": [], "fnr_at_fpr": [], "det": {"p_fa": [1, 0.25, 0], "p_miss": [0, 0.25, 1]}}
+    >>> system = {
+    ...     "name": "cosine",
+    ...     "trials": {"target": 4, "nontarget": 4},
+    ...     "eer": {"value": 0.25},
+    ...     "intervals": None,
+    ...     "min_dcf": [],
+    ...     "fnr_at_fpr": [],
+    ...     "det": {"p_fa": [1, 0.25, 0], "p_miss": [0, 0.25, 1]},
+    ... }
     >>> det_plot([system]).startswith("<svg")
     True
     """

@@ -27,8 +27,12 @@ def histogram_plot(systems: Sequence[dict]) -> str:
 
     Example
     -------
-    >>> system = {"name": "cosine", "trials": {"target": 3, "nontarget": 4}, "eer": {"threshold": 0.5},
-    ...           "histogram": {"edges": [0.0, 0.5, 1.0], "target": [1, 2], "nontarget": [4, 0]}}
+    >>> system = {
+    ...     "name": "cosine",
+    ...     "trials": {"target": 3, "nontarget": 4},
+    ...     "eer": {"threshold": 0.5},
+    ...     "histogram": {"edges": [0.0, 0.5, 1.0], "target": [1, 2], "nontarget": [4, 0]},
+    ... }
     >>> "EER threshold 0.5" in histogram_plot([system])
     True
     """

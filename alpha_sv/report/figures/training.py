@@ -27,7 +27,9 @@ def training_plot(log: Sequence[dict]) -> str:
 
     Example
     -------
-    >>> "no values in the log" in training_plot([{"kind": "train", "step": 1, "loss": 7.5, "lr": 0.001}])
+    >>> "no values in the log" in training_plot(
+    ...     [{"kind": "train", "step": 1, "loss": 7.5, "lr": 0.001}]
+    ... )
     True
     """
     with style():
@@ -73,7 +75,13 @@ def sparsity_plot(log: Sequence[dict]) -> str:
 
     Example
     -------
-    >>> row = {"kind": "train", "step": 1, "support": 80.5, "zero_loss": 0.1, "zero_target": 0.2}
+    >>> row = {
+    ...     "kind": "train",
+    ...     "step": 1,
+    ...     "support": 80.5,
+    ...     "zero_loss": 0.1,
+    ...     "zero_target": 0.2,
+    ... }
     >>> "p_y = 0" in sparsity_plot([row])
     True
     """
@@ -114,7 +122,12 @@ def column(log: Sequence[dict], kind: str, key: str) -> tuple[np.ndarray, np.nda
 
     Example
     -------
-    >>> rows = [{"step": 10, "lr": 9.0}, {"step": 20, "lr": 8.0}, {"step": 15, "lr": 3.0}, {"step": 25}]
+    >>> rows = [
+    ...     {"step": 10, "lr": 9.0},
+    ...     {"step": 20, "lr": 8.0},
+    ...     {"step": 15, "lr": 3.0},
+    ...     {"step": 25},
+    ... ]
     >>> column([{"kind": "train", **row} for row in rows], "train", "lr")
     (array([10, 15, 25]), array([ 9.,  3., nan]))
     """

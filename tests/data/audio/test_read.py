@@ -95,7 +95,8 @@ def test_another_rate_names_the_rates_and_the_command(tmp_path):
 @pytest.mark.parametrize("extension", ["wav", "flac", "ogg", "opus", "mp3"])
 @pytest.mark.parametrize("kept", [0.5, 0.9, 0.999])
 def test_a_broken_off_download_is_an_error_not_a_shorter_recording(tmp_path, extension, kept):
-    # libsndfile reads a cut wav or Vorbis file without complaint, as if the speaker had stopped there
+    # libsndfile reads a cut wav or Vorbis file without complaint,
+    # as if the speaker had stopped there
     content = write(tmp_path / f"whole.{extension}", noise(50000)).read_bytes()
     cut = tmp_path / f"cut.{extension}"
     cut.write_bytes(content[: int(kept * len(content))])
@@ -132,7 +133,8 @@ def test_a_flac_header_that_lies_about_its_length(tmp_path):
 
 
 def test_a_wav_written_to_a_pipe_is_read(tmp_path):
-    # the writer cannot go back to fill in the length, and leaves a huge one: ffmpeg 2^32 - 1, sox 2^31 - 4096
+    # the writer cannot go back to fill in the length,
+    # and leaves a huge one: ffmpeg 2^32 - 1, sox 2^31 - 4096
     content = write(tmp_path / "a.wav", noise(8000)).read_bytes()
     where = content.index(b"data") + 4
     for placeholder in (0xFFFFFFFF, 0x7FFFF000):

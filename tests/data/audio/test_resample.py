@@ -1,4 +1,5 @@
-"""Another rate: tones keep their frequency and level, what the new rate cannot hold is gone, slabs do not show."""
+"""Another rate: tones keep their frequency and level,
+what the new rate cannot hold is gone, slabs do not show."""
 
 import numpy as np
 import pytest

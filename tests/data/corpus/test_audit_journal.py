@@ -51,7 +51,8 @@ def test_the_journal_gives_what_reading_gives(root, examine):
 
 
 def test_a_file_that_leaves_nothing_to_train_on_is_never_believed_for_good(root, examine):
-    # an unreachable disk looks like a damaged file; a journal that kept that would leave it out for ever
+    # an unreachable disk looks like a damaged file;
+    # a journal that kept that would leave it out for ever
     before = examine().results
     assert [p for r in before for p, _ in r.problems if p != "clipped"] == ["silent"]
     (root / "s2/mute.wav").unlink()

@@ -29,8 +29,8 @@ def test_validation_trials_are_distinct_true_and_within_one_folder():
     assert not {"ad", "ae", "bd", "be", "cd", "ce"} & {"".join(sorted(pair)) for pair in speakers}
     targets = [a for (a, b) in speakers if a == b]
     assert {s: targets.count(s) for s in "abcde"} == {"a": 15, "b": 6, "c": 50, "d": 10, "e": 1}
-    # the first folder has 6*4 + 6*60 + 4*60 = 624 nontarget pairs, fewer than ten times its 71 targets; the
-    # other 10
+    # the first folder has 6*4 + 6*60 + 4*60 = 624 nontarget pairs,
+    # fewer than ten times its 71 targets; the other 10
     assert (~trials.labels).sum() == 624 + 10
 
 

@@ -60,7 +60,8 @@ def test_the_same_inputs_are_not_read_again(tmp_path, tree, prepare, caplog):
 
 
 def test_switching_the_trial_list_prepares_again(tmp_path, tree, prepare):
-    # a skip test that ignores the list goes on with the old split, so that the new test speakers train
+    # a skip test that ignores the list goes on with the old split,
+    # so that the new test speakers train
     trials = make_trials(tmp_path / "trials.txt", ("s1/x/0.wav", "s1/y/0.wav"))
     assert by_split(prepare(tree, trials=trials), "test") == {"s1/x/0.wav", "s1/y/0.wav"}
     make_trials(tmp_path / "trials.txt", ("s2/x/0.wav", "s2/y/0.wav"))  # same path, same size

@@ -70,7 +70,8 @@ def test_training_on_shards_is_training_on_loose_files(loose, tmp_path):
 
 
 def test_a_long_flac_can_be_searched_within_its_window(tmp_path):
-    """libsndfile searches a FLAC for a sample by halving the file: beyond the window lies another valid FLAC."""
+    """libsndfile searches a FLAC for a sample by halving the file:
+    beyond the window lies another valid FLAC."""
     rows = []
     for i, level in enumerate((0.1, 0.2, 0.3)):
         path = tmp_path / f"{i}.flac"

@@ -133,7 +133,8 @@ def test_e_and_h_are_refused_to_a_model_that_trains_on_voxceleb1(vox1, vox2, lis
 
 
 def test_speakers_of_the_second_column_count(vox1, lists, prepare):
-    # the dev speakers of this list are in its second column only; excluding those of the first trains on them
+    # the dev speakers of this list are in its second column only;
+    # excluding those of the first trains on them
     with pytest.raises(ValueError, match=r"list_test_hard2\.txt tests 2 speakers of VoxCeleb1 dev"):
         prepare("vox1", voxceleb1=vox1, trials=lists["H"])
 

@@ -1,4 +1,5 @@
-"""The fast reader never accepts what the plain one refuses, and reads the same values, whatever is in a file."""
+"""The fast reader never accepts what the plain one refuses,
+and reads the same values, whatever is in a file."""
 
 import io
 

@@ -241,7 +241,8 @@ def test_trials_come_back_from_the_file(tmp_path, labels):
 
 @pytest.mark.parametrize("labelled", [True, False])
 def test_scores_come_back_bit_for_bit(tmp_path, labelled):
-    # peers: scores rounded to 5 decimals before AS-norm tie what was apart and move every rate at a low FPR
+    # peers: scores rounded to 5 decimals before AS-norm
+    # tie what was apart and move every rate at a low FPR
     rng = np.random.default_rng(0)
     scores = np.concatenate([rng.normal(size=500), 0.5 + np.arange(50) * 2.0**-53, [0.0, 1.0, 5e-324, -1e300]])
     names = [f"u{i}" for i in range(scores.size)]

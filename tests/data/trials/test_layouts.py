@@ -1,4 +1,5 @@
-"""Files of other toolkits are read where they can mean one thing only; else the error names the right column."""
+"""Files of other toolkits are read where they can mean one thing only;
+else the error names the right column."""
 
 import gzip
 import io
