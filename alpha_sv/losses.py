@@ -11,9 +11,10 @@ three places for a margin; every name is a row of one table.
     A3M           1.5   angle      s cos(φ_y+m)  ArcFace
 
 All take `reduction`, `implementation` and the inter-top-K penalty as well, see `MarginLoss`. The
-ArcFace of the face toolkits has another gradient: `AAMSoftmax(straight_through=True)`. Each is a
-`compute_cost` of a SpeechBrain speaker recipe: called with cosines [N, C] or [N, 1, C], labels
-[N] or [N, 1] and, if the recipe passes it, `length`, which has no bearing on one label per
+ArcFace of the face toolkits has another gradient: `AAMSoftmax(straight_through=True)`.
+
+Each is a `compute_cost` of a SpeechBrain speaker recipe: called with cosines [N, C] or [N, 1, C],
+labels [N] or [N, 1] and, if the recipe passes it, `length`, which has no bearing on one label per
 utterance. With `reduction="batch"`, at construction or in the call, it is a metric of
 SpeechBrain's `MetricStats`.
 """

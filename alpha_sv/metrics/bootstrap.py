@@ -22,8 +22,9 @@ pass.
 References
 ----------
 Snijders and Borgatti, "Non-parametric standard errors and tests for network statistics",
-Connections 22 (1999): the bootstrap of the vertices of a graph. Efron and Tibshirani, "An
-introduction to the bootstrap", 1993, chapter 13: percentile intervals.
+Connections 22 (1999): the bootstrap of the vertices of a graph.
+
+Efron and Tibshirani, "An introduction to the bootstrap", 1993, chapter 13: percentile intervals.
 """
 
 from __future__ import annotations

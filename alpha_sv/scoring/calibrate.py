@@ -27,10 +27,13 @@ trials and speakers: ten trials of one speaker are less than ten speakers
 References
 ----------
 Brümmer, du Preez, "Application-independent evaluation of speaker detection", Computer Speech &
-Language 20, 2006. Brümmer, Swart, van Leeuwen, "A comparison of linear and non-linear
-calibrations for speaker recognition", Odyssey 2014. Morrison, Poh, "Avoiding overstating the
-strength of forensic evidence: Shrunk likelihood ratios / Bayes factors", Science and Justice
-58, 2018 (pseudo-trials).
+Language 20, 2006.
+
+Brümmer, Swart, van Leeuwen, "A comparison of linear and non-linear calibrations for speaker
+recognition", Odyssey 2014.
+
+Morrison, Poh, "Avoiding overstating the strength of forensic evidence: Shrunk likelihood ratios /
+Bayes factors", Science and Justice 58, 2018 (pseudo-trials).
 """
 
 from __future__ import annotations

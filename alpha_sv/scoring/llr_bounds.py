@@ -16,9 +16,10 @@ say how many do (`alpha_sv.scoring.calibration_warnings`).
 References
 ----------
 Vergeer, van Es, de Jongh, Alberink, Stoel, "Numerical likelihood ratios outputted by LR systems are
-often based on extrapolation: When to stop extrapolating?", Science and Justice 56, 2016. Morrison,
-Poh, "Avoiding overstating the strength of forensic evidence: Shrunk likelihood ratios / Bayes
-factors", Science and Justice 58, 2018.
+often based on extrapolation: When to stop extrapolating?", Science and Justice 56, 2016.
+
+Morrison, Poh, "Avoiding overstating the strength of forensic evidence: Shrunk likelihood ratios /
+Bayes factors", Science and Justice 58, 2018.
 """
 
 from __future__ import annotations

@@ -15,8 +15,10 @@ only. The statistics belong to an utterance, not to a trial: `normalize_table` g
 References
 ----------
 Auckenthaler, Carey, Lloyd-Thomas, "Score normalization for text-independent speaker verification
-systems", DSP 2000 (Z, T). Matejka et al., "Analysis of score normalization in multilingual speaker
-recognition", Interspeech 2017 (S, AS).
+systems", DSP 2000 (Z, T).
+
+Matejka et al., "Analysis of score normalization in multilingual speaker recognition", Interspeech
+2017 (S, AS).
 """
 
 from __future__ import annotations

@@ -7,9 +7,11 @@ people that do not return the right person, at or above the threshold, among the
 
 References
 ----------
-Grother, Ngan, Hanaoka, "Face recognition vendor test (FRVT), part 2: Identification", NISTIR
-8271, 2019. Clopper, Pearson, "The use of confidence or fiducial limits illustrated in the case of
-the binomial", Biometrika 26, 1934.
+Grother, Ngan, Hanaoka, "Face recognition vendor test (FRVT), part 2: Identification",
+NISTIR 8271, 2019.
+
+Clopper, Pearson, "The use of confidence or fiducial limits illustrated in the case of the
+binomial", Biometrika 26, 1934.
 """
 
 from __future__ import annotations
