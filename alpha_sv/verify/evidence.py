@@ -93,6 +93,19 @@ def require_model(calibrator: Calibrator | None, model: SpeakerModel | None) -> 
         )
 
 
+def of_older_weights(calibrator: Calibrator, weights: Path) -> bool:
+    """Whether a calibrator was fitted to a file of the name of `weights`
+    that had another content: the model was trained or converted anew since.
+
+    A file of another name may be the same network in another format.
+    """
+    fitted, sources = calibrator.fitted_model, calibrator.provenance.get("sources") or {}
+    if fitted is None or os.path.basename(str(sources["model"].get("file", ""))) != weights.name:
+        return False
+    state = file_state(weights)
+    return state is not None and weights.is_file() and _digest(weights, state) != fitted
+
+
 @functools.lru_cache(maxsize=8)
 def _digest(weights: Path, state: tuple[int, int]) -> str:
     return sha256_file(weights)
@@ -108,9 +121,8 @@ def nats(calibrator: Calibrator, scores: np.ndarray, a: Sounds, b: Sounds) -> np
     before they are held within the calibrator's bounds.
 
     >>> sounds = Sounds.of([[1.0, 0.0], [0.0, 1.0]], [2.0, 3.0])
-    >>> nats(
-    ...     Calibrator(10.0, -3.0, bounds=(-1.0, 1.0)), cosines(sounds, sounds), sounds, sounds
-    ... ).tolist()
+    >>> line = Calibrator(10.0, -3.0, bounds=(-1.0, 1.0))
+    >>> nats(line, cosines(sounds, sounds), sounds, sounds).tolist()
     [[7.0, -3.0], [-3.0, 7.0]]
     """
     llrs = calibrator.offset + calibrator.weight * scores

@@ -15,6 +15,7 @@ from alpha_sv.embedding.waveform_embedder import WaveformEmbedder
 from alpha_sv.exchange.load import Loaded, load_embedder
 from alpha_sv.scoring.calibrator import Calibrator
 from alpha_sv.verify.decision import Decision, verify
+from alpha_sv.verify.evidence import of_older_weights
 from alpha_sv.verify.waveforms import Recording, recordings
 
 logger = logging.getLogger(__name__)
@@ -62,7 +63,17 @@ class SpeakerModel:
 
     @functools.cached_property
     def calibrator(self) -> Calibrator | None:
-        return None if self._calibrator_file is None else Calibrator.load(self._calibrator_file)
+        if self._calibrator_file is None:
+            return None
+        found = Calibrator.load(self._calibrator_file)
+        if of_older_weights(found, self.weights):
+            logger.warning(
+                "%s was fitted to scores of a model that lay here before, not of %s: its log-likelihood ratios and "
+                "thresholds may be wrong; fit one to scores of this model: alpha-sv calibrate",
+                self._calibrator_file,
+                self.weights.name,
+            )
+        return found
 
     def embed(self, inputs: object, sample_rate: int | None = None, batch_size: int = 16) -> np.ndarray:
         """Embeddings of recordings; what one gets does not depend on the others or on `batch_size`.

@@ -115,6 +115,22 @@ def test_a_calibrator_of_another_model_is_refused_unless_it_came_with_the_model(
     assert beside.verify(a, b).llr is not None and beside.verify(a, b, calibrator=beside.calibrator).llr is not None
 
 
+@pytest.mark.parametrize(
+    ("file", "digest", "warned"),
+    [
+        ("run/model/embedder.safetensors", "a" * 64, True),
+        ("run/model/embedder.safetensors", None, False),  # the model's own
+        ("run/model/model.onnx", "a" * 64, False),  # may be the same network
+    ],
+)
+def test_a_calibrator_of_a_model_that_lay_there_before_is_warned_of(file, digest, warned, world, tmp_path, caplog):
+    digest = digest or sha256_file(save_model(tmp_path / "same") / "embedder.safetensors")
+    line = calibrator(provenance={"sources": {"model": {"file": file, "sha256": digest}}})
+    a, b = world[2][0][:2]
+    assert load_model(save_model(tmp_path / "model", line=line)).verify(a, b).llr is not None
+    assert caplog.text.count("calibrator.json was fitted to scores of a model that lay here before") == warned
+
+
 def test_what_makes_no_sense_is_an_error(world):
     _, model, files = world
     a, b = files[0][:2]
