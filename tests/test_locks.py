@@ -19,11 +19,10 @@ HOLD = """
 import os, sys, time
 from alpha_sv.files import folder_lock
 with folder_lock(sys.argv[1]):
-    if len(sys.argv) > 2 and os.fork() == 0:
-        time.sleep(30)
-        os._exit(0)
-    print("held", flush=True)
+    if len(sys.argv) == 2 or os.fork() == 0:  # a copy speaks when it has closed its copy of the lock
+        print("held", flush=True)
     time.sleep(30)
+    os._exit(0)
 """
 
 
