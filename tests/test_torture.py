@@ -15,6 +15,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+@pytest.mark.slow
 def test_a_verb_survives(tmp_path):
     environment = {"PYTHONPATH": str(ROOT), "TORTURE": str(tmp_path), "TORTURE_SCRATCH": str(tmp_path / "scratch")}
     options = ["--light", "--limit", "2", "--cases", "evaluate"]

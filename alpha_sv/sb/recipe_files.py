@@ -49,7 +49,8 @@ def _read_tree(path: Path, check, ancestors: tuple[Path, ...], anchors: dict[str
                 f"{(*ancestors, here)[0]} and the files it extends, some perhaps again and again, are more than "
                 f"{_MAX_FILES}, larger than {MAX_BYTES // 1024} kB or of more than {MAX_NODES} entries; {TRUST}"
             )
-    for event in read_events(text, path):  # an alias would mean the node that comes last in the merged text
+    # an alias would mean the node that comes last in the merged text
+    for event in read_events(text, path) if "&" in text else ():
         anchor = None if isinstance(event, events.AliasEvent) else getattr(event, "anchor", None)
         if anchor and anchors.setdefault(anchor, here) != here:
             raise ValueError(f"{path} and {anchors[anchor]} both have an anchor &{anchor}: rename one")
@@ -59,7 +60,8 @@ def _read_tree(path: Path, check, ancestors: tuple[Path, ...], anchors: dict[str
         raise ValueError(f"{path} is not a recipe: it has no keys")
     if wrong := [key for key in own if not isinstance(key, str)]:
         raise ValueError(f"{path}: a key of a recipe is a name, got {str(wrong[0])[:60]!r}")
-    own.update(_names_as_typed(text))
+    if any(not isinstance(own.get(key, ""), str) for key in PATH_KEYS):  # a number, or a list with one
+        own.update(_names_as_typed(text))
     if "extends" not in own:
         return own
     extended = own.pop("extends")

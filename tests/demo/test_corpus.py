@@ -67,6 +67,7 @@ build_corpus({str(tmp_path / "again")!r}, **{SMALL!r}, workers=1, progress=False
 
 
 @needs_espeak
+@pytest.mark.slow
 def test_another_seed_makes_other_speech(corpus, tmp_path):
     other = synthetic.build_corpus(tmp_path / "other", **{**SMALL, "seed": 6}, progress=False)
     same = {name for name, value in hashes(other).items() if hashes(corpus).get(name) == value}

@@ -51,6 +51,7 @@ def test_two_processes_take_the_steps_of_one(model, tree, tmp_path):
     assert (tmp_path / "two" / "model" / "config.json").is_file()
 
 
+@pytest.mark.slow
 def test_a_run_on_two_processes_continues_on_one(tree, tmp_path):
     same = {"ckpt_interval_steps": 1, "number_of_epochs": 2}
     start(tree, tmp_path / "whole", 1, **same).finish()

@@ -49,20 +49,19 @@ def test_a_network_that_speechbrain_lacks_is_refused_and_nothing_written(tmp_pat
     assert not (tmp_path / "sb").exists()
 
 
-# an export takes 10 to 20 s; that of an ECAPA-TDNN of one block less
 SHORT = {"channels": [16, 16, 48], "kernel_sizes": [5, 3, 1], "dilations": [1, 2, 1], "groups": [1, 1, 1]}
 SHORT |= {"res2net_scale": 2, "attention_channels": 8, "se_channels": 8}
-SLOW = [pytest.param((name, {}), marks=pytest.mark.slow, id=name) for name in ("ecapa_tdnn", "campplus", "resnet")]
 
 
-@pytest.fixture(scope="module", params=[pytest.param(("ecapa_tdnn", SHORT), id="one block"), *SLOW])
+@pytest.fixture(scope="module", params=["ecapa_tdnn", "campplus", "resnet"])
 def exported(request, tmp_path_factory):
-    name, changes = request.param
-    embedder = small_embedder(name, **changes)
+    """An export with all its files, which takes 10 to 20 s."""
+    embedder = small_embedder(request.param)
     folder = tmp_path_factory.mktemp("exported") / "onnx"
     return embedder, alpha_sv.export(embedder, folder, to="onnx", int8=True)
 
 
+@pytest.mark.slow
 def test_onnx_gives_the_same_embeddings_at_any_length_and_batch(exported):
     embedder, folder = exported
     expected = embedder.embed(WAVES)
@@ -79,16 +78,17 @@ def test_onnx_gives_the_same_embeddings_at_any_length_and_batch(exported):
 
 
 TINY = {
+    "ecapa_tdnn": SHORT,
     "campplus": {"channels": 2, "init_channels": 8, "block_sizes": [1], "growth": 2},
     "resnet": {"channels": [4, 4, 4, 4], "block_sizes": [1, 1, 1, 1]},
 }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("architecture", ["campplus", "resnet"])
-def test_a_tiny_network_of_the_other_kinds_is_the_same_in_onnx(architecture):
-    """Features to embedding only:
-    the whole export of these takes 10 to 20 s, and is a slow test above."""
+@pytest.mark.parametrize(
+    "architecture", ["ecapa_tdnn", *(pytest.param(name, marks=pytest.mark.slow) for name in ("campplus", "resnet"))]
+)
+def test_a_tiny_network_is_the_same_in_onnx(architecture):
+    """Features to embedding only, in a third of the time of the whole export."""
     embedder = small_embedder(architecture, embedding_dim=8, n_mels=24, **TINY[architecture])
     content = _export(_FromFeatures(embedder).eval(), "feats", torch.randn(2, 60, 24), 9, OnnxInput(n_mels=24))
     session = onnxruntime.InferenceSession(content)
@@ -100,6 +100,7 @@ def test_a_tiny_network_of_the_other_kinds_is_the_same_in_onnx(architecture):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.linalg.norm(expected, axis=1).max())
 
 
+@pytest.mark.slow
 def test_onnx_is_of_wespeakers_names_and_says_what_it_takes(exported):
     embedder, folder = exported
     session = onnxruntime.InferenceSession(folder / "features.onnx")

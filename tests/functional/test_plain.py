@@ -78,7 +78,7 @@ def test_an_empty_batch_has_empty_results_and_gradients(alpha, implementation, s
 
 @EVERY_TYPE
 @pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("margin, scale", [(0.2, 64.0), (0.0, 5.0), (1.5, 5.0)])
+@pytest.mark.parametrize("margin, scale", [(0.2, 64.0), pytest.param(0.0, 5.0, marks=pytest.mark.slow), (1.5, 5.0)])
 @EVERY_ORDER
 def test_margin_loss_equals_the_plain_loss_of_margin_logits(alpha, margin, scale, place, dtype):
     for classes in (65, 300):

@@ -205,6 +205,7 @@ def speaker_lists(lists, speakers=25, utterances=5, dim=6, within=0.5):
         yield -((voices[first] - voices[second]) ** 2).sum(axis=1), who[first], who[second]
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_population_and_resampling_trials_would_not():
     # The distance^2 of two utterances is 2 within^2 chi2
     # for one speaker and 2 (1 + within^2) chi2 for two.

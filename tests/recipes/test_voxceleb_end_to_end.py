@@ -100,6 +100,7 @@ def test_e_and_h_are_refused_to_who_trains_on_voxceleb1(lab, train):
     assert not (lab.folder / "results/leak").exists()
 
 
+@pytest.mark.slow
 def test_training_on_shards_is_bit_for_bit_that_on_loose_files(lab):
     loose, shards = (
         lab.train("ecapa_c512_q_margin", f"on_{name}", f"--prepared={prepared}")
@@ -111,6 +112,7 @@ def test_training_on_shards_is_bit_for_bit_that_on_loose_files(lab):
         assert (loose / name).read_bytes() == (shards / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_large_margin_fine_tuning_begins_with_what_the_first_run_ended_with(lab):
     recipe, first, tuned = "ecapa_c512_q_margin_large_margin", lab.folder / FIRST, lab.folder / TUNED
     (before, rows), (_, classes) = prototypes_of(first), prototypes_of(tuned)
@@ -198,6 +200,7 @@ FAST = ("ecapa_c1024_a3m", "resnet34_q_margin")  # of all others test_voxceleb_h
 
 @pytest.mark.parametrize("lab", ["wav"], indirect=True)
 @pytest.mark.parametrize("recipe", [r if r in FAST else pytest.param(r, marks=pytest.mark.slow) for r in MICRO])
+@pytest.mark.slow
 def test_two_epochs_of_each_family(lab, recipe):
     run = lab.train(recipe, f"micro_{recipe}", f"--prepared={PREPARED}", *MICRO[recipe])
     steps, epochs = log_of(run), log_of(run, "valid")

@@ -28,6 +28,13 @@ BASES = sorted(HPARAMS.glob("base/*.yaml"))
 MODELS = ("ecapa_c512", "ecapa_c1024", "resnet34")
 LOSSES = {"q_margin": QMargin, "a3m": A3M, "am": AMSoftmax, "aam": AAMSoftmax}
 FULL = [f"{model}_{loss}" for model in MODELS for loss in LOSSES]
+FAST = {
+    "ecapa_c512_q_margin", "ecapa_c1024_a3m", "resnet34_am", "resnet34_aam_large_margin",
+    "ecapa_c1024_q_margin_finetune", "ecapa_c1024_q_margin_cyclic",
+}  # fmt: skip
+EVERY_RECIPE = pytest.mark.parametrize(
+    "name", [pytest.param(p.stem, marks=[] if p.stem in FAST else pytest.mark.slow) for p in RECIPES]
+)
 SMALL = {
     "ecapa": "{channels: [16, 16, 16, 16, 48], attention_channels: 8, se_channels: 8}",
     "resnet34": "{channels: [4, 4, 8, 8], block_sizes: [1, 1, 1, 1]}",
@@ -59,7 +66,7 @@ def test_there_is_a_recipe_for_each_model_and_loss():
     assert {path.stem for path in RECIPES} == {*FULL, *tuned, "ecapa_c1024_q_margin_cyclic"}
 
 
-@pytest.mark.parametrize("name", [path.stem for path in RECIPES])
+@EVERY_RECIPE
 def test_recipe_builds_and_takes_a_step(name, tmp_path):
     hparams = load(name, tmp_path)
     assert hparams["experiment"] == name, "its results would go into the folder of another"
@@ -83,7 +90,7 @@ def test_recipe_builds_and_takes_a_step(name, tmp_path):
     optimizer.step()
 
 
-@pytest.mark.parametrize("name", [path.stem for path in RECIPES])
+@EVERY_RECIPE
 def test_command_in_the_header_is_one_that_the_recipe_takes(name, tmp_path):
     header = (HPARAMS / f"{name}.yaml").read_text().split("\n\nextends:")[0]
     command = header[header.index("python train.py") :]
@@ -108,7 +115,7 @@ def test_fine_tuning_needs_to_be_told_of_what(name, tmp_path):
         compose_recipe(HPARAMS / f"{name}.yaml", f"prepared: {tmp_path}")
 
 
-@pytest.mark.parametrize("name", [path.stem for path in RECIPES])
+@EVERY_RECIPE
 def test_loss_is_that_of_the_name_at_the_published_settings(name, tmp_path):
     loss = load(name, tmp_path)["loss"]
     kind = next(kind for kind in LOSSES if re.search(rf"(34|512|1024)_{kind}(_|$)", name))

@@ -217,6 +217,7 @@ def test_interrupted_extraction_of_the_cohort_continues(verify, command, tmp_pat
     assert done == every - 6 and sum(forwards) == every, "nothing is embedded twice"
 
 
+@pytest.mark.slow
 def test_scores_do_not_depend_on_the_other_lists(verify, command, tmp_path, forwards, monkeypatch):
     verify.main(command())
     forwards.clear()
@@ -243,6 +244,7 @@ def test_top_n_larger_than_the_cohort_is_an_error(verify, command):
         verify.main(command("veri_test2.txt", extra=["--top-n", 6]))
 
 
+@pytest.mark.slow
 def test_capped_cohort_is_named_in_the_row_and_kept_beside_the_whole_one(verify, command, tmp_path, forwards):
     verify.main(command("veri_test2.txt"))
     forwards.clear()

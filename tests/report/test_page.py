@@ -149,7 +149,7 @@ def test_report_without_a_log_says_so(tmp_path, pair, log):
     assert "There is no training log, hence no training curves." in found.text("p")
 
 
-@pytest.mark.parametrize("number", [1, 3, 12])
+@pytest.mark.parametrize("number", [1, 3, pytest.param(12, marks=pytest.mark.slow)])
 def test_any_number_of_systems_each_has_a_row_a_curve_and_a_histogram(tmp_path, number):
     found = page(tmp_path, metrics(*(system(f"system {i}", seed=i) for i in range(number))))
     assert len(found.table(ERRORS)) == number

@@ -116,6 +116,7 @@ def found(tmp_path_factory):
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("name", ["full", "many", "plain"])
+@pytest.mark.slow
 def test_report_fits_a_phone_and_a_desk_and_fetches_nothing(found, name, width):
     page = found[name, width]
     assert page["title"] == name and page["height"] > 1500

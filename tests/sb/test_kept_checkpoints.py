@@ -43,6 +43,7 @@ def test_average_of_more_epochs_than_there_are_says_so(tree, tmp_path):
     assert "only 2 of the 5 epochs to average are there" in (tmp_path / "log.txt").read_text()
 
 
+@pytest.mark.slow
 def test_valid_interval_scores_every_other_epoch_and_the_last_and_keeps_the_best_of_them(tree, tmp_path):
     with counted(SafeCheckpointer, "save_checkpoint") as ends:
         model = run(arguments(tree, tmp_path, valid_interval=2, number_of_epochs=5))

@@ -60,6 +60,7 @@ def test_it_acts_before_the_first_epoch_after_one_above_the_fraction_and_once(un
         assert (one == other) is before, "the run without it, up to there and no further"
 
 
+@pytest.mark.slow
 def test_it_waits_for_reinit_epoch_and_looks_at_the_epoch_just_before(untouched, tree, tmp_path):
     limit = fractions(untouched).min() / 2
     assert limit > 0
@@ -88,6 +89,7 @@ def never_killed(tree, tmp_path_factory):
 @pytest.mark.parametrize(
     "step", [*(pytest.param(n, marks=pytest.mark.slow) for n in (STEPS + 2, 2 * STEPS)), 2 * STEPS + 3]
 )
+@pytest.mark.slow
 def test_killed_and_resumed_it_takes_the_same_steps(step, never_killed, tree, tmp_path):
     """Inside the epoch before, at its end, and inside the epoch at whose beginning it acts:
     when that is taken up again, its own first batches are not the epoch before.

@@ -259,6 +259,7 @@ def test_a_diverged_run_says_so(tree, tmp_path):
         run(arguments(tree, tmp_path, lr=1e30, warmup_epochs=0, cooldown_epochs=0))
 
 
+@pytest.mark.slow
 def test_a_finished_run_can_be_prolonged_and_its_schedules_follow(tree, tmp_path):
     """The steps that were taken stay; those to come are of the longer schedule."""
     run(arguments(tree, tmp_path / "one", number_of_epochs=2))

@@ -198,7 +198,8 @@ def test_a_damaged_run_is_refused_with_its_name_and_only_keep_needs_prototypes(
         begun(tree, tmp_path / "new", warm_start=copy, warm_start_head="new")
 
 
-@pytest.mark.parametrize("head", ["means", *(pytest.param(head, marks=pytest.mark.slow) for head in ("keep", "new"))])
+@pytest.mark.slow
+@pytest.mark.parametrize("head", ["means", "keep", "new"])
 def test_a_resumed_run_does_not_start_warm_again(head, tree, earlier, tmp_path):
     """It takes the same steps, and needs the earlier run no more:
     that may have been moved meanwhile."""

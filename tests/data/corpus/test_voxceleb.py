@@ -339,6 +339,7 @@ def test_two_copies_of_voxceleb2_are_refused(tmp_path, prepare, fake_ffmpeg):
 
 
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed (apt install ffmpeg)")
+@pytest.mark.slow
 def test_real_m4a_from_the_command_line_and_others_reproduce_the_split(tmp_path, vox1, lists, capsys):
     (tmp_path / "a.wav").write_bytes(WAV)
     subprocess.run(["ffmpeg", "-v", "error", "-i", tmp_path / "a.wav", "-c:a", "aac", tmp_path / "a.m4a"], check=True)
