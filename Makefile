@@ -12,8 +12,9 @@ demo: $(VENV)/.ready  ## build a synthetic corpus, train on it, score, report: r
 	@$(BIN)/alpha-sv demo $(if $(LOSS),--loss $(LOSS))
 
 # one process for each core, four at most (each takes 1.5 GB), with one thread each and one order of sets,
-# so that all collect the same tests
-PYTEST := PYTHONHASHSEED=0 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# so that all collect the same tests; bytecode is kept, whatever the user's own setting, because tests start
+# many processes, and each would compile everything again
+PYTEST := PYTHONHASHSEED=0 OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/.ready  ## the fast tests and the examples of the docstrings
 	$(PYTEST) -m "not slow"
