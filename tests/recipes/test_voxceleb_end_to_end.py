@@ -29,15 +29,13 @@ from tests.fixtures.voxceleb_tree import DEV, LISTS, TEST, VIDEOS, VOX2, make_co
 FIRST, TUNED = "results/ecapa_c512_q_margin/1234", "results/ecapa_c512_q_margin_large_margin/1234"
 
 
-@pytest.fixture(scope="module", params=[pytest.param("m4a", marks=pytest.mark.slow), "wav"])
+@pytest.fixture(scope="module", params=[pytest.param(kind, marks=pytest.mark.slow) for kind in ("m4a", "wav")])
 def lab(request, tmp_path_factory):
     """Everything that the README does, done once,
     for VoxCeleb2 as it comes and as converted by others."""
     if request.param == "m4a" and shutil.which("ffmpeg") is None:
         pytest.skip("ffmpeg is not installed (apt install ffmpeg), and VoxCeleb2 comes as m4a")
-    folder = tmp_path_factory.mktemp("lab") / "VoxCeleb"
-    shutil.copytree(RECIPE, folder, ignore=shutil.ignore_patterns("results", "__pycache__"))
-    lab = Laboratory(make_corpora(folder, request.param), ranks=2 if request.param == "m4a" else 1)
+    lab = laboratory(tmp_path_factory.mktemp("lab"), request.param, ranks=2 if request.param == "m4a" else 1)
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "wav":
             patch.setenv("PATH", "/nowhere")  # there is nothing to convert, so nothing to convert it with
@@ -45,6 +43,12 @@ def lab(request, tmp_path_factory):
             if words[0] not in NOT_RUN:
                 lab.printed.append(lab.run(lab.adapted(words)))
     return lab
+
+
+def laboratory(folder, kind, ranks=1):
+    folder = folder / "VoxCeleb"
+    shutil.copytree(RECIPE, folder, ignore=shutil.ignore_patterns("results", "__pycache__"))
+    return Laboratory(make_corpora(folder, kind), ranks=ranks)
 
 
 def of(utterances, split):
@@ -61,6 +65,22 @@ def test_each_command_of_the_readme_is_run_here_or_has_a_reason():
     assert {words[0] for words in commands} >= set(NOT_RUN), "a reason for a command that is not there"
     scripts = {path.name for path in RECIPE.glob("*.py") if "__main__" in path.read_text(encoding="utf-8")}
     assert scripts == {word for words in commands for word in words if word.endswith(".py")}
+
+
+def test_voxceleb1_alone_from_the_archive_to_the_table(tmp_path):
+    """What the slow tests below do with all commands."""
+    lab = laboratory(tmp_path, "wav")
+    scripts = []
+    for words in readme_commands():
+        if any(word in ("results/voxceleb1/prepared", "--prepared=results/voxceleb1/prepared") for word in words):
+            lab.run(lab.adapted(words))
+            scripts.append(words[1])
+    assert scripts == ["prepare.py", "train.py", "verify.py"]
+    verify = lab.folder / "results/voxceleb1/resnet34_q_margin/verify"
+    table = (verify / "table.md").read_text()
+    assert re.search(r"^\| .*\| \d+\.\d+ \|", table, re.M) and (verify / "veri_test2_report.html").is_file()
+    train = of(read_manifest(lab.folder / "results/voxceleb1/prepared/manifest.csv"), "train")
+    assert train and train.isdisjoint(TEST_SPEAKERS)
 
 
 def test_voxceleb2_dev_is_converted_and_its_test_half_left_alone(lab):
@@ -100,7 +120,6 @@ def test_e_and_h_are_refused_to_who_trains_on_voxceleb1(lab, train):
     assert not (lab.folder / "results/leak").exists()
 
 
-@pytest.mark.slow
 def test_training_on_shards_is_bit_for_bit_that_on_loose_files(lab):
     loose, shards = (
         lab.train("ecapa_c512_q_margin", f"on_{name}", f"--prepared={prepared}")
@@ -112,7 +131,6 @@ def test_training_on_shards_is_bit_for_bit_that_on_loose_files(lab):
         assert (loose / name).read_bytes() == (shards / name).read_bytes(), name
 
 
-@pytest.mark.slow
 def test_large_margin_fine_tuning_begins_with_what_the_first_run_ended_with(lab):
     recipe, first, tuned = "ecapa_c512_q_margin_large_margin", lab.folder / FIRST, lab.folder / TUNED
     (before, rows), (_, classes) = prototypes_of(first), prototypes_of(tuned)
@@ -195,12 +213,11 @@ MICRO = {
     "resnet34_aam": [],
     "resnet34_q_margin": ["--head=sparse"],
 }
-FAST = ("ecapa_c1024_a3m", "resnet34_q_margin")  # of all others test_voxceleb_hparams.py takes a step
 
 
-@pytest.mark.parametrize("lab", ["wav"], indirect=True)
-@pytest.mark.parametrize("recipe", [r if r in FAST else pytest.param(r, marks=pytest.mark.slow) for r in MICRO])
 @pytest.mark.slow
+@pytest.mark.parametrize("lab", ["wav"], indirect=True)
+@pytest.mark.parametrize("recipe", MICRO)
 def test_two_epochs_of_each_family(lab, recipe):
     run = lab.train(recipe, f"micro_{recipe}", f"--prepared={PREPARED}", *MICRO[recipe])
     steps, epochs = log_of(run), log_of(run, "valid")
