@@ -126,6 +126,7 @@ def test_report_fits_a_phone_and_a_desk_and_fetches_nothing(found, name, width):
     assert page["fetched"] == []
 
 
+@pytest.mark.slow
 def test_the_measurement_would_notice(found):
     for width in WIDTHS:
         page = found["bad", width]
