@@ -8,9 +8,10 @@ import logging
 import os
 
 from alpha_sv.cli.streams import deliver
-from alpha_sv.cli.verbs import positive, typed, verb
+from alpha_sv.cli.verbs import positive, refuse_idle, typed, verb
 
 logger = logging.getLogger(__name__)
+_COHORT = ("cohort", "cohort_split", "cohort_unit", "top_n", "cache")
 NORMS = ("as-norm", "s-norm", "z-norm", "t-norm")
 
 
@@ -118,6 +119,11 @@ def _add_cohort(sub: argparse.ArgumentParser) -> None:
     group.add_argument("--cache", metavar="FOLDER", help="keep finished blocks here: a run that was killed continues")
 
 
+def _refuse_top_n(a: argparse.Namespace, option: str) -> None:
+    if (norm := getattr(a, option)) not in ("none", "as-norm"):
+        refuse_idle(a, ["top_n"], f"with --{option} {norm}, which uses the whole cohort")
+
+
 def _cohort(a: argparse.Namespace, store, trials, models=None):
     """The cohort as a matrix, and as a source; `--top-n` becomes a number."""
     from alpha_sv.embedding.store import EmbeddingStore
@@ -149,6 +155,11 @@ def _score(a: argparse.Namespace) -> None:
     from alpha_sv.pipeline.score import score_store
     from alpha_sv.scoring import read_models
 
+    if a.norm == "none":
+        refuse_idle(a, _COHORT, "without --norm")
+    _refuse_top_n(a, "norm")
+    if not a.models:
+        refuse_idle(a, ["model_average"], "without --models")
     store, trials = EmbeddingStore.open(a.embeddings), read_trials(a.trials, a.layout)
     models = read_models(a.models) if a.models else None
     sources, commands = read_sources(store.path / "embeddings.npy")
@@ -165,6 +176,7 @@ def _normalize(a: argparse.Namespace) -> None:
     from alpha_sv.pipeline.provenance import read_sources
     from alpha_sv.scoring import mean_models, normalize_table, read_models
 
+    _refuse_top_n(a, "method")
     store, table = EmbeddingStore.open(a.embeddings), read_scores(a.scores, a.layout)
     models = read_models(a.models) if a.models else None
     cohort, found = _cohort(a, store, table, models)
@@ -180,6 +192,12 @@ def _calibrate(a: argparse.Namespace) -> None:
     from alpha_sv.pipeline.provenance import read_sources, scores_kind, source
     from alpha_sv.scoring import Calibrator
 
+    if a.calibrator:
+        refuse_idle(a, ["p_target", "folds", "speakers", "allow_inverted"], "with --calibrator: nothing is fitted")
+    else:
+        refuse_idle(a, ["any_scores"], "without --calibrator")
+    if not any(map(os.path.isdir, a.qualities)):
+        refuse_idle(a, _COHORT, "without an embedding store in --qualities")
     table, (sources, commands) = read_scores(a.scores, a.layout), read_sources(a.scores)
     if a.trials:
         table, sources["trials"] = label_scores(table, read_trials(a.trials)), source(a.trials)

@@ -58,6 +58,16 @@ def seed(text: str) -> int:
     return value
 
 
+def refuse_idle(arguments: argparse.Namespace, names: Sequence[str], why: str) -> None:
+    """ValueError if one of these options was given: it does nothing here, and was meant to.
+
+    An option that was given with the value of its default cannot be told from one that was not.
+    """
+    for name in names:
+        if getattr(arguments, name) != arguments.parser.get_default(name):
+            raise ValueError(f"--{name.replace('_', '-')} does nothing {why}; leave it out")
+
+
 def typed(arguments: argparse.Namespace) -> str:
     """The command as it was typed."""
     return shlex.join(["alpha-sv", *arguments.argv])

@@ -8,7 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from alpha_sv.cli.verbs import positive, verb
+from alpha_sv.cli.verbs import positive, refuse_idle, verb
 from alpha_sv.device import HELP
 
 if TYPE_CHECKING:
@@ -163,6 +163,10 @@ def _gallery(a: argparse.Namespace) -> None:
 
     if (a.action == "remove") != (a.name is not None):
         raise ValueError("to forget a person: alpha-sv gallery GALLERY remove NAME")
+    if a.action != "check":
+        refuse_idle(a, ["cohort", "point", "threshold", "calibrator"], f"with {a.action}, only with check")
+    if a.action not in ("check", "reembed"):
+        refuse_idle(a, ["model", "device"], f"with {a.action}, only with check and reembed")
     if a.action == "check":
         cohort = a.cohort
         found = _open(a).check(cohort, a.point, a.threshold)

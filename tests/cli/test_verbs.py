@@ -116,6 +116,27 @@ def test_scores_of_another_model_are_refused(run, world):
     assert status == 2 and "of the model 'aaa" in error and "--any-scores" in error
 
 
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        ("score embeddings trials.txt --top-n 5 -o x.txt", "--top-n"),
+        ("score embeddings trials.txt --cohort embeddings -o x.txt", "--cohort"),
+        ("score embeddings trials.txt --model-average score -o x.txt", "--model-average"),
+        ("score embeddings trials.txt --norm s-norm --top-n 5 -o x.txt", "--top-n"),
+        ("normalize cosine.txt --embeddings embeddings --method z-norm --top-n 5 -o x.txt", "--top-n"),
+        ("calibrate cosine.txt --calibrator calibrator.json --folds 3 -o x.txt", "--folds"),
+        ("calibrate cosine.txt --calibrator calibrator.json --p-target 0.5 -o x.txt", "--p-target"),
+        ("calibrate cosine.txt --any-scores -o x.txt", "--any-scores"),
+        ("calibrate cosine.txt --cohort embeddings -o x.txt", "--cohort"),
+        ("gallery people.sqlite list --threshold 0.5", "--threshold"),
+        ("gallery people.sqlite export --model campplus", "--model"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused_before_anything_is_read(words, option, run, world):
+    _, error, status = run(words)
+    assert status == 2 and f"{option} does nothing with" in error and not (world / "x.txt").exists()
+
+
 def test_distances_are_not_calibrated_as_scores(run, world):
     lines = [line.split() for line in (world / "dev_as_norm.txt").read_text().splitlines()]
     (world / "distances.txt").write_text("".join(f"{e} {t} {-float(s)} {label}\n" for e, t, s, label in lines))
