@@ -128,7 +128,8 @@ def measure(samples: np.ndarray, sample_rate: int) -> Quality:
     """
     samples = np.asarray(samples, dtype=np.float64)
     length, step = max(2, round(FRAME * sample_rate)), max(1, round(STEP * sample_rate))
-    padded = np.pad(samples, (0, max(0, length - len(samples))))
+    # a constant offset is no sound: it comes from the recorder, and would hide how faint the rest is
+    padded = np.pad(samples - samples.mean(), (0, max(0, length - len(samples))))
     frames = np.lib.stride_tricks.sliding_window_view(padded, length)[::step]
     energies = np.einsum("ft,ft->f", frames, frames) / length + _TINY
     decibels = 10 * np.log10(energies)
@@ -185,7 +186,7 @@ def _clipped(samples: np.ndarray) -> float:
     peak = np.abs(samples).max(initial=0.0)
     # a codec or a resampler after the clipping moves the samples a little;
     # a plain peak is one sample or two
-    top = np.abs(samples) >= 0.999 * peak
+    top = np.abs(samples) >= peak - 0.001 * np.abs(samples - samples.mean()).max(initial=0.0)
     runs = np.diff(np.flatnonzero(np.diff(np.concatenate([[False], top, [False]]).astype(np.int8))))[::2]
     return float(runs[runs >= 3].sum() / max(1, len(samples))) if peak else 0.0
 

@@ -1,5 +1,7 @@
 """The quality measures agree with how a signal was made; the rules refuse what they say."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy.signal import butter, sosfilt
@@ -81,6 +83,14 @@ def test_clipping_is_the_share_at_full_scale():
     assert measure(clipped, RATE).clipped == pytest.approx(0.1, abs=0.02)
     assert measure(0.3 * clipped, RATE).clipped == pytest.approx(0.1, abs=0.02)  # and turned down later
     assert measure(spoken(0, 0), RATE).clipped == 0.0
+
+
+@pytest.mark.parametrize("offset", [0.3, -0.05])
+@pytest.mark.parametrize("level", [-20.0, -85.0])
+def test_a_constant_offset_is_no_sound(offset, level):
+    samples = bursts(level=level)
+    plain, shifted = (dataclasses.asdict(measure(x, RATE)) for x in (samples, samples + offset))
+    assert shifted == pytest.approx(plain, abs=1e-3)
 
 
 def test_only_level_depends_on_the_gain():
