@@ -128,7 +128,7 @@ def measure(samples: np.ndarray, sample_rate: int) -> Quality:
     """
     samples = np.asarray(samples, dtype=np.float64)
     length, step = max(2, round(FRAME * sample_rate)), max(1, round(STEP * sample_rate))
-    # a constant offset is no sound: it comes from the recorder, and would hide how faint the rest is
+    # a constant offset is no sound: it comes from the recorder, and hides how faint the rest is
     padded = np.pad(samples - samples.mean(), (0, max(0, length - len(samples))))
     frames = np.lib.stride_tricks.sliding_window_view(padded, length)[::step]
     energies = np.einsum("ft,ft->f", frames, frames) / length + _TINY
