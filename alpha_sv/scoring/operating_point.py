@@ -69,10 +69,11 @@ class OperatingPoint:
 
 
 def check_fields(entry: object, numbers: tuple[str, ...]) -> None:
-    """A ValueError unless the fields `numbers` are finite
-    numbers and the name, if it has one, is a word or more."""
-    if not isinstance(getattr(entry, "name", "-"), str) or not getattr(entry, "name", "-").strip():
-        raise ValueError(f"the field 'name' must be a text, got {entry.name!r}")
+    """A ValueError unless the fields `numbers` are finite numbers and the name,
+    if it has one, is a word or more that a terminal can show."""
+    name = getattr(entry, "name", "-")
+    if not isinstance(name, str) or not name.strip() or not name.isprintable():
+        raise ValueError(f"the field 'name' must be a text without control characters, got {ascii(name)}")
     for name in numbers:
         value = getattr(entry, name)
         if not is_number(value):

@@ -242,6 +242,7 @@ def test_a_calibrator_is_never_unpickled(tmp_path):
         (["weight"], 10**400, "'weight' must be a finite number"),
         (["support"], 5, "'support' is not there or not a dict"),
         (["qualities", 0, "name"], ["q"], r"qualities\[0\]: the field 'name' must be a text"),
+        (["points", 0, "name"], "eer\x1b[2J", r"points\[0\]: the field .name. must be a text without control"),
         (["points", 1, "misses"], -(10**400), r"points\[1\]: the field 'misses' must be a finite number"),
         (["points", 1, "misses"], -1, r"points\[1\]: the field 'misses' must be 0 or more, got -1"),
         (["surprise"], 1, "'surprise' missing or unknown"),
