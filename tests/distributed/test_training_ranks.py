@@ -47,7 +47,9 @@ def test_two_processes_take_the_steps_of_one(model, tree, tmp_path):
     assert_same_run(one, two)
     last = [max((tmp_path / name / "save").glob("CKPT*")) / "head.ckpt" for name in ("one", "two")]
     weights = [torch.load(file, weights_only=True)["weight"] for file in last]
-    torch.testing.assert_close(*weights, rtol=0, atol=1e-5)
+    # rounding, which depends on the processor, comes to 3e-5; a step that counts one of two
+    # processes' samples only moves them by hundredths
+    torch.testing.assert_close(*weights, rtol=0, atol=2e-4)
     assert (tmp_path / "two" / "model" / "config.json").is_file()
 
 
