@@ -81,7 +81,12 @@ def atomic_write(path: str | os.PathLike, mode: str = "w") -> Iterator[IO]:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
-        if isinstance(error, OSError) and (temporary is None or error.filename in (None, temporary)):
+        of_ours = isinstance(error, OSError) and (
+            error.filename in (None, temporary)
+            or temporary is None
+            and os.path.dirname(error.filename) == os.fspath(path.parent)  # the temporary could not be made
+        )
+        if of_ours:
             error.filename, error.filename2 = os.fspath(path), None  # which file had no space left?
         raise
 

@@ -122,7 +122,7 @@ def table(found: list[dict]) -> str:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("--lists", type=int, default=200, help="development lists to simulate")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()

@@ -181,6 +181,6 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def wants_quick(doc: str) -> bool:
     """Parse the command line of a benchmark, described by its module's docstring."""
-    parser = argparse.ArgumentParser(description=doc.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=doc.partition("\n\n")[0])
     parser.add_argument("--quick", action="store_true", help="small sizes: does it run at all")
     return parser.parse_args().quick

@@ -240,7 +240,7 @@ def section(size: Size) -> str:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("--quick", action="store_true", help="small sizes: does it run at all")
     parser.add_argument("--files", action="store_true", help="only the section about scores files")
     given = parser.parse_args()

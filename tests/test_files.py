@@ -5,7 +5,7 @@ import tracemalloc
 
 import pytest
 
-from alpha_sv.files import file_state, input_key, is_fresh, libtorch_writes
+from alpha_sv.files import atomic_write, file_state, input_key, is_fresh, libtorch_writes
 from tests.batteries import damaged_files
 
 
@@ -67,3 +67,13 @@ def test_a_full_disk_behind_an_error_of_libtorch_is_an_error_of_the_file():
     assert raised.value.filename == "save"
     with pytest.raises(RuntimeError, match="another"), libtorch_writes("save"):
         raise RuntimeError("another")
+
+
+def test_an_error_names_the_file_in_the_way_or_the_one_that_was_to_be_written(tmp_path):
+    (tmp_path / "a.txt").touch()
+    with pytest.raises(FileExistsError) as found, atomic_write(tmp_path / "a.txt" / "b.json"):
+        pass
+    assert found.value.filename == str(tmp_path / "a.txt")
+    with pytest.raises(OSError) as found, atomic_write(tmp_path / ("b" * 250)):  # the temporary name is too long
+        pass
+    assert found.value.filename == str(tmp_path / ("b" * 250))

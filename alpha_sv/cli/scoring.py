@@ -196,6 +196,8 @@ def _calibrate(a: argparse.Namespace) -> None:
         refuse_idle(a, ["p_target", "folds", "speakers", "allow_inverted"], "with --calibrator: nothing is fitted")
     else:
         refuse_idle(a, ["any_scores"], "without --calibrator")
+    if lacking := [path for path in a.qualities if path != "-" and not os.path.exists(path)]:
+        raise ValueError(f"--qualities {lacking[0]}: no such file or folder")
     if not any(map(os.path.isdir, a.qualities)):
         refuse_idle(a, _COHORT, "without an embedding store in --qualities")
     table, (sources, commands) = read_scores(a.scores, a.layout), read_sources(a.scores)

@@ -167,6 +167,8 @@ def _gallery(a: argparse.Namespace) -> None:
         refuse_idle(a, ["cohort", "point", "threshold", "calibrator"], f"with {a.action}, only with check")
     if a.action not in ("check", "reembed"):
         refuse_idle(a, ["model", "device"], f"with {a.action}, only with check and reembed")
+    idle = ["allow_poor"] if a.action in ("list", "check", "export") else ["allow_poor", "json"]
+    refuse_idle(a, idle, f"with {a.action}")
     if a.action == "check":
         cohort = a.cohort
         found = _open(a).check(cohort, a.point, a.threshold)

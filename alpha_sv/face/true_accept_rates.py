@@ -92,8 +92,10 @@ def markdown(tables: dict[str, dict], rule: str = "") -> str:
     """Tables of systems as one, with the choices of the protocol above it.
 
     >>> table = tar_table(np.array([0.9, 0.3, 0.4, 0.1]), np.array([True, True, False, False]))
-    >>> print(markdown({"q_margin": table}, rule="flip: sum").splitlines()[0][:43])
+    >>> head = markdown({"q_margin": table}, rule="flip: sum").splitlines()[0]
+    >>> print(head.replace(". [", ".\\n["))
     flip: sum. 2 pairs of one person, 2 of two.
+    [95 % interval over persons] (number of false accepts it rests on)
     """
     first = next(iter(tables.values()))
     head = f"{rule}{'. ' if rule else ''}{first['pairs']['target']:,} pairs of one person, "

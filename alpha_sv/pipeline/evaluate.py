@@ -198,7 +198,7 @@ def compare_files(
 
 
 def hardest_trials(scores: np.ndarray, trials: Trials, count: int = HARDEST) -> dict[str, list[dict]]:
-    """The lowest target trials and the highest nontarget trials; ties by name.
+    """The target trials of the lowest and the nontarget trials of the highest scores.
 
     Example
     -------

@@ -60,8 +60,8 @@ def choose_head(hparams: Mapping, num_classes: int, begun: str | None = None) ->
     ('dense', 'fewer than 100,000 speakers')
     >>> choose_head({"head": "auto", "loss": QMargin()}, 1_000_000)
     ('sparse', 'from 100,000 speakers on')
-    >>> choose_head({"head": "auto", "loss": AMSoftmax()}, 1_000_000)[1]
-    'from 100,000 speakers on sparse, but α must be from 1.02 to 2 throughout, and is from 1 to 1'
+    >>> choose_head({"head": "auto", "loss": AMSoftmax()}, 1_000_000)  # doctest: +ELLIPSIS
+    ('dense', 'from 100,000 speakers on sparse, but α must be from 1.02 to 2 throughout, ...')
     """
     asked, processes = hparams["head"], world_size()
     problem = _unfit(hparams, num_classes, processes)

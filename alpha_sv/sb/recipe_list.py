@@ -7,7 +7,9 @@ They lie in `alpha_sv/recipes`, which in a source tree is a link to `recipes/` a
 from __future__ import annotations
 
 import difflib
+import itertools
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +21,7 @@ FOLDER = Path(__file__).parents[1] / "recipes"
 
 
 class Recipe(NamedTuple):
-    """A recipe that `alpha-sv train` can run; `about` is the first line of its file."""
+    """A recipe that `alpha-sv train` can run; `about` is the first sentence of its file."""
 
     name: str
     path: Path
@@ -84,4 +86,6 @@ def copy_recipes(name: str, target: str | os.PathLike) -> Path:
 def _found() -> Iterator[Recipe]:
     for script in sorted(FOLDER.glob("*/train.py")):
         for path in sorted((script.parent / "hparams").glob("*.yaml")):
-            yield Recipe(path.stem, path, path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ").rstrip())
+            header = itertools.takewhile(lambda line: line.startswith("# "), path.read_text("utf-8").splitlines())
+            first = re.match(r".*?\.(?= |$)|.*", " ".join(line[2:] for line in header))
+            yield Recipe(path.stem, path, first[0])

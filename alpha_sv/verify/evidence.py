@@ -81,7 +81,8 @@ def require_model(calibrator: Calibrator | None, model: SpeakerModel | None) -> 
     it may have been fitted to the same network in another format.
     """
     fitted = None if calibrator is None else calibrator.fitted_model
-    if fitted is None or model is None or calibrator is model.calibrator:
+    # vars: where it was not read so far, it is not the one in use
+    if fitted is None or model is None or calibrator is vars(model).get("calibrator"):
         return
     state = file_state(model.weights)
     ours = _digest(model.weights, state) if state is not None and os.path.isfile(model.weights) else None

@@ -85,7 +85,7 @@ def api_pages() -> dict[str, str]:
     lines = ["# API", "", "`import alpha_sv` takes a few milliseconds; a room is imported when it is first asked for."]
     lines += ["", "| at the door | what it is |", "|:--|:--|"]
     lines += [
-        f"| [`alpha_sv.{name}`][{target}] | {_first_line(target)} |"
+        f"| [`alpha_sv.{name}`][{target}] | {_first_paragraph(target)} |"
         for name, target in front_names("alpha_sv")
         if name in alpha_sv._NAMES
     ]
@@ -102,10 +102,10 @@ def api_pages() -> dict[str, str]:
     return pages
 
 
-def _first_line(target: str) -> str:
+def _first_paragraph(target: str) -> str:
     module, _, name = target.rpartition(".")
     thing = getattr(importlib.import_module(module), name)
-    return (thing.__doc__ or "").strip().split("\n")[0].replace("|", "\\|")
+    return " ".join((thing.__doc__ or "").strip().partition("\n\n")[0].split()).replace("|", "\\|")
 
 
 def on_files(files, config):

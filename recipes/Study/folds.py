@@ -2,7 +2,7 @@
 and never in the training that is tested on them.
 
     <output>/folds/<hash>/all/manifest.csv         every utterance that can be used
-    <output>/folds/<hash>/<k>/manifest.csv         these as train, valid or test of fold k, from 1
+    <output>/folds/<hash>/<k>/manifest.csv         the speakers as train, valid, test of fold k
     <output>/folds/<hash>/<k>/valid_trials.txt     trials of some of the training speakers
     <output>/folds/<hash>/<k>/trials_<corpus>.txt  trials of its test speakers, inside one corpus
 

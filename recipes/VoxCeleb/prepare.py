@@ -12,9 +12,9 @@
 VoxCeleb1 is read from wav/id…, {dev,test}/wav/id… or vox1_{dev,test}_wav/wav/id…; VoxCeleb2
 from dev/aac/id… (.m4a, converted with ffmpeg to 16 kHz 16-bit files in dev/wav, or in
 --converted) or from a folder of wav or flac. The lists are at
-https://www.robots.ox.ac.uk/~vgg/data/voxceleb/vox1.html. Headers only are read (--audit
-full decodes every sample). Run the same command again after an interruption: what is
-converted and read is kept.
+https://www.robots.ox.ac.uk/~vgg/data/voxceleb/vox1.html. Headers only are read
+(--audit full decodes every sample). Run the same command again after an interruption:
+what is converted and read is kept.
 
 The output: manifest.csv, valid_trials.txt, audit.csv (what is wrong with which file),
 prepare.json (what it was made from, counts, files/s) and split.txt.gz, the split for others to

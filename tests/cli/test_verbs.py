@@ -130,11 +130,18 @@ def test_scores_of_another_model_are_refused(run, world):
         ("calibrate cosine.txt --cohort embeddings -o x.txt", "--cohort"),
         ("gallery people.sqlite list --threshold 0.5", "--threshold"),
         ("gallery people.sqlite export --model campplus", "--model"),
+        ("gallery people.sqlite check --allow-poor", "--allow-poor"),
+        ("gallery people.sqlite remove Ann --json", "--json"),
     ],
 )
 def test_an_option_that_would_do_nothing_is_refused_before_anything_is_read(words, option, run, world):
     _, error, status = run(words)
     assert status == 2 and f"{option} does nothing with" in error and not (world / "x.txt").exists()
+
+
+def test_quality_files_that_are_not_there_are_named_first(run, world):
+    _, error, status = run("calibrate cosine.txt --qualities embeddigns --top-n 5 -o x.txt")
+    assert status == 2 and "embeddigns: no such file or folder" in error
 
 
 def test_distances_are_not_calibrated_as_scores(run, world):

@@ -84,6 +84,11 @@ def test_a_recipe_goes_by_its_name_and_a_typing_error_by_the_nearest():
         find_recipe("ecappa")
     names = [recipe.name for recipe in recipes()]
     assert len(set(names)) == len(names) and "speaker_tree" not in names
+    for recipe in recipes():
+        whole = (
+            recipe.about.count("(") == recipe.about.count(")") and recipe.about[-1] in ".)" and "\n" not in recipe.about
+        )
+        assert whole, f"{recipe.name}: {recipe.about}: no whole sentence for `alpha-sv recipes`"
 
 
 def test_recipes_are_copied_whole_and_never_over_others(tmp_path):

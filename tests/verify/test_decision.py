@@ -129,6 +129,9 @@ def test_a_calibrator_of_a_model_that_lay_there_before_is_warned_of(file, digest
     a, b = world[2][0][:2]
     assert load_model(save_model(tmp_path / "model", line=line)).verify(a, b).llr is not None
     assert caplog.text.count("calibrator.json was fitted to scores of a model that lay here before") == warned
+    caplog.clear()
+    load_model(tmp_path / "model").verify(a, b, calibrator=calibrator())
+    assert "lay here before" not in caplog.text, "that calibrator is not the one in use"
 
 
 def test_what_makes_no_sense_is_an_error(world):

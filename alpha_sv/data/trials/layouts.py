@@ -95,7 +95,8 @@ def header_roles(fields: Sequence[str]) -> Roles | None:
 
     >>> header_roles(["modelid", "segmentid", "side", "LLR"])
     ('enroll', 'test', 'side', 'score')
-    >>> header_roles(["a.wav", "b.wav", "1"])
+    >>> header_roles(["a.wav", "b.wav", "1"]) is None
+    True
     """
     plain = [_letters(field) for field in fields]
     numbered = not _BESIDE.isdisjoint(plain)
@@ -124,7 +125,7 @@ def separator(line: str) -> str | None:
 
 
 def is_number(text: str) -> bool:
-    """Whether it is a decimal number in ASCII digits, inf or nan; `float` takes 1_0 and any script.
+    """Whether it is a decimal number in ASCII digits, inf or nan; `float` takes 1_0 and ٣ too.
 
     >>> [is_number(text) for text in ("-1e-3", "1_0", "٣", "0x1p3", "+-")]
     [True, False, False, False, False]
@@ -146,7 +147,8 @@ def label_values(words: Collection[str], sure: bool, part: bool = False) -> dict
     -------
     >>> label_values({"Tgt", "imp"}, sure=False) == {"Tgt": True, "imp": False}
     True
-    >>> label_values({"tgt"}, sure=False)
+    >>> label_values({"tgt"}, sure=False) is None
+    True
     """
     if len(words) > 8:
         return None
@@ -238,7 +240,8 @@ def first_misfit(columns: Sequence[Sequence[str]], roles: Roles) -> tuple[int, s
 
 
 def likeliest(columns: Sequence[Sequence[str]], layouts: Layouts) -> Roles:
-    """The layout with most readable entries (what people read as numbers), of equals the last."""
+    """The layout with most readable entries, of equals the last;
+    what people can read as a number is readable, too."""
 
     def readable(roles: Roles) -> int:
         count = 0
