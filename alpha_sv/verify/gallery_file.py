@@ -66,8 +66,15 @@ class GalleryFile:
     def __init__(self, path: str | os.PathLike, create: bool = False):
         self.path = Path(os.path.abspath(Path(path).expanduser()))
         self._pending = create  # until the file has been seen
+        if self._pending and os.path.exists(f"{self.path}-journal"):
+            self._undo()
         if not self._absent():
             self._open()
+
+    def _undo(self) -> None:
+        """SQLite takes back a first enrolment that was killed, to an empty file, as it reads."""
+        with self._translated(), self._connection() as db:
+            db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
 
     def _absent(self) -> bool:
         """Whether the file is still to be made."""
@@ -181,6 +188,8 @@ class GalleryFile:
         application, version = (
             db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
         )
+        if not application and not self._pending and not self.path.stat().st_size:
+            raise GalleryError(f"{self.path} is empty: nobody has been enrolled; `alpha-sv enrol` does it")
         if application != APPLICATION_ID:
             raise GalleryError(f"{self.path} is a database of something else, not a gallery; give another file")
         if version != VERSION:
