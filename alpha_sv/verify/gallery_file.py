@@ -66,15 +66,8 @@ class GalleryFile:
     def __init__(self, path: str | os.PathLike, create: bool = False):
         self.path = Path(os.path.abspath(Path(path).expanduser()))
         self._pending = create  # until the file has been seen
-        if self._pending and os.path.exists(f"{self.path}-journal"):
-            self._undo()
         if not self._absent():
             self._open()
-
-    def _undo(self) -> None:
-        """SQLite takes back a first enrolment that was killed, to an empty file, as it reads."""
-        with self._translated(), self._connection() as db:
-            db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
 
     def _absent(self) -> bool:
         """Whether the file is still to be made."""
@@ -88,6 +81,9 @@ class GalleryFile:
         if stat.S_IMODE(self.path.stat().st_mode) & 0o077:
             logger.warning("%s can be read by others; voices are personal: chmod 600 %s", self.path, self.path)
         with self._translated(), self._connection() as db:
+            db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+            if self._absent():  # at that, SQLite has taken back a first enrolment that was killed
+                return
             self._check(db, thorough=True)
             self._keep_a_log(db)
         self._pending = False

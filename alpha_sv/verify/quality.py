@@ -129,7 +129,8 @@ def measure(samples: np.ndarray, sample_rate: int) -> Quality:
     samples = np.asarray(samples, dtype=np.float64)
     length, step = max(2, round(FRAME * sample_rate)), max(1, round(STEP * sample_rate))
     # a constant offset is no sound: it comes from the recorder, and hides how faint the rest is
-    padded = np.pad(samples - (samples.mean() if len(samples) else 0), (0, max(0, length - len(samples))))
+    centred = samples - samples.mean() if len(samples) else samples
+    padded = np.pad(centred, (0, max(0, length - len(samples))))
     frames = np.lib.stride_tricks.sliding_window_view(padded, length)[::step]
     energies = np.einsum("ft,ft->f", frames, frames) / length + _TINY
     decibels = 10 * np.log10(energies)
@@ -145,7 +146,7 @@ def measure(samples: np.ndarray, sample_rate: int) -> Quality:
         speech_seconds=min(len(samples) / sample_rate, float(speech.sum()) * step / sample_rate),
         sample_rate=int(sample_rate),
         level=float(10 * np.log10(power)),
-        clipped=_clipped(samples),
+        clipped=_clipped(samples, centred),
         bandwidth=_bandwidth(frames[speech], sample_rate),
         snr=float(10 * np.log10(max(power / energies[quiet].mean() - 1, 0.01))),
     )
@@ -182,15 +183,13 @@ def _unit(rule: Rule, refused: bool) -> str:
     return f"{units.get(rule.measure, ' Hz')} {'needed' if refused else 'advised'}"
 
 
-def _clipped(samples: np.ndarray) -> float:
-    if not len(samples):
-        return 0.0
-    peak = np.abs(samples).max()
+def _clipped(samples: np.ndarray, centred: np.ndarray) -> float:
+    peak = np.abs(samples).max(initial=0.0)
     # a codec or a resampler after the clipping moves the samples a little;
     # a plain peak is one sample or two
-    top = np.abs(samples) >= peak - 0.001 * np.abs(samples - samples.mean()).max()
+    top = np.abs(samples) >= peak - 0.001 * np.abs(centred).max(initial=0.0)
     runs = np.diff(np.flatnonzero(np.diff(np.concatenate([[False], top, [False]]).astype(np.int8))))[::2]
-    return float(runs[runs >= 3].sum() / len(samples)) if peak else 0.0
+    return float(runs[runs >= 3].sum() / max(1, len(samples))) if peak else 0.0
 
 
 def _bandwidth(frames: np.ndarray, sample_rate: int) -> float:
